@@ -1,0 +1,96 @@
+//! What the engine offers to its faces, the door and D-Bus.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dlmgmt_proto::door::{
+    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named,
+    Rename, Subscribe,
+};
+use dlmgmt_proto::{LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, ZoneId, ZoneName};
+
+/// Who calls, as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The caller's zone; `None` for a namespace that is no zone.
+    pub zone: Option<ZoneId>,
+    /// Its user id, in the daemon's user namespace.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
+    /// Its process id, for messages only.
+    pub pid: Option<i32>,
+    /// What the client calls itself, for messages only.
+    pub client: String,
+}
+
+/// A claim on a link; dropping it ends the claim.
+pub trait HoldGuard: Send + Sync {}
+
+/// A stream of events for one subscriber.
+#[async_trait]
+pub trait EventStream: Send {
+    /// The next event; `None` when the daemon goes down. Dropping the future loses no event.
+    async fn next(&mut self) -> Option<SequencedEvent>;
+}
+
+/// The links of one moment.
+pub trait Snapshot: Send + Sync {
+    /// The commit that it shows.
+    fn seq(&self) -> Seq;
+
+    /// The first link after `after` that passes the filter and that the caller may see, in the
+    /// order of ids.
+    fn next(
+        &self,
+        caller: &Caller,
+        filter: &LinkFilter,
+        after: Option<LinkId>,
+    ) -> Result<Option<LinkInfo>>;
+}
+
+/// What the faces ask of the engine. Reads are answered from memory at once; changes are durable
+/// and in the kernel when they return.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// The zone's name, for the greeting.
+    fn zone_name(&self, zone: ZoneId) -> Option<ZoneName>;
+
+    /// The present state, which later changes leave as it is.
+    fn snapshot(&self) -> Arc<dyn Snapshot>;
+
+    /// `get-linkid`
+    fn get_linkid(&self, caller: &Caller, call: &GetLinkId) -> Result<LinkId>;
+
+    /// `get-name`
+    fn get_name(&self, caller: &Caller, call: &GetName) -> Result<Named>;
+
+    /// `get-link`
+    fn get_link(&self, caller: &Caller, call: &GetLink) -> Result<LinkInfo>;
+
+    /// `get-next`
+    fn get_next(&self, caller: &Caller, call: &GetNext) -> Result<Option<LinkInfo>> {
+        self.snapshot().next(caller, &call.filter, call.after)
+    }
+
+    /// `get-attribute`
+    fn get_attribute(&self, caller: &Caller, call: &GetAttribute) -> Result<String>;
+
+    /// `rename`
+    async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed>;
+
+    /// `delete-phys`
+    async fn delete_phys(&self, caller: &Caller, call: DeletePhys) -> Result<Changed>;
+
+    /// `hold`
+    async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>>;
+
+    /// `subscribe`; also tells the newest commit at that moment.
+    fn subscribe(&self, caller: &Caller, call: &Subscribe) -> Result<(Seq, Box<dyn EventStream>)>;
+
+    /// `export`: the persistent registry as text.
+    async fn export(&self, caller: &Caller) -> Result<Vec<u8>>;
+
+    /// `import` of such a text.
+    async fn import(&self, caller: &Caller, text: Vec<u8>) -> Result<Changed>;
+}

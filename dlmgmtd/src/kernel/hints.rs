@@ -1,0 +1,82 @@
+//! Where the kernel tells that something happened.
+//!
+//! A hint says where to look, not what is there: the state is read when the hint is taken. So
+//! repeated hints about one link fold into one, old ones can do no harm, and when too many are
+//! waiting they fold into "look at everything".
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::model::Binding;
+
+/// Hints about more links than this fold into [`HintBatch::overrun`].
+const HINTS_MAX: usize = 4096;
+
+/// What is known of one link beyond "something happened".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// It was seen down, though it may be up again.
+    pub went_down: bool,
+}
+
+/// All hints since the last batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HintBatch {
+    /// Hints were lost: only a full dump tells what happened.
+    pub overrun: bool,
+    /// Where something happened.
+    pub links: BTreeMap<Binding, Hint>,
+}
+
+impl HintBatch {
+    fn is_empty(&self) -> bool {
+        !self.overrun && self.links.is_empty()
+    }
+}
+
+/// Collects hints until somebody takes them.
+#[derive(Debug, Default)]
+pub struct HintQueue {
+    waiting: Mutex<HintBatch>,
+    arrived: Notify,
+}
+
+impl HintQueue {
+    fn waiting(&self) -> MutexGuard<'_, HintBatch> {
+        // A batch is valid after every single statement here, so a poisoned lock does no harm.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened to a link.
+    pub fn push(&self, at: Binding, hint: Hint) {
+        let mut waiting = self.waiting();
+        if waiting.links.len() >= HINTS_MAX && !waiting.links.contains_key(&at) {
+            waiting.links.clear();
+            waiting.overrun = true;
+        }
+        waiting.links.entry(at).or_default().went_down |= hint.went_down;
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// Notifications were lost.
+    pub fn push_overrun(&self) {
+        self.waiting().overrun = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits for hints and takes them all.
+    ///
+    /// Dropping the future loses none: they are taken at its very end.
+    pub async fn take(&self) -> HintBatch {
+        loop {
+            let batch = std::mem::take(&mut *self.waiting());
+            if !batch.is_empty() {
+                return batch;
+            }
+            self.arrived.notified().await;
+        }
+    }
+}

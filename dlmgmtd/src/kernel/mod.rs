@@ -1,0 +1,55 @@
+//! The kernel behind a small trait, with a real implementation and a simulated one.
+
+mod hints;
+pub mod rtnetlink;
+pub mod sim;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use dlmgmt_proto::IfIndex;
+
+use crate::model::{KernelLink, NsCookie, Step};
+
+pub use hints::{Hint, HintBatch, HintQueue};
+
+/// A refusal by the kernel: its errno and, where it gave one, its own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct KernelError {
+    /// The (positive) errno.
+    pub errno: i32,
+    /// The extended-ack text.
+    pub text: Option<String>,
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = std::io::Error::from_raw_os_error(self.errno);
+        match &self.text {
+            Some(text) => write!(f, "{reason}: {text}"),
+            None => reason.fmt(f),
+        }
+    }
+}
+
+/// What the daemon asks of the kernel.
+///
+/// Reads show the kernel as it is when they run. What happens in the kernel, also by the daemon's
+/// own hand, is told through the [`HintQueue`]: hints say only *where* to look.
+#[async_trait]
+pub trait Kernel: Send + Sync + 'static {
+    /// The namespace in which the daemon was started.
+    fn home(&self) -> NsCookie;
+
+    /// Every link of a namespace, in one consistent picture, in the order of their indexes.
+    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError>;
+
+    /// One link, or `None` where the namespace has none of that index.
+    async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;
+
+    /// Changes one link. On an error nothing has changed.
+    async fn apply(&self, step: &Step) -> Result<(), KernelError>;
+
+    /// Where this kernel tells what happens.
+    fn hints(&self) -> &HintQueue;
+}

@@ -1,0 +1,220 @@
+//! The daemon's own vocabulary: what the kernel says of a link, what the store keeps of it, and
+//! the steps by which the kernel is changed. Plain values, known to every part of the daemon.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dlmgmt_proto::{
+    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
+};
+use serde::{Deserialize, Serialize};
+
+/// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NsCookie(pub u64);
+
+impl fmt::Display for NsCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the kernel has a link: an index is unique only inside its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Binding {
+    /// The namespace.
+    pub ns: NsCookie,
+    /// The index there.
+    pub ifindex: IfIndex,
+}
+
+/// One run of the kernel (`/proc/sys/kernel/random/boot_id`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BootId(pub String);
+
+/// An alternative name: up to 127 bytes, taken as the kernel has it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AltName(pub Vec<u8>);
+
+impl AltName {
+    /// Whether this is the same name as `name`: both share the kernel's one name space.
+    pub fn is(&self, name: &LinkName) -> bool {
+        self.0 == name.as_bytes()
+    }
+}
+
+impl fmt::Debug for AltName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AltName({})", self.0.escape_ascii())
+    }
+}
+
+/// A link as the kernel shows it at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelLink {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// Its name.
+    pub name: LinkName,
+    /// The kernel's link type (`IFLA_INFO_KIND`), absent for hardware.
+    pub kind: Option<String>,
+    /// Its medium, from its ARPHRD type.
+    pub media: Media,
+    /// Its present address; `None` where it has none or only zeros.
+    pub mac: Option<HwAddr>,
+    /// Its permanent address (`IFLA_PERM_ADDRESS`); `None` where the hardware tells none.
+    pub permanent_mac: Option<HwAddr>,
+    /// Its place on its bus; only hardware has one.
+    pub path: Option<DevicePath>,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up (IFF_UP).
+    pub admin_up: bool,
+    /// Whether it carries traffic.
+    pub state: LinkState,
+    /// The link it lies over (`IFLA_LINK`), with the namespace if that is another one.
+    pub lower: Option<Lower>,
+    /// The link that it is a port of (`IFLA_MASTER`).
+    pub master: Option<IfIndex>,
+    /// Its alternative names, sorted.
+    pub altnames: Vec<AltName>,
+}
+
+impl KernelLink {
+    /// The class by SPEC.md section 2.
+    pub fn class(&self) -> LinkClass {
+        LinkClass::of_kind(self.kind.as_deref())
+    }
+
+    /// Whether this is the loopback device, which every namespace has and nobody manages.
+    pub fn is_loopback(&self) -> bool {
+        self.media == Media::Loopback
+    }
+}
+
+/// The lower link of a stacked one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lower {
+    /// Its index.
+    pub ifindex: IfIndex,
+    /// The nsid of its namespace as the upper link's namespace numbers it (`IFLA_LINK_NETNSID`);
+    /// `None` for the same namespace.
+    pub nsid: Option<i32>,
+}
+
+/// One change of one link in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which link.
+    pub at: Binding,
+    /// What is done to it.
+    pub action: Action,
+}
+
+/// What a [`Step`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Gives it another name.
+    Rename(LinkName),
+    /// Gives it one more alternative name.
+    AddAltName(AltName),
+    /// Takes an alternative name away.
+    DropAltName(AltName),
+    /// Sets its largest packet.
+    SetMtu(u32),
+    /// Puts it up or down.
+    SetUp(bool),
+}
+
+/// How long a record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// Until it is deleted: it survives reboots.
+    Persistent,
+    /// While the kernel has the link, at most until the next reboot.
+    Temporary,
+    /// As `Temporary`, and at most until its zone ends.
+    Transient,
+}
+
+/// Who made a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// This daemon, or the hardware itself.
+    Own,
+    /// Somebody else: the link is only observed (SPEC.md rule 3.8).
+    Foreign,
+}
+
+/// Where a link is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    /// In its owner zone.
+    Home,
+    /// Lent to another zone.
+    OnLoan {
+        /// The zone it is lent to.
+        zone: ZoneId,
+        /// Its name there.
+        name_inside: LinkName,
+    },
+}
+
+/// What makes a physical link the same link wherever it appears: SPEC.md section 5.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhysIdentity {
+    /// The permanent address; some hardware tells none.
+    pub mac: Option<HwAddr>,
+    /// The place on the bus; some hardware has none.
+    pub path: Option<DevicePath>,
+}
+
+/// Where a link was last seen: how a virtual link is known again after a restart of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Where the kernel had it.
+    pub at: Binding,
+    /// Its address then.
+    pub mac: Option<HwAddr>,
+}
+
+/// What the store keeps of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// Its identity.
+    pub id: LinkId,
+    /// Its own name, at home.
+    pub name: LinkName,
+    /// The zone where it was created.
+    pub owner: ZoneId,
+    /// Where it is to be.
+    pub location: Location,
+    /// Its class.
+    pub class: LinkClass,
+    /// The kernel's link type.
+    pub kind: Option<String>,
+    /// Its medium.
+    pub media: Media,
+    /// How long the record is kept.
+    pub lifetime: Lifetime,
+    /// Who made the link.
+    pub origin: Origin,
+    /// For a physical link, its identity.
+    pub phys: Option<PhysIdentity>,
+    /// Where the kernel had it, in the boot that the store names.
+    pub anchor: Option<Anchor>,
+    /// Whether a change of the kernel to agree with `name` may be under way: after a crash the
+    /// kernel is then brought to the record, also for a foreign link.
+    pub unsettled: bool,
+    /// Raised at each loan and return.
+    pub generation: Generation,
+}
+
+/// A link as the registry knows it: its record, and the kernel's view while the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What is kept.
+    pub record: LinkRecord,
+    /// What the kernel has.
+    pub kernel: Option<Arc<KernelLink>>,
+}

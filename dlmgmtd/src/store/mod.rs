@@ -1,0 +1,88 @@
+//! Durable records behind a small trait, with a real implementation in sled and a simulated one.
+
+pub mod sim;
+pub mod sled;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dlmgmt_proto::LinkId;
+
+use crate::model::{BootId, LinkRecord};
+
+/// Why the store cannot do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another daemon has the state directory open.
+    #[error("the state directory {0} is in use by another dlmgmtd")]
+    InUse(String),
+    /// The state directory cannot be made or used.
+    #[error("the state directory {dir} cannot be used: {why}")]
+    Unusable {
+        /// The directory.
+        dir: String,
+        /// The reason.
+        why: String,
+    },
+    /// Something that was written cannot be read again.
+    #[error("the database in {dir} is damaged: {why}")]
+    Damaged {
+        /// The directory.
+        dir: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A write did not become durable, and has no effect.
+    #[error("the change could not be stored: {0}")]
+    Write(String),
+}
+
+/// All that the store keeps, as it is found when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Every link, in the order of their ids.
+    pub links: Vec<LinkRecord>,
+    /// The boot in which it was last written.
+    pub boot: Option<BootId>,
+    /// The lowest id that was never given. At least 1.
+    pub next_link_id: u32,
+    /// How often the store was opened by a daemon before.
+    pub epoch: u32,
+}
+
+/// Writes that become durable together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Records to keep; each replaces an earlier one of its id.
+    pub put: Vec<Arc<LinkRecord>>,
+    /// Records that end.
+    pub delete: Vec<LinkId>,
+    /// Ids below this were given. The store keeps the highest it was ever told.
+    pub next_link_id: Option<u32>,
+    /// The boot of the kernel.
+    pub boot: Option<BootId>,
+    /// The epoch, raised at each start.
+    pub epoch: Option<u32>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the daemon asks of its store.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Writes a batch. When this returns, the batch survives a power cut; on an error it has no
+    /// effect, also not later. Concurrent commits share a flush.
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Writes a batch that need not be durable before the next [`Store::commit`] is. Batches keep
+    /// their order: none survives a crash without all those before it.
+    async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// How many flushes to the disk there have been.
+    fn flushes(&self) -> u64;
+}

@@ -1,0 +1,21 @@
+//! The words that dlmgmt's daemon, library and command share, and the wire format of the door.
+//!
+//! Nothing here does I/O. SPEC.md section 2 defines the words; `docs/door.md` describes the wire
+//! format byte by byte, with the test vectors that this crate's tests check.
+
+mod addr;
+mod class;
+pub mod door;
+mod error;
+mod event;
+mod id;
+mod link;
+mod name;
+
+pub use addr::{HwAddr, HwAddrError};
+pub use class::{Duplex, Flags, LinkClass, LinkState, Media};
+pub use error::{Error, ErrorCode, Result};
+pub use event::{Event, EventKind, SequencedEvent};
+pub use id::{Generation, IfIndex, LinkId, Seq, ZoneId};
+pub use link::{DevicePath, LinkInfo, LinkRef, LinkRefError, LowerLink};
+pub use name::{KERNEL_NAME_MAX, LinkName, NameError, ZONE_NAME_MAX, ZoneName};
