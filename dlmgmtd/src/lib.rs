@@ -1,5 +1,7 @@
 //! The datalink management daemon, as a library: `docs/architecture.md` tells how it is built.
 
+pub mod auth;
+pub mod core;
 pub mod engine;
 pub mod kernel;
 pub mod model;

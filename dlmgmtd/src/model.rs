@@ -2,6 +2,7 @@
 //! the steps by which the kernel is changed. Plain values, known to every part of the daemon.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use dlmgmt_proto::{
@@ -216,5 +217,62 @@ pub struct Link {
     /// What is kept.
     pub record: LinkRecord,
     /// What the kernel has.
-    pub kernel: Option<Arc<KernelLink>>,
+    pub kernel: Option<Bound>,
+}
+
+/// What the kernel has, and in which namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The namespace.
+    pub ns: NsCookie,
+    /// The link there.
+    pub link: Arc<KernelLink>,
+}
+
+impl Bound {
+    /// Where the kernel has it.
+    pub fn at(&self) -> Binding {
+        Binding { ns: self.ns, ifindex: self.link.ifindex }
+    }
+}
+
+impl Deref for Bound {
+    type Target = KernelLink;
+
+    fn deref(&self) -> &KernelLink {
+        &self.link
+    }
+}
+
+impl Link {
+    /// The zone where the link is to be.
+    pub fn zone(&self) -> ZoneId {
+        match &self.record.location {
+            Location::Home => self.record.owner,
+            Location::OnLoan { zone, .. } => *zone,
+        }
+    }
+
+    /// The name that its record asks for in that zone.
+    pub fn wanted_name(&self) -> LinkName {
+        match &self.record.location {
+            Location::Home => self.record.name,
+            Location::OnLoan { name_inside, .. } => *name_inside,
+        }
+    }
+
+    /// Where the kernel has it.
+    pub fn binding(&self) -> Option<Binding> {
+        self.kernel.as_ref().map(Bound::at)
+    }
+
+    /// A physical link whose hardware is absent.
+    pub fn is_removed(&self) -> bool {
+        self.record.class == LinkClass::Phys && self.kernel.is_none()
+    }
+
+    /// The loopback device is known, but nobody's to manage.
+    pub fn is_loopback(&self) -> bool {
+        self.record.media == Media::Loopback
+    }
 }

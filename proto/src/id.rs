@@ -11,8 +11,11 @@ pub struct LinkId(NonZeroU32);
 
 impl LinkId {
     /// The id of this number, or `None` for 0, which is never an id.
-    pub fn new(number: u32) -> Option<Self> {
-        NonZeroU32::new(number).map(Self)
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
     }
 
     /// The number itself.
@@ -33,8 +36,11 @@ pub struct IfIndex(NonZeroU32);
 
 impl IfIndex {
     /// The index of this number, or `None` for 0, which is never an index.
-    pub fn new(number: u32) -> Option<Self> {
-        NonZeroU32::new(number).map(Self)
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
     }
 
     /// The number itself.

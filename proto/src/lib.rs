@@ -4,6 +4,7 @@
 //! format byte by byte, with the test vectors that this crate's tests check.
 
 mod addr;
+mod attribute;
 mod class;
 pub mod door;
 mod error;

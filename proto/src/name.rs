@@ -232,6 +232,11 @@ impl ZoneName {
         Self("global".into())
     }
 
+    /// What a zone is called that has no name: its number.
+    pub fn numbered(zone: crate::ZoneId) -> Self {
+        Self(format!("zone{zone}").into())
+    }
+
     /// A zone name, checked by the rules of SPEC.md section 4. `global` passes: it names a zone,
     /// though nobody may give it to one.
     pub fn new(name: &str) -> Result<Self, NameError> {

@@ -19,6 +19,8 @@ const HINTS_MAX: usize = 4096;
 pub struct Hint {
     /// It was seen down, though it may be up again.
     pub went_down: bool,
+    /// The link that had this index ended, though another one may have it again.
+    pub was_deleted: bool,
 }
 
 /// All hints since the last batch.
@@ -56,7 +58,9 @@ impl HintQueue {
             waiting.links.clear();
             waiting.overrun = true;
         }
-        waiting.links.entry(at).or_default().went_down |= hint.went_down;
+        let known = waiting.links.entry(at).or_default();
+        known.went_down |= hint.went_down;
+        known.was_deleted |= hint.was_deleted;
         drop(waiting);
         self.arrived.notify_one();
     }

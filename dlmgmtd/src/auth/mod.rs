@@ -1,0 +1,103 @@
+//! What each caller may do: one table, the same as in `docs/security.md`.
+
+use dlmgmt_proto::{Error, ErrorCode, Result, ZoneId};
+
+use crate::core::Scope;
+use crate::engine::Caller;
+
+/// What a caller asks to do, as far as permission goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read links and events.
+    See,
+    /// Give links other names.
+    Rename,
+    /// End the record of a removed physical link.
+    DeletePhys,
+    /// Claim a link.
+    Hold,
+    /// Read the whole persistent registry.
+    Export,
+    /// Bring in a persistent registry.
+    Import,
+}
+
+/// Who may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Every caller in a zone, as with `ip link`.
+    Anybody,
+    /// User 0 in the global zone.
+    GlobalRoot,
+}
+
+impl Action {
+    fn allowed_to(self) -> Who {
+        match self {
+            Self::See => Who::Anybody,
+            Self::Rename | Self::DeletePhys | Self::Hold | Self::Export | Self::Import => {
+                Who::GlobalRoot
+            }
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::See => "see links",
+            Self::Rename => "rename links",
+            Self::DeletePhys => "delete physical links",
+            Self::Hold => "hold links",
+            Self::Export => "export the registry",
+            Self::Import => "import a registry",
+        }
+    }
+}
+
+/// Lets a caller do something, and says what it can see meanwhile.
+pub fn authorise(caller: &Caller, action: Action) -> Result<Scope> {
+    let Some(zone) = caller.zone else {
+        let text = "the caller's network namespace is no zone of this daemon";
+        return Err(Error::new(ErrorCode::NoZone, text));
+    };
+    let may = match action.allowed_to() {
+        Who::Anybody => true,
+        Who::GlobalRoot => zone == ZoneId::GLOBAL && caller.uid == 0,
+    };
+    if may {
+        return Ok(Scope { zone });
+    }
+    let text =
+        format!("user {} may not {}: only root in zone global may", caller.uid, action.words());
+    Err(Error::new(ErrorCode::Denied, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
+        Caller { zone, uid, gid: uid, pid: None, client: "test".to_owned() }
+    }
+
+    #[test]
+    fn everybody_in_a_zone_sees_and_only_root_in_global_changes() {
+        let user = caller(Some(ZoneId::GLOBAL), 1000);
+        let root = caller(Some(ZoneId::GLOBAL), 0);
+        let inside = caller(Some(ZoneId(1)), 0);
+        for action in
+            [Action::Rename, Action::DeletePhys, Action::Hold, Action::Export, Action::Import]
+        {
+            assert!(authorise(&root, action).is_ok());
+            for refused in [&user, &inside] {
+                assert_eq!(authorise(refused, action).unwrap_err().code, ErrorCode::Denied);
+            }
+        }
+        assert!(authorise(&user, Action::See).is_ok());
+    }
+
+    #[test]
+    fn a_namespace_that_is_no_zone_sees_nothing() {
+        let stranger = caller(None, 0);
+        assert_eq!(authorise(&stranger, Action::See).unwrap_err().code, ErrorCode::NoZone);
+    }
+}

@@ -1,0 +1,132 @@
+//! Which link a caller means, and what it is told of it: SPEC.md section 4 and rule 3.6.
+
+use std::sync::Arc;
+
+use dlmgmt_proto::door::{LinkFilter, View};
+use dlmgmt_proto::{
+    Error, ErrorCode, Flags, LinkId, LinkInfo, LinkName, LinkRef, LowerLink, Result, ZoneId,
+};
+
+use super::registry::Registry;
+use crate::model::{Binding, Bound, Link};
+
+/// What a caller can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The caller's zone, in which a plain name is looked up.
+    pub zone: ZoneId,
+}
+
+impl Scope {
+    /// Whether a link is owned by or assigned to the caller's zone; `global` sees all.
+    pub fn sees(self, link: &Link) -> bool {
+        self.zone == ZoneId::GLOBAL || link.record.owner == self.zone || link.zone() == self.zone
+    }
+}
+
+/// The link that a caller means.
+///
+/// A link that the caller may not see is answered as one that is not there.
+pub fn resolve<'a>(registry: &'a Registry, scope: Scope, what: &LinkRef) -> Result<&'a Arc<Link>> {
+    let (id, place) = match what {
+        LinkRef::Id(id) => (Some(*id), String::new()),
+        LinkRef::Name(name) => (registry.by_name(scope.zone, *name), in_zone(registry, scope.zone)),
+        LinkRef::InZone(zone_name, name) => {
+            let no_zone = || Error::new(ErrorCode::NoZone, format!("no zone {zone_name}"));
+            let zone = registry.zone_by_name(zone_name).ok_or_else(no_zone)?;
+            (registry.by_name(zone, *name), String::new())
+        }
+    };
+    id.and_then(|id| registry.link(id))
+        .filter(|link| scope.sees(link))
+        .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no link {what}{place}")))
+}
+
+fn in_zone(registry: &Registry, zone: ZoneId) -> String {
+    format!(" in zone {}", registry.zone_label(zone))
+}
+
+/// `NAME in zone ZONE`, as messages speak of a link.
+pub(super) fn title(registry: &Registry, link: &Link) -> String {
+    format!("{}{}", registry.shown_name(link), in_zone(registry, link.zone()))
+}
+
+/// All that a client is told of a link.
+pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
+    let record = &link.record;
+    let kernel = link.kernel.as_ref();
+    LinkInfo {
+        id: record.id,
+        name: registry.shown_name(link),
+        class: record.class,
+        kind: record.kind.clone(),
+        media: record.media,
+        flags: registry.flags(link),
+        state: kernel.map_or(dlmgmt_proto::LinkState::Unknown, |kernel| kernel.state),
+        mtu: kernel.map(|kernel| kernel.mtu),
+        ifindex: kernel.map(|kernel| kernel.ifindex),
+        zone: registry.zone_label(link.zone()),
+        owner: registry.zone_label(record.owner),
+        mac: kernel.and_then(|kernel| kernel.mac),
+        permanent_mac: record.phys.as_ref().and_then(|phys| phys.mac),
+        path: record.phys.as_ref().and_then(|phys| phys.path.clone()),
+        device: kernel.map(|kernel| kernel.name),
+        over: kernel.map_or_else(Vec::new, |kernel| over(registry, kernel)),
+        speed: None,
+        duplex: None,
+        generation: record.generation,
+    }
+}
+
+/// A lower link of another namespace is left out until that namespace's links are known.
+fn over(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
+    let lower = kernel.lower.filter(|lower| lower.nsid.is_none());
+    let is_own_peer = |ifindex| kernel.kind.as_deref() == Some("veth") && ifindex == kernel.ifindex;
+    lower
+        .map(|lower| lower.ifindex)
+        .filter(|ifindex| !is_own_peer(*ifindex))
+        .and_then(|ifindex| name_at(registry, Binding { ns: kernel.ns, ifindex }))
+        .map(|name| LowerLink { name, zone: None })
+        .into_iter()
+        .collect()
+}
+
+fn name_at(registry: &Registry, at: Binding) -> Option<LinkName> {
+    let link = registry.link(registry.by_binding(at)?)?;
+    Some(registry.shown_name(link))
+}
+
+impl Registry {
+    /// The first link after `after` that passes the filter and that the scope sees.
+    pub fn next_link(
+        &self,
+        scope: Scope,
+        filter: &LinkFilter,
+        after: Option<LinkId>,
+    ) -> Result<Option<LinkInfo>> {
+        let zone = match (&filter.zone, filter.all_zones) {
+            (_, true) => None,
+            (None, false) => Some(scope.zone),
+            (Some(name), false) => {
+                let no_zone = || Error::new(ErrorCode::NoZone, format!("no zone {name}"));
+                Some(self.zone_by_name(name).ok_or_else(no_zone)?)
+            }
+        };
+        let passes = |link: &&Arc<Link>| {
+            scope.sees(link)
+                && !link.is_loopback()
+                && zone.is_none_or(|zone| link.zone() == zone)
+                && (filter.classes.is_empty() || filter.classes.contains(&link.record.class))
+                && self.is_in_view(link, filter.view)
+        };
+        Ok(self.links_after(after).find(passes).map(|link| describe(self, link)))
+    }
+
+    fn is_in_view(&self, link: &Link, view: View) -> bool {
+        match view {
+            View::Active => link.kernel.is_some(),
+            View::Persistent => self.flags(link).contains(Flags::PERSISTENT),
+            View::All => true,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! What follows from what the kernel shows: SPEC.md sections 5 and 7, rules 3.2, 3.5 and 3.8.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dlmgmt_proto::{Generation, IfIndex, LinkClass, LinkId, LinkName, LinkState, Result, ZoneId};
+
+use super::phys::{Device, match_devices};
+use super::plan::{LinkChange, LinkIds, Plan};
+use super::registry::Registry;
+use super::rename::{Move, kernel_steps};
+use crate::model::{
+    Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, Location, NsCookie, Origin,
+};
+
+/// What was read from one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The namespace.
+    pub ns: NsCookie,
+    /// Whether this is all that the namespace has; otherwise only these indexes were looked at.
+    pub is_whole: bool,
+    /// What was seen.
+    pub seen: Vec<Sighting>,
+}
+
+/// One index of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The index that was looked at.
+    pub ifindex: IfIndex,
+    /// What is there.
+    pub kernel: Option<KernelLink>,
+    /// The link that was there before has ended, whatever is there now.
+    pub was_deleted: bool,
+    /// The link was down in the meantime.
+    pub went_down: bool,
+}
+
+/// What an observation comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// What changes.
+    pub plan: Plan,
+    /// Links that were down for a moment and are up again.
+    pub dipped: Vec<LinkId>,
+}
+
+/// Brings the registry to what the kernel shows, and the kernel to what the registry wants.
+///
+/// Where `may_change` is false the kernel is left as it is. A step that the kernel refuses when
+/// the plan is carried out does not make the rest wrong: that link keeps the name it has.
+pub fn observe(
+    registry: &Registry,
+    ids: &mut LinkIds,
+    look: &Look,
+    may_change: bool,
+) -> Result<Observed> {
+    let mut draft = Draft::new(registry, look.ns);
+    draft.end_the_lost(look);
+    draft.update_the_known(look);
+    draft.attach_the_unknown(look, ids)?;
+    draft.end_the_unfound(look);
+    let wishes = if may_change { draft.settle() } else { BTreeMap::new() };
+    Ok(Observed { plan: draft.into_plan(&wishes)?, dipped: dipped(registry, look) })
+}
+
+fn dipped(registry: &Registry, look: &Look) -> Vec<LinkId> {
+    let is_up = |kernel: &KernelLink| kernel.state == LinkState::Up;
+    let dipped = look.seen.iter().filter_map(|sighting| {
+        let kernel = sighting.kernel.as_ref().filter(|_| sighting.went_down)?;
+        let id = registry.by_binding(Binding { ns: look.ns, ifindex: sighting.ifindex })?;
+        let was_up = registry.link(id)?.kernel.as_ref().is_some_and(|bound| is_up(bound));
+        (was_up && is_up(kernel) && !sighting.was_deleted).then_some(id)
+    });
+    dipped.collect()
+}
+
+/// A registry under change, with what changed so far.
+struct Draft {
+    ns: NsCookie,
+    registry: Registry,
+    changed: BTreeMap<LinkId, LinkChange>,
+    /// Links whose name in the kernel is to be brought to the one they want.
+    unsettled: BTreeSet<LinkId>,
+}
+
+impl Draft {
+    fn new(registry: &Registry, ns: NsCookie) -> Self {
+        Self {
+            ns,
+            registry: registry.clone(),
+            changed: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+        }
+    }
+
+    fn put(&mut self, changes: Vec<LinkChange>) {
+        self.registry = self.registry.with(&changes);
+        self.changed.extend(changes.into_iter().map(|change| (change.id, change)));
+    }
+
+    fn at(&self, ifindex: IfIndex) -> Binding {
+        Binding { ns: self.ns, ifindex }
+    }
+
+    fn end_the_lost(&mut self, look: &Look) {
+        let survives: BTreeSet<IfIndex> = look
+            .seen
+            .iter()
+            .filter(|sighting| !sighting.was_deleted && self.is_same_link(sighting))
+            .map(|sighting| sighting.ifindex)
+            .collect();
+        let looked_at: BTreeSet<IfIndex> = look.seen.iter().map(|s| s.ifindex).collect();
+        let lost: Vec<LinkChange> = self
+            .registry
+            .bound_in(self.ns)
+            .filter(|(at, _)| look.is_whole || looked_at.contains(&at.ifindex))
+            .filter(|(at, _)| !survives.contains(&at.ifindex))
+            .filter_map(|(_, id)| self.registry.link(id))
+            .map(|link| lost(link))
+            .collect();
+        self.put(lost);
+    }
+
+    /// Whether what is seen can be the link that is known there.
+    fn is_same_link(&self, sighting: &Sighting) -> bool {
+        let known = self
+            .registry
+            .by_binding(self.at(sighting.ifindex))
+            .and_then(|id| self.registry.link(id));
+        let (Some(known), Some(seen)) = (known, &sighting.kernel) else { return false };
+        let had_mac = known.record.phys.as_ref().and_then(|phys| phys.mac);
+        known.record.kind == seen.kind && (had_mac.is_none() || had_mac == seen.permanent_mac)
+    }
+
+    fn update_the_known(&mut self, look: &Look) {
+        let mut updated = Vec::new();
+        for kernel in look.seen.iter().filter_map(|sighting| sighting.kernel.as_ref()) {
+            let known = self.registry.by_binding(self.at(kernel.ifindex));
+            let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
+            let was_named = link.kernel.as_ref().map(|bound| bound.name);
+            let mut link = link.bound_to(self.ns, kernel);
+            if was_named != Some(kernel.name) {
+                link.follow_name(kernel.name);
+            } else if kernel.name != link.wanted_name() && link.record.origin == Origin::Own {
+                self.unsettled.insert(link.record.id);
+            }
+            if self.registry.link(link.record.id).is_none_or(|old| **old != link) {
+                updated.push(link.into());
+            }
+        }
+        self.put(updated);
+    }
+
+    fn attach_the_unknown(&mut self, look: &Look, ids: &mut LinkIds) -> Result<()> {
+        let unknown: Vec<&KernelLink> = look
+            .seen
+            .iter()
+            .filter_map(|sighting| sighting.kernel.as_ref())
+            .filter(|kernel| self.registry.by_binding(self.at(kernel.ifindex)).is_none())
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let (hardware, others): (Vec<&KernelLink>, Vec<&KernelLink>) =
+            unknown.into_iter().partition(|kernel| is_hardware(kernel));
+        self.attach_virtual(&others, ids)?;
+        self.attach_hardware(&hardware, ids)
+    }
+
+    fn attach_virtual(&mut self, seen: &[&KernelLink], ids: &mut LinkIds) -> Result<()> {
+        let anchored: BTreeMap<Binding, LinkId> = self
+            .registry
+            .links()
+            .filter(|link| link.kernel.is_none() && link.record.phys.is_none())
+            .filter_map(|link| Some((link.record.anchor.as_ref()?.at, link.record.id)))
+            .collect();
+        let mut attached = Vec::new();
+        for kernel in seen {
+            let known = anchored
+                .get(&self.at(kernel.ifindex))
+                .and_then(|id| self.registry.link(*id))
+                .filter(|link| is_seen_again(link, kernel));
+            let link = match known {
+                Some(link) => {
+                    let mut link = link.bound_to(self.ns, kernel);
+                    if link.record.unsettled || link.record.origin == Origin::Own {
+                        self.unsettled.insert(link.record.id);
+                    } else {
+                        link.follow_name(kernel.name);
+                    }
+                    link
+                }
+                None => new_link(ids.give()?, self.ns, kernel, kernel.name),
+            };
+            attached.push(link.into());
+        }
+        self.put(attached);
+        Ok(())
+    }
+
+    fn attach_hardware(&mut self, seen: &[&KernelLink], ids: &mut LinkIds) -> Result<()> {
+        let devices: Vec<Device<'_>> =
+            seen.iter().map(|kernel| Device { at: self.at(kernel.ifindex), kernel }).collect();
+        let matched = match_devices(&self.registry, &devices);
+        for (kernel, known) in seen.iter().zip(matched) {
+            let link = match known.and_then(|id| self.registry.link(id)) {
+                Some(link) => link.bound_to(self.ns, kernel),
+                None => new_link(ids.give()?, self.ns, kernel, self.free_name(kernel.name)),
+            };
+            self.unsettled.insert(link.record.id);
+            self.put(vec![link.into()]);
+        }
+        Ok(())
+    }
+
+    /// Links of an earlier run of the daemon that are not there any more.
+    fn end_the_unfound(&mut self, look: &Look) {
+        let is_unfound = |link: &&Arc<Link>| {
+            link.kernel.is_none()
+                && link.record.lifetime != Lifetime::Persistent
+                && link.record.anchor.as_ref().is_none_or(|anchor| anchor.at.ns == look.ns)
+        };
+        if look.is_whole {
+            let unfound = self.registry.links().filter(is_unfound);
+            let ended = unfound.map(|link| LinkChange::end(link.record.id)).collect();
+            self.put(ended);
+        }
+    }
+
+    /// The kernel's name if it is free, else `net<N>` (SPEC.md section 5).
+    fn free_name(&self, kernel_name: LinkName) -> LinkName {
+        let zone = self.zone();
+        let numbered = (0..).map_while(|number| LinkName::numbered("net", number));
+        std::iter::once(kernel_name)
+            .chain(numbered)
+            .find(|name| self.registry.is_name_free(zone, *name))
+            // Only a zone with 10^12 links has no free number.
+            .unwrap_or(kernel_name)
+    }
+
+    fn zone(&self) -> ZoneId {
+        self.registry.zone_of_ns(self.ns).unwrap_or(ZoneId::GLOBAL)
+    }
+
+    /// The names that the unsettled links are to get in the kernel.
+    ///
+    /// A link whose name another one keeps gets its stand-in name, and stays as it is where
+    /// somebody else made it.
+    fn settle(&self) -> BTreeMap<LinkId, LinkName> {
+        let mut wishes: BTreeMap<LinkId, LinkName> = self
+            .unsettled
+            .iter()
+            .filter_map(|id| self.registry.link(*id))
+            .map(|link| (link.record.id, link.wanted_name()))
+            .collect();
+        loop {
+            let blocked: Vec<LinkId> = wishes
+                .iter()
+                .filter(|(id, name)| self.is_kept_by_another(**id, **name, &wishes))
+                .map(|(id, _)| *id)
+                .collect();
+            if blocked.is_empty() {
+                break;
+            }
+            for id in blocked {
+                match self.stand_in(id) {
+                    Some(name) if wishes.get(&id) != Some(&name) => wishes.insert(id, name),
+                    _ => wishes.remove(&id),
+                };
+            }
+        }
+        wishes.retain(|id, name| self.kernel_name(*id).is_some_and(|now| now != *name));
+        wishes
+    }
+
+    fn stand_in(&self, id: LinkId) -> Option<LinkName> {
+        let link = self.registry.link(id).filter(|link| link.record.origin == Origin::Own)?;
+        Some(self.registry.stand_in_name(link))
+    }
+
+    fn kernel_name(&self, id: LinkId) -> Option<LinkName> {
+        Some(self.registry.link(id)?.kernel.as_ref()?.name)
+    }
+
+    fn is_kept_by_another(
+        &self,
+        id: LinkId,
+        name: LinkName,
+        wishes: &BTreeMap<LinkId, LinkName>,
+    ) -> bool {
+        let Some(link) = self.registry.link(id) else { return true };
+        let zone = link.zone();
+        let holder = self.registry.by_name(zone, name).filter(|holder| *holder != id);
+        let keeps = holder.is_some_and(|holder| {
+            let leaves = wishes.get(&holder).is_some_and(|other| *other != name);
+            self.kernel_name(holder).is_some() && !leaves
+        });
+        let is_altname = self.registry.by_altname(zone, &name).is_some_and(|holder| holder != id);
+        keeps || is_altname
+    }
+
+    fn into_plan(mut self, wishes: &BTreeMap<LinkId, LinkName>) -> Result<Plan> {
+        let links: Vec<(LinkName, Arc<Link>)> = wishes
+            .iter()
+            .filter_map(|(id, to)| Some((*to, self.registry.link(*id)?.clone())))
+            .collect();
+        let moves: Vec<Move<'_>> = links
+            .iter()
+            .filter_map(|(to, link)| {
+                let bound = link.kernel.as_ref()?;
+                Some(Move { id: link.record.id, link, bound, to: *to })
+            })
+            .collect();
+        let steps = kernel_steps(&self.registry, &moves)?;
+        let renamed: Vec<LinkChange> = links
+            .iter()
+            .map(|(to, link)| {
+                let mut link = Link::clone(link);
+                link.kernel = link.kernel.map(|bound| bound.renamed(*to));
+                link.into()
+            })
+            .collect();
+        self.put(renamed);
+        for link in self.changed.values_mut().filter_map(|change| change.after.as_mut()) {
+            link.record.unsettled = false;
+        }
+        Ok(Plan { changes: self.changed.into_values().collect(), steps })
+    }
+}
+
+/// A device that has no kernel link type.
+fn is_hardware(kernel: &KernelLink) -> bool {
+    kernel.class() == LinkClass::Phys && !kernel.is_loopback()
+}
+
+/// What becomes of a link that the kernel no longer has: a persistent one's record stays.
+fn lost(link: &Link) -> LinkChange {
+    match link.record.lifetime {
+        Lifetime::Persistent => Link { kernel: None, ..link.clone() }.into(),
+        Lifetime::Temporary | Lifetime::Transient => LinkChange::end(link.record.id),
+    }
+}
+
+/// Whether a virtual link found after a restart of the daemon, in the very place of a known one,
+/// is that one: somebody may have changed its name or its address in the meantime, hardly both.
+fn is_seen_again(link: &Link, kernel: &KernelLink) -> bool {
+    let had_mac = link.record.anchor.as_ref().and_then(|anchor| anchor.mac);
+    link.record.kind == kernel.kind && (had_mac == kernel.mac || link.wanted_name() == kernel.name)
+}
+
+fn new_link(id: LinkId, ns: NsCookie, kernel: &KernelLink, name: LinkName) -> Link {
+    let is_hardware = is_hardware(kernel);
+    let phys = is_hardware.then(|| kernel.phys_identity());
+    let is_known_again = phys.as_ref().is_some_and(|identity| identity.is_known());
+    let record = LinkRecord {
+        id,
+        name,
+        owner: ZoneId::GLOBAL,
+        location: Location::Home,
+        class: kernel.class(),
+        kind: kernel.kind.clone(),
+        media: kernel.media,
+        lifetime: if is_known_again { Lifetime::Persistent } else { Lifetime::Temporary },
+        origin: if is_hardware { Origin::Own } else { Origin::Foreign },
+        phys,
+        anchor: None,
+        unsettled: false,
+        generation: Generation::default(),
+    };
+    Link { record, kernel: None }.bound_to(ns, kernel)
+}
+
+impl Link {
+    /// The link as the kernel has it now.
+    fn bound_to(&self, ns: NsCookie, kernel: &KernelLink) -> Link {
+        let mut link = self.clone();
+        let at = Binding { ns, ifindex: kernel.ifindex };
+        link.record.anchor = Some(Anchor { at, mac: kernel.mac });
+        link.record.phys = link.record.phys.map(|_| kernel.phys_identity());
+        link.record.media = kernel.media;
+        link.kernel = Some(Bound { ns, link: kernel.clone().into() });
+        link
+    }
+
+    /// Somebody else renamed the link: the record follows (rule 3.5).
+    fn follow_name(&mut self, name: LinkName) {
+        match &mut self.record.location {
+            Location::Home => self.record.name = name,
+            Location::OnLoan { name_inside, .. } => *name_inside = name,
+        }
+    }
+}

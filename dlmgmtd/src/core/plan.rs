@@ -1,0 +1,83 @@
+//! What a request or an observation comes to.
+
+use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
+
+use crate::model::{Link, Step};
+
+/// What is to be done: the links as they will be, and how the kernel is brought there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Every link that differs afterwards.
+    pub changes: Vec<LinkChange>,
+    /// The kernel's part, in order.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One link as it will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkChange {
+    /// Which link.
+    pub id: LinkId,
+    /// The link afterwards; `None` where it ends.
+    pub after: Option<Link>,
+}
+
+/// A kernel step with what takes it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedStep {
+    /// The link it is for.
+    pub id: LinkId,
+    /// What is done.
+    pub forward: Step,
+    /// What undoes it.
+    pub backward: Step,
+}
+
+impl LinkChange {
+    /// The link ends.
+    pub fn end(id: LinkId) -> Self {
+        Self { id, after: None }
+    }
+}
+
+impl From<Link> for LinkChange {
+    fn from(link: Link) -> Self {
+        Self { id: link.record.id, after: Some(link) }
+    }
+}
+
+/// Gives linkids: each once, upwards, never again (SPEC.md section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkIds {
+    next: u32,
+}
+
+impl LinkIds {
+    /// The ids from `next` on were never given. 0 is read as 1.
+    pub fn starting_at(next: u32) -> Self {
+        Self { next: next.max(1) }
+    }
+
+    /// The lowest number that was never given.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// A new id.
+    pub fn give(&mut self) -> Result<LinkId> {
+        let exhausted = || Error::new(ErrorCode::Quota, "every linkid has been given");
+        let id = LinkId::new(self.next).ok_or_else(exhausted)?;
+        self.next = self.next.checked_add(1).ok_or_else(exhausted)?;
+        Ok(id)
+    }
+
+    /// Whether `id` was never given.
+    pub fn is_fresh(&self, id: LinkId) -> bool {
+        id.get() >= self.next
+    }
+
+    /// Gives this very id, and none below it from now on.
+    pub fn give_exactly(&mut self, id: LinkId) {
+        self.next = self.next.max(id.get().saturating_add(1));
+    }
+}

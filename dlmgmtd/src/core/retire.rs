@@ -1,0 +1,25 @@
+//! The end of physical links' records: SPEC.md section 5.
+
+use dlmgmt_proto::{Error, ErrorCode, LinkClass, LinkId, Result};
+
+use super::lookup::title;
+use super::plan::{LinkChange, Plan};
+use super::registry::Registry;
+use super::rename::refuse_held;
+
+/// Ends the record of a physical link whose hardware is absent.
+pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
+    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
+    let link = registry.link(id).ok_or_else(gone)?;
+    if link.record.class != LinkClass::Phys {
+        let text = format!("{} is no physical link", title(registry, link));
+        return Err(Error::new(ErrorCode::Invalid, text));
+    }
+    if !link.is_removed() {
+        let what = title(registry, link);
+        let text = format!("{what} is present: only a removed link can be deleted");
+        return Err(Error::new(ErrorCode::Busy, text));
+    }
+    refuse_held(registry, link)?;
+    Ok(Plan { changes: vec![LinkChange::end(id)], steps: Vec::new() })
+}
