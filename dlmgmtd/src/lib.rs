@@ -1,5 +1,6 @@
 //! The datalink management daemon, as a library: `docs/architecture.md` tells how it is built.
 
+pub mod crash;
 pub mod engine;
 pub mod kernel;
 pub mod model;
