@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod core;
+pub mod crash;
 pub mod engine;
 pub mod kernel;
 pub mod model;

@@ -1,5 +1,6 @@
 //! Durable records behind a small trait, with a real implementation in sled and a simulated one.
 
+mod codec;
 pub mod sim;
 pub mod sled;
 
@@ -50,7 +51,7 @@ pub struct Loaded {
     pub epoch: u32,
 }
 
-/// Writes that become durable together or not at all.
+/// Writes that become durable together or not at all. A record that is put and deleted ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Records to keep; each replaces an earlier one of its id.
@@ -72,11 +73,34 @@ impl Batch {
     }
 }
 
+/// A change that is under way, until this is dropped. See [`Store::begin`].
+#[must_use = "the change ends when this is dropped"]
+#[derive(Default)]
+pub struct ChangeGuard {
+    _ended_by_its_drop: Option<Box<dyn Send + Sync>>,
+}
+
+impl ChangeGuard {
+    /// A guard that drops `end` when the change ends.
+    pub fn new(end: impl Send + Sync + 'static) -> Self {
+        Self { _ended_by_its_drop: Some(Box::new(end)) }
+    }
+}
+
 /// What the daemon asks of its store.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Tells the store of a change that will be committed or already is. The engine holds the
+    /// guard from a request's arrival to its reply: knowing how many changes are under way, the
+    /// store can let a flush wait a moment for those about to come. Without it each flush goes
+    /// at once.
+    fn begin(&self) -> ChangeGuard {
+        ChangeGuard::default()
+    }
+
     /// Writes a batch. When this returns, the batch survives a power cut; on an error it has no
-    /// effect, also not later. Concurrent commits share a flush.
+    /// effect, also not later. Concurrent commits share a flush. A caller that stops waiting does
+    /// not withdraw its batch.
     async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// Writes a batch that need not be durable before the next [`Store::commit`] is. Batches keep

@@ -1,1 +1,151 @@
 //! The store in sled.
+//!
+//! `docs/architecture.md` tells why it is built as it is. In the state directory lie
+//!
+//! | name            | what                                                              |
+//! |-----------------|-------------------------------------------------------------------|
+//! | `lock`          | locked while a daemon uses the directory                          |
+//! | `db/`           | the sled database                                                 |
+//! | `acknowledged`  | the number of the last acknowledged commit                        |
+//! | `snapshot.json` | a plain export, from which a damaged database is restored         |
+//! | `damaged-N/`    | a damaged database, as it was found                               |
+//! | `db.copy/`      | a copy of the database, while it is opened                        |
+//! | `db.rebuilt/`   | a restored database, until it takes its place                     |
+
+mod database;
+mod directory;
+mod high_water;
+mod queue;
+mod recovery;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+pub use self::recovery::Recovery;
+
+use self::directory::StateDir;
+use self::high_water::HighWater;
+use self::queue::{Queue, Waiting, ended};
+use self::recovery::Opened;
+use self::state::EncodedBatch;
+use self::writer::{SnapshotState, Writer};
+use super::{Batch, ChangeGuard, Loaded, Store, StoreError};
+
+/// How long the store may put things off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long a flush waits at most for changes that are under way.
+    pub linger: Duration,
+    /// How long a lazy batch waits at most for a flush.
+    pub lazy: Duration,
+    /// How old the snapshot may become, before the writer writes another when it is idle.
+    pub snapshot: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            lazy: Duration::from_secs(1),
+            snapshot: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The store in sled. Dropping it writes what still waits and closes the database, which blocks
+/// for some milliseconds.
+pub struct SledStore {
+    queue: Arc<Queue>,
+    flushes: Arc<AtomicU64>,
+    recovery: Option<Recovery>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SledStore {
+    /// Opens the store in the directory `dir`, made when absent, and reads all of it.
+    ///
+    /// Fails with [`StoreError::InUse`], [`StoreError::Unusable`], or [`StoreError::Damaged`] when
+    /// the database cannot be read and there is nothing to restore it from; the database is then
+    /// left as it was found. A restored database is told of by [`SledStore::recovery`].
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, Loaded), StoreError> {
+        let dir = StateDir::take(dir)?;
+        let high_water = HighWater::open(&dir.high_water()).map_err(|why| dir.unusable(why))?;
+        let Opened { database, state, reserve, recovery } =
+            recovery::open(&dir, high_water.read().unwrap_or(0))?;
+        high_water.set(state.meta.commit).map_err(|why| dir.unusable(why))?;
+        let loaded = state.loaded().map_err(|why| dir.damaged(why))?;
+
+        let queue = Arc::new(Queue::new(options));
+        let flushes = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            dir,
+            options,
+            queue: Arc::clone(&queue),
+            flushes: Arc::clone(&flushes),
+            database: Some(database),
+            durable: state,
+            high_water,
+            snapshot: SnapshotState { reserve, commit: None, at: Instant::now() },
+        };
+        let writer = start(writer)?;
+        Ok((Self { queue, flushes, recovery, writer: Some(writer) }, loaded))
+    }
+
+    /// Whether the database was found damaged and had to be restored.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+}
+
+fn start(mut writer: Writer) -> Result<JoinHandle<()>, StoreError> {
+    let refused = |why: std::io::Error| StoreError::Write(why.to_string());
+    writer.save_snapshot();
+    thread::Builder::new().name("store".to_owned()).spawn(|| writer.run()).map_err(refused)
+}
+
+#[async_trait]
+impl Store for SledStore {
+    fn begin(&self) -> ChangeGuard {
+        ChangeGuard::new(self.queue.begin())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Waiting { batch: encode(batch)?, answer: Some(answer) })?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError> {
+        self.queue.push(Waiting { batch: encode(batch)?, answer: None })
+    }
+
+    fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+}
+
+fn encode(batch: Batch) -> Result<EncodedBatch, StoreError> {
+    EncodedBatch::try_from(batch).map_err(|why| StoreError::Write(why.to_string()))
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.queue.end();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer failed");
+        }
+    }
+}

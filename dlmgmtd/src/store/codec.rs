@@ -1,0 +1,194 @@
+//! The durable form of what the store keeps: a version byte, a postcard body, a CRC-32 of both.
+//!
+//! The body is the in-memory record as serde sees it. A change of [`LinkRecord`] therefore needs a
+//! new version here, with the old shape kept for reading; the golden bytes in the tests notice one
+//! that was forgotten.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BootId, LinkRecord};
+
+const VERSION: u8 = 1;
+const CHECKSUM_LEN: usize = 4;
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// There are not even a version and a checksum.
+    #[error("{0} bytes are too few for a record")]
+    Short(usize),
+    /// Some byte is not the one that was written.
+    #[error("the checksum does not match")]
+    Checksum,
+    /// A later dlmgmtd wrote it.
+    #[error("version {0} was written by a newer dlmgmtd: this one reads up to {VERSION}")]
+    Newer(u8),
+    /// The body does not have the shape of its version.
+    #[error("the body has not the shape of version {version}: {why}")]
+    Body {
+        /// The version.
+        version: u8,
+        /// What the decoder says.
+        why: String,
+    },
+}
+
+/// What the store keeps beside the links.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Counts the flushes that changed something: what the database holds can be told from what it
+    /// should hold.
+    pub commit: u64,
+    /// The lowest id that was never given.
+    pub next_link_id: u32,
+    /// How often a daemon was started.
+    pub epoch: u32,
+    /// The boot of the last write.
+    pub boot: Option<BootId>,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self { commit: 0, next_link_id: 1, epoch: 0, boot: None }
+    }
+}
+
+/// The durable form of a link.
+pub fn encode_link(link: &LinkRecord) -> Result<Vec<u8>, CodecError> {
+    encode(link)
+}
+
+/// The link of this durable form.
+pub fn decode_link(bytes: &[u8]) -> Result<LinkRecord, CodecError> {
+    match open(bytes)? {
+        (1, body) => decode_body(1, body),
+        (version, _) => Err(CodecError::Newer(version)),
+    }
+}
+
+/// The durable form of what is kept beside the links.
+pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
+    encode(meta)
+}
+
+/// What is kept beside the links, from its durable form.
+pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
+    match open(bytes)? {
+        (1, body) => decode_body(1, body),
+        (version, _) => Err(CodecError::Newer(version)),
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let bad = |why: postcard::Error| CodecError::Body { version: VERSION, why: why.to_string() };
+    let mut bytes = postcard::to_extend(value, vec![VERSION]).map_err(bad)?;
+    let checksum = crc32fast::hash(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    Ok(bytes)
+}
+
+fn open(bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
+    let (sealed, checksum) =
+        bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or(CodecError::Short(bytes.len()))?;
+    let (version, body) = sealed.split_first().ok_or(CodecError::Short(bytes.len()))?;
+    if crc32fast::hash(sealed) == u32::from_le_bytes(*checksum) {
+        Ok((*version, body))
+    } else {
+        Err(CodecError::Checksum)
+    }
+}
+
+fn decode_body<T: DeserializeOwned>(version: u8, body: &[u8]) -> Result<T, CodecError> {
+    let bad = |why: String| CodecError::Body { version, why };
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(bad(format!("{} bytes too many", rest.len()))),
+        Err(why) => Err(bad(why.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Anchor, Binding, Lifetime, Location, NsCookie, Origin, PhysIdentity};
+    use dlmgmt_proto::{
+        DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, Media, ZoneId,
+    };
+
+    fn link() -> LinkRecord {
+        let mac = HwAddr::new(&[2, 0, 0, 0, 0, 7]).unwrap();
+        LinkRecord {
+            id: LinkId::new(300).unwrap(),
+            name: LinkName::given("net0").unwrap(),
+            owner: ZoneId::GLOBAL,
+            location: Location::OnLoan {
+                zone: ZoneId(5),
+                name_inside: LinkName::given("up0").unwrap(),
+            },
+            class: LinkClass::Phys,
+            kind: Some("dummy".to_owned()),
+            media: Media::Ethernet,
+            lifetime: Lifetime::Persistent,
+            origin: Origin::Own,
+            phys: Some(PhysIdentity {
+                mac: Some(mac),
+                path: Some(DevicePath("pci-0000:00:03.0".to_owned())),
+            }),
+            anchor: Some(Anchor {
+                at: Binding { ns: NsCookie(4096), ifindex: IfIndex::new(2).unwrap() },
+                mac: None,
+            }),
+            unsettled: true,
+            generation: Generation(9),
+        }
+    }
+
+    fn meta() -> Meta {
+        Meta { commit: 1000, next_link_id: 301, epoch: 4, boot: Some(BootId("b-1".to_owned())) }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Bytes that were once written to disks. They never change: a failure here means that a new
+    /// version is due, not new bytes.
+    #[test]
+    fn version_1_stays_as_it_was_written() {
+        assert_eq!(
+            hex(&encode_link(&link()).unwrap()),
+            "01ac02046e6574300001050375703000010564756d6d7900000001010602000000000701107063692d303030303a30303a30332e3001802002000109a42cbb16"
+        );
+        assert_eq!(hex(&encode_meta(&meta()).unwrap()), "01e807ad02040103622d31c72c69c2");
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        assert_eq!(decode_link(&encode_link(&link()).unwrap()), Ok(link()));
+        assert_eq!(decode_meta(&encode_meta(&meta()).unwrap()), Ok(meta()));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let good = encode_link(&link()).unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_link(&bad), Err(CodecError::Checksum), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(decode_link(&good[..len]).is_err(), "cut to {len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_as_such() {
+        let mut bytes = encode_link(&link()).unwrap();
+        bytes[0] = VERSION + 1;
+        let sealed = bytes.len() - CHECKSUM_LEN;
+        let checksum = crc32fast::hash(&bytes[..sealed]);
+        bytes[sealed..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(decode_link(&bytes), Err(CodecError::Newer(VERSION + 1)));
+    }
+}

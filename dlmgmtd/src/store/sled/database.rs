@@ -1,0 +1,220 @@
+//! The sled database itself, treated as a part that can fail: a panic inside it is an error here.
+//!
+//! In the database's directory sled 0.34 keeps `db` (the log, in segments of 512 KiB), `conf`,
+//! `snap.*` (an index of the log, written when it is opened) and `blobs/` (values of more than
+//! 128 KiB, which this daemon does not write).
+//!
+//! sled's own flusher thread is kept although every commit flushes: it is the only one that cleans
+//! segments, and without it the file would grow for ever. What it flushes early does no harm, for
+//! a transaction is in the log wholly or not at all.
+
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dlmgmt_proto::LinkId;
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+
+use super::state::{Changes, State};
+use crate::store::codec::{CodecError, decode_link, decode_meta, encode_meta};
+
+/// Room enough for tens of thousands of links; sled's default of 1 GiB is for other uses.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// sled frees its file, and with it its lock, only some time after it was dropped. The state
+/// directory's own lock tells that nobody else has it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// sled's drop waits for its flusher thread, for ever if that one died.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+const META_KEY: &[u8] = b"meta";
+
+/// Why the database does not do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseError {
+    /// The operating system refuses. What is stored may be perfectly well.
+    #[error("{0}")]
+    Refused(String),
+    /// What is stored cannot be read, or sled itself fails.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<sled::Error> for DatabaseError {
+    fn from(error: sled::Error) -> Self {
+        match &error {
+            sled::Error::Io(why) if is_refusal(why) => Self::Refused(why.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// Whether the system refused, rather than that a file has not the shape that sled expects: such
+/// an error sled makes itself, and a missing file is one that sled had made.
+fn is_refusal(why: &io::Error) -> bool {
+    why.raw_os_error().is_some() && why.kind() != io::ErrorKind::NotFound
+}
+
+impl From<io::Error> for DatabaseError {
+    fn from(why: io::Error) -> Self {
+        Self::Refused(why.to_string())
+    }
+}
+
+impl From<CodecError> for DatabaseError {
+    fn from(why: CodecError) -> Self {
+        Self::Damaged(why.to_string())
+    }
+}
+
+/// An open database: one tree per record type.
+pub struct Database {
+    db: sled::Db,
+    links: sled::Tree,
+    meta: sled::Tree,
+    file: File,
+}
+
+impl Database {
+    /// Opens the database in `dir`, made when absent, and reads all of it.
+    pub fn open(dir: &Path) -> Result<(Self, State), DatabaseError> {
+        let database = guarded(|| {
+            let db = open_sled(dir)?;
+            let links = db.open_tree("links")?;
+            let meta = db.open_tree("meta")?;
+            let file = File::open(dir.join("db"))?;
+            Ok(Self { db, links, meta, file })
+        })?;
+        match guarded(|| database.settle(dir)) {
+            Ok(state) => Ok((database, state)),
+            Err(why) => {
+                database.close();
+                Err(why)
+            }
+        }
+    }
+
+    fn settle(&self, dir: &Path) -> Result<State, DatabaseError> {
+        let state = self.read()?;
+        self.sync()?;
+        sync_all_in(dir)?;
+        Ok(state)
+    }
+
+    fn read(&self) -> Result<State, DatabaseError> {
+        let mut state = State::default();
+        for entry in self.links.iter() {
+            let (key, value) = entry?;
+            let id = decode_link(&value)?.id;
+            if *key != key_of(id) {
+                return Err(DatabaseError::Damaged(format!("link {id} lies in another's place")));
+            }
+            state.links.insert(id, value.to_vec());
+        }
+        match self.meta.get(META_KEY)? {
+            Some(meta) => state.meta = decode_meta(&meta)?,
+            None if state.links.is_empty() => {}
+            None => return Err(DatabaseError::Damaged("its meta record is missing".to_owned())),
+        }
+        Ok(state)
+    }
+
+    /// Writes the changes as one transaction over both trees: sled's log has it wholly or not at
+    /// all. It is durable after [`Database::flush`] and [`Database::sync`].
+    pub fn write(&self, changes: &Changes) -> Result<(), DatabaseError> {
+        let new_meta = encode_meta(&changes.meta)?;
+        guarded(|| {
+            let written = (&self.links, &self.meta).transaction(|(links, meta)| {
+                for (id, link) in &changes.links {
+                    match link {
+                        Some(link) => links.insert(&key_of(*id), link.as_slice())?,
+                        None => links.remove(&key_of(*id))?,
+                    };
+                }
+                meta.insert(META_KEY, new_meta.as_slice())?;
+                Ok::<(), ConflictableTransactionError>(())
+            });
+            written.map_err(|why| match why {
+                TransactionError::Storage(why) | TransactionError::Abort(why) => why.into(),
+            })
+        })
+    }
+
+    /// Hands everything written to the kernel. sled 0.34 calls this durable, which it is not.
+    pub fn flush(&self) -> Result<(), DatabaseError> {
+        guarded(|| Ok(self.db.flush().map(drop)?))
+    }
+
+    /// Makes everything flushed survive a power cut.
+    pub fn sync(&self) -> Result<(), DatabaseError> {
+        Ok(self.file.sync_data()?)
+    }
+
+    /// Closes the database, and waits until that is done or seems never to be.
+    pub fn close(self) {
+        let (done, closed) = mpsc::channel();
+        let closer = thread::Builder::new().name("store-close".to_owned()).spawn(move || {
+            drop(self);
+            // Nobody waits any more when it took too long.
+            let _ = done.send(());
+        });
+        let outcome = closer.map(|_| closed.recv_timeout(CLOSE_PATIENCE));
+        if !matches!(outcome, Ok(Ok(()))) {
+            tracing::error!("the database could not be closed in order");
+        }
+    }
+}
+
+fn key_of(id: LinkId) -> [u8; 4] {
+    id.get().to_be_bytes()
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, DatabaseError> {
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let opened = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).open();
+        match opened {
+            Err(sled::Error::Io(why)) if is_locked(&why) && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(sled::Error::Io(why)) if is_locked(&why) => {
+                return Err(DatabaseError::Refused(why.to_string()));
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+fn is_locked(why: &io::Error) -> bool {
+    why.to_string().contains("could not acquire lock")
+}
+
+/// Makes the files of a directory, and that they are there, survive a power cut.
+pub fn sync_all_in(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match File::open(&path) {
+            Ok(file) => file.sync_all()?,
+            // sled tidies up on threads of its own.
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            Err(why) => return Err(why),
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+fn guarded<T>(act: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(DatabaseError::Damaged(format!(
+            "sled failed: {}",
+            text.unwrap_or("it does not say why")
+        )))
+    })
+}

@@ -1,0 +1,100 @@
+//! What is durable, as the writer knows it, and the changes from one such state to the next.
+
+use std::collections::BTreeMap;
+
+use dlmgmt_proto::LinkId;
+
+use crate::model::BootId;
+use crate::store::codec::{CodecError, Meta, decode_link, encode_link};
+use crate::store::{Batch, Loaded};
+
+/// All that is kept, in its durable form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub meta: Meta,
+    pub links: BTreeMap<LinkId, Vec<u8>>,
+}
+
+impl State {
+    /// What the daemon is told at its start.
+    pub fn loaded(&self) -> Result<Loaded, CodecError> {
+        let links = self.links.values().map(|link| decode_link(link)).collect::<Result<_, _>>()?;
+        Ok(Loaded {
+            links,
+            boot: self.meta.boot.clone(),
+            next_link_id: self.meta.next_link_id,
+            epoch: self.meta.epoch,
+        })
+    }
+
+    /// The changes that these batches make, one after the other.
+    pub fn changes<'a>(&self, batches: impl Iterator<Item = &'a EncodedBatch>) -> Changes {
+        let mut changes = Changes { meta: self.meta.clone(), links: BTreeMap::new() };
+        changes.meta.commit += 1;
+        for batch in batches {
+            changes.links.extend(batch.links.iter().cloned());
+            let meta = &mut changes.meta;
+            meta.next_link_id = meta.next_link_id.max(batch.next_link_id.unwrap_or(0));
+            meta.epoch = batch.epoch.unwrap_or(meta.epoch);
+            if batch.boot.is_some() {
+                meta.boot.clone_from(&batch.boot);
+            }
+        }
+        changes
+    }
+
+    /// The changes that make `other` of this.
+    pub fn changes_to(&self, other: &State) -> Changes {
+        let ended = self.links.keys().filter(|id| !other.links.contains_key(id));
+        let kept = other.links.iter().filter(|(id, link)| self.links.get(id) != Some(link));
+        Changes {
+            meta: other.meta.clone(),
+            links: ended
+                .map(|id| (*id, None))
+                .chain(kept.map(|(id, link)| (*id, Some(link.clone()))))
+                .collect(),
+        }
+    }
+
+    /// Makes the changes.
+    pub fn apply(&mut self, changes: Changes) {
+        self.meta = changes.meta;
+        for (id, link) in changes.links {
+            match link {
+                Some(link) => self.links.insert(id, link),
+                None => self.links.remove(&id),
+            };
+        }
+    }
+}
+
+/// What is to be written; a link without bytes ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    pub meta: Meta,
+    pub links: BTreeMap<LinkId, Option<Vec<u8>>>,
+}
+
+/// A [`Batch`] whose links have their durable form.
+#[derive(Clone, Debug)]
+pub struct EncodedBatch {
+    links: Vec<(LinkId, Option<Vec<u8>>)>,
+    next_link_id: Option<u32>,
+    boot: Option<BootId>,
+    epoch: Option<u32>,
+}
+
+impl TryFrom<Batch> for EncodedBatch {
+    type Error = CodecError;
+
+    fn try_from(batch: Batch) -> Result<Self, CodecError> {
+        let put = batch.put.iter().map(|link| Ok((link.id, Some(encode_link(link)?))));
+        let delete = batch.delete.iter().map(|id| Ok((*id, None)));
+        Ok(Self {
+            links: put.chain(delete).collect::<Result<_, CodecError>>()?,
+            next_link_id: batch.next_link_id,
+            boot: batch.boot,
+            epoch: batch.epoch,
+        })
+    }
+}

@@ -1,0 +1,369 @@
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::model::{BootId, Lifetime, LinkRecord, Location, Origin};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Nothing is put off, and nothing happens by itself.
+const PROMPT: Options = Options { linger: Duration::ZERO, lazy: LONG, snapshot: LONG };
+
+fn id(number: u32) -> LinkId {
+    LinkId::new(number).unwrap()
+}
+
+fn link(number: u32, name: &str) -> LinkRecord {
+    LinkRecord {
+        id: id(number),
+        name: LinkName::given(name).unwrap(),
+        owner: ZoneId::GLOBAL,
+        location: Location::Home,
+        class: LinkClass::Phys,
+        kind: None,
+        media: Media::Ethernet,
+        lifetime: Lifetime::Persistent,
+        origin: Origin::Own,
+        phys: None,
+        anchor: None,
+        unsettled: false,
+        generation: Generation(0),
+    }
+}
+
+fn put(number: u32, name: &str) -> Batch {
+    Batch { put: vec![Arc::new(link(number, name))], ..Batch::default() }
+}
+
+fn delete(number: u32) -> Batch {
+    Batch { delete: vec![id(number)], ..Batch::default() }
+}
+
+fn open(dir: &Path) -> (SledStore, Loaded) {
+    SledStore::open(dir, PROMPT).unwrap()
+}
+
+fn names(loaded: &Loaded) -> Vec<(u32, String)> {
+    loaded.links.iter().map(|link| (link.id.get(), link.name.to_string())).collect()
+}
+
+/// What a daemon finds that starts now.
+fn reopened(dir: &Path) -> Loaded {
+    open(dir).1
+}
+
+fn named(links: &[(u32, &str)]) -> Vec<(u32, String)> {
+    links.iter().map(|(id, name)| (*id, (*name).to_owned())).collect()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn files_in(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (dirs, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(dirs.iter().flat_map(|dir| files_in(dir)));
+    files.sort();
+    files
+}
+
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files_in(dir).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+}
+
+/// This test binary, to play `role` on `dir` in a process of its own.
+fn child(role: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["store::sled::tests::play_a_role", "--exact", "--ignored", "--nocapture"])
+        .env("STORE_TEST_ROLE", role)
+        .env("STORE_TEST_DIR", dir);
+    command
+}
+
+#[test]
+#[ignore = "is run by other tests, in a process of its own"]
+fn play_a_role() {
+    let Ok(role) = std::env::var("STORE_TEST_ROLE") else { return };
+    let dir = PathBuf::from(std::env::var_os("STORE_TEST_DIR").unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    match role.as_str() {
+        "writers" => runtime.block_on(write_until_killed(&dir)),
+        "full disk" => runtime.block_on(fill_the_disk(&dir)),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// A fresh store keeps nothing; what is committed is all there after it is opened again.
+#[tokio::test]
+async fn what_was_committed_is_found_again() {
+    let dir = TempDir::new().unwrap();
+    let (store, loaded) = open(dir.path());
+    assert_eq!(loaded, Loaded { next_link_id: 1, ..Loaded::default() });
+
+    let boot = Some(BootId("boot-1".to_owned()));
+    let batch = Batch {
+        put: vec![Arc::new(link(2, "b")), Arc::new(link(300, "c")), Arc::new(link(1, "a"))],
+        delete: vec![],
+        next_link_id: Some(301),
+        boot: boot.clone(),
+        epoch: Some(7),
+    };
+    store.commit(batch).await.unwrap();
+    store.commit(delete(2)).await.unwrap();
+    drop(store);
+
+    let expected =
+        Loaded { links: vec![link(1, "a"), link(300, "c")], boot, next_link_id: 301, epoch: 7 };
+    let (store, loaded) = open(dir.path());
+    assert_eq!(loaded, expected);
+    assert_eq!(store.recovery(), None);
+}
+
+#[tokio::test]
+async fn the_highest_id_ever_told_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    for next in [5, 3] {
+        store.commit(Batch { next_link_id: Some(next), ..Batch::default() }).await.unwrap();
+    }
+    drop(store);
+    assert_eq!(reopened(dir.path()).next_link_id, 5);
+}
+
+#[tokio::test]
+async fn batches_keep_their_order_lazy_or_not() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    for round in 0..20 {
+        store.commit_lazily(put(1, &format!("lazy{round}"))).await.unwrap();
+        store.commit_lazily(put(2, "gone")).await.unwrap();
+        store.commit_lazily(delete(2)).await.unwrap();
+        store.commit(put(3, &format!("now{round}"))).await.unwrap();
+    }
+    store.commit_lazily(put(3, "last")).await.unwrap();
+    drop(store);
+    assert_eq!(names(&reopened(dir.path())), named(&[(1, "lazy19"), (3, "last")]));
+}
+
+#[tokio::test]
+async fn a_lazy_batch_costs_no_flush_and_goes_with_the_next_commit() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    for number in 1..=10 {
+        store.commit_lazily(put(number, "lazy")).await.unwrap();
+    }
+    assert_eq!(store.flushes(), 0);
+    store.commit(put(11, "now")).await.unwrap();
+    assert_eq!(store.flushes(), 1);
+}
+
+#[tokio::test]
+async fn a_lazy_batch_becomes_durable_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { lazy: Duration::from_millis(1), ..PROMPT };
+    let (store, _) = SledStore::open(dir.path(), options).unwrap();
+    store.commit_lazily(put(1, "lazy")).await.unwrap();
+    while store.flushes() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Each flush takes at least half of the changes that are under way, so 64 need at most 7.
+#[tokio::test]
+async fn concurrent_commits_share_flushes() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { linger: LONG, ..PROMPT };
+    let (store, _) = SledStore::open(dir.path(), options).unwrap();
+    let store = Arc::new(store);
+    let begun: Vec<ChangeGuard> = (0..64).map(|_| store.begin()).collect();
+    let mut commits = JoinSet::new();
+    for (number, change) in (1..).zip(begun) {
+        let store = Arc::clone(&store);
+        commits.spawn(async move {
+            let outcome = store.commit(put(number, "net0")).await;
+            drop(change);
+            outcome
+        });
+    }
+    assert!(commits.join_all().await.iter().all(Result::is_ok));
+    assert!(store.flushes() <= 7, "{} flushes", store.flushes());
+}
+
+/// With an endless linger this test ends only if a caller that is alone does not wait.
+#[tokio::test]
+async fn a_single_client_never_waits_for_others() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { linger: LONG, ..PROMPT };
+    let (store, _) = SledStore::open(dir.path(), options).unwrap();
+    for number in 1..=3 {
+        let _change = store.begin();
+        store.commit(put(number, "net0")).await.unwrap();
+    }
+    assert_eq!(store.flushes(), 3);
+}
+
+#[tokio::test]
+async fn a_change_that_never_comes_is_not_waited_for_longer_than_the_linger() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { linger: Duration::from_millis(5), ..PROMPT };
+    let (store, _) = SledStore::open(dir.path(), options).unwrap();
+    let _others: Vec<ChangeGuard> = (0..10).map(|_| store.begin()).collect();
+    store.commit(put(1, "net0")).await.unwrap();
+}
+
+#[test]
+fn a_second_store_on_the_same_directory_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (_first, _) = open(dir.path());
+    let second = SledStore::open(dir.path(), PROMPT).err();
+    assert_eq!(second, Some(StoreError::InUse(dir.path().display().to_string())));
+}
+
+#[test]
+fn the_directory_is_made_and_private() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("state");
+    let _store = open(&dir);
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_place_that_is_no_directory_is_unusable() {
+    let parent = TempDir::new().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (place, why) in [
+        (file.clone(), "Not a directory"),
+        (file.join("below"), "Not a directory"),
+        (parent.path().join("missing/state"), "No such file"),
+        (PathBuf::from("/proc/self"), "No such file"),
+    ] {
+        let error = SledStore::open(&place, PROMPT).err().unwrap();
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+/// Writes records of falling and rising size, and tells on its output of each that is durable.
+async fn write_until_killed(dir: &Path) {
+    let (store, loaded) = SledStore::open(dir, Options::default()).unwrap();
+    let store = Arc::new(store);
+    let first = loaded.next_link_id;
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            for number in (first + writer..).step_by(4) {
+                let mut batch = put(number, "one");
+                batch.put.push(Arc::new(link(1_000_000 + number, "two")));
+                batch.next_link_id = Some(number + 1);
+                let _change = store.begin();
+                store.commit(batch).await.unwrap();
+                writeln!(std::io::stdout(), "durable {number}").unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
+/// Kills a writing process once it has told of `count` batches; returns all it told of.
+fn kill_after(dir: &Path, count: usize) -> Vec<u32> {
+    let mut writers = child("writers", dir).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(writers.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if let Some((_, number)) = line.split_once("durable ") {
+            told.push(number.parse().unwrap());
+        }
+        if told.len() == count {
+            writers.kill().unwrap();
+        }
+    }
+    writers.wait().unwrap();
+    told
+}
+
+#[test]
+fn after_kill_9_every_acknowledged_batch_is_there_and_each_is_whole() {
+    let dir = TempDir::new().unwrap();
+    let mut told = Vec::new();
+    for count in [1, 50, 400] {
+        told.extend(kill_after(dir.path(), count));
+        let (store, loaded) = open(dir.path());
+        assert_eq!(store.recovery(), None);
+        let found: Vec<u32> = loaded.links.iter().map(|link| link.id.get()).collect();
+        for number in &told {
+            assert!(found.contains(number), "{number} was acknowledged and is lost");
+        }
+        for number in found.iter().filter(|number| **number < 1_000_000) {
+            assert!(found.contains(&(1_000_000 + number)), "{number} is there by half");
+        }
+    }
+}
+
+/// Fills the small file system that `dir` is on, sees commits fail, makes room, and goes on.
+async fn fill_the_disk(dir: &Path) {
+    let (store, _) = open(dir);
+    store.commit(put(1, "before")).await.unwrap();
+
+    let ballast = dir.join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    let mut kept = vec![(1, "before".to_owned())];
+    let mut refused = Vec::new();
+    for number in 2..20_000 {
+        match store.commit(put(number, "while")).await {
+            Ok(()) => kept.push((number, "while".to_owned())),
+            Err(why) => {
+                assert!(matches!(why, StoreError::Write(_)), "{why:?}");
+                refused.push(number);
+            }
+        }
+        if refused.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(refused.len(), 3, "the disk was never full");
+
+    fs::remove_file(&ballast).unwrap();
+    store.commit(put(30_000, "after")).await.unwrap();
+    kept.push((30_000, "after".to_owned()));
+    drop(store);
+    assert_eq!(names(&reopened(dir)), kept);
+}
+
+/// The file system is mounted in a mount namespace that ends with the process.
+#[test]
+fn a_full_disk_refuses_changes_until_there_is_room_again() {
+    let dir = TempDir::new().unwrap();
+    let role = child("full disk", dir.path());
+    let outcome = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=4m none \"$STORE_TEST_DIR\" && exec \"$0\" \"$@\"")
+        .arg(role.get_program())
+        .args(role.get_args())
+        .envs(role.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .output()
+        .unwrap();
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}

@@ -1,0 +1,193 @@
+//! The one thread that writes: it takes all batches that wait as one group, and makes it durable
+//! with one transaction, one flush and one fdatasync.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::Options;
+use super::database::{Database, DatabaseError};
+use super::directory::StateDir;
+use super::high_water::HighWater;
+use super::queue::{Queue, Turn, Waiting};
+use super::snapshot::{self, Reserve};
+use super::state::{Changes, State};
+use crate::crash;
+use crate::store::StoreError;
+
+/// What the writer owns.
+pub struct Writer {
+    pub dir: StateDir,
+    pub options: Options,
+    pub queue: Arc<Queue>,
+    pub flushes: Arc<AtomicU64>,
+    /// Absent after a failure, until it can be opened again.
+    pub database: Option<Database>,
+    pub durable: State,
+    pub high_water: HighWater,
+    pub snapshot: SnapshotState,
+}
+
+/// What is known of the snapshot on the disk.
+pub struct SnapshotState {
+    /// What it reserves.
+    pub reserve: Reserve,
+    /// The commit that it shows; none when that is not known.
+    pub commit: Option<u64>,
+    /// When it was written or tried to be.
+    pub at: Instant,
+}
+
+impl Writer {
+    /// Writes until the queue ends.
+    pub fn run(mut self) {
+        let _told_on_panic = AbandonOnDrop(Arc::clone(&self.queue));
+        loop {
+            match self.queue.next_turn(self.idle_at()) {
+                Turn::Write(group) => self.write_group(group),
+                Turn::Idle => self.save_snapshot(),
+                Turn::End => break,
+            }
+        }
+        if self.is_snapshot_old() {
+            self.save_snapshot();
+        }
+        if let Some(database) = self.database.take() {
+            database.close();
+        }
+    }
+
+    fn is_snapshot_old(&self) -> bool {
+        self.snapshot.commit != Some(self.durable.meta.commit)
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.is_snapshot_old().then(|| self.snapshot.at + self.options.snapshot)
+    }
+
+    fn write_group(&mut self, group: Vec<Waiting>) {
+        let changes = self.durable.changes(group.iter().map(|waiting| &waiting.batch));
+        match self.make_durable(&changes) {
+            Ok(()) => {
+                self.durable.apply(changes);
+                self.raise_high_water();
+                group.into_iter().for_each(|waiting| waiting.tell(Ok(())));
+            }
+            Err(why) => self.refuse_group(group, &why),
+        }
+    }
+
+    fn refuse_group(&self, group: Vec<Waiting>, why: &DatabaseError) {
+        tracing::error!("a change could not be stored: {why}");
+        let (awaited, lazy): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|waiting| waiting.answer.is_some());
+        self.queue.put_back(lazy);
+        for waiting in awaited {
+            waiting.tell(Err(StoreError::Write(why.to_string())));
+        }
+    }
+
+    fn make_durable(&mut self, changes: &Changes) -> Result<(), DatabaseError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.reopen()?,
+        };
+        if let Err(why) = self.reserve_for(changes) {
+            self.database = Some(database);
+            return Err(why);
+        }
+        let written = self.write(&database, changes);
+        if written.is_ok() {
+            self.database = Some(database);
+        } else {
+            self.take_back(database);
+        }
+        written
+    }
+
+    fn write(&self, database: &Database, changes: &Changes) -> Result<(), DatabaseError> {
+        crash::point("store.before_apply");
+        database.write(changes)?;
+        crash::point("store.before_flush");
+        database.flush()?;
+        crash::point("store.before_sync");
+        database.sync()?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        crash::point("store.after_sync");
+        Ok(())
+    }
+
+    /// Ids and epochs that the snapshot does not know of must not become durable before it does.
+    fn reserve_for(&mut self, changes: &Changes) -> Result<(), DatabaseError> {
+        if self.snapshot.reserve.covers(&changes.meta) {
+            return Ok(());
+        }
+        Ok(self.write_snapshot(Reserve::ahead_of(&changes.meta))?)
+    }
+
+    /// Makes a failed group have no effect. Once a write failed sled refuses everything, and how
+    /// much of the group is in its file is not known: only a look at it tells.
+    fn take_back(&mut self, failed: Database) {
+        failed.close();
+        match self.reopen() {
+            Ok(database) => self.database = Some(database),
+            Err(why) => tracing::error!("the database is unusable until it can be opened: {why}"),
+        }
+    }
+
+    /// Opens the database again and makes it hold what is durable, no more and no less.
+    fn reopen(&self) -> Result<Database, DatabaseError> {
+        let (database, found) = Database::open(&self.dir.database())?;
+        let repaired = self.repair(&database, &found);
+        if let Err(why) = repaired {
+            database.close();
+            return Err(why);
+        }
+        Ok(database)
+    }
+
+    fn repair(&self, database: &Database, found: &State) -> Result<(), DatabaseError> {
+        if *found == self.durable {
+            return Ok(());
+        }
+        database.write(&found.changes_to(&self.durable))?;
+        database.flush()?;
+        database.sync()
+    }
+
+    /// A failure is no reason to refuse the change, which is durable: only damage of the database
+    /// may then go unnoticed.
+    fn raise_high_water(&self) {
+        if let Err(why) = self.high_water.set(self.durable.meta.commit) {
+            tracing::warn!("the number of the last commit cannot be written: {why}");
+        }
+    }
+
+    /// Writes the snapshot; without one the store goes on.
+    pub fn save_snapshot(&mut self) {
+        let written = self
+            .high_water
+            .sync()
+            .map_err(DatabaseError::from)
+            .and_then(|()| Ok(self.write_snapshot(Reserve::ahead_of(&self.durable.meta))?));
+        if let Err(why) = written {
+            tracing::warn!("the snapshot cannot be written: {why}");
+        }
+    }
+
+    fn write_snapshot(&mut self, reserve: Reserve) -> std::io::Result<()> {
+        self.snapshot.at = Instant::now();
+        snapshot::write(&self.dir.snapshot(), &self.durable, reserve)?;
+        self.snapshot.reserve = reserve;
+        self.snapshot.commit = Some(self.durable.meta.commit);
+        Ok(())
+    }
+}
+
+struct AbandonOnDrop(Arc<Queue>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
