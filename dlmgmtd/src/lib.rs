@@ -3,7 +3,9 @@
 pub mod auth;
 pub mod core;
 pub mod crash;
+pub mod door;
 pub mod engine;
 pub mod kernel;
 pub mod model;
 pub mod store;
+pub mod sys;

@@ -84,6 +84,15 @@ impl Header {
         bytes
     }
 
+    /// The command and serial of a packet of this protocol, whatever else of it is wrong: what an
+    /// error needs to reach its call. `None` for a packet of some other protocol.
+    pub fn address(packet: &[u8]) -> Option<(u16, u64)> {
+        let bytes = packet.first_chunk::<HEADER_LEN>()?;
+        let [m0, m1, m2, m3, _, _, _, _, c0, c1, _, _, _, _, _, _, serial @ ..] = *bytes;
+        ([m0, m1, m2, m3] == MAGIC)
+            .then(|| (u16::from_le_bytes([c0, c1]), u64::from_le_bytes(serial)))
+    }
+
     /// Reads the header at the start of `packet`.
     pub fn decode(packet: &[u8]) -> Result<Self, HeaderError> {
         let Some(bytes) = packet.first_chunk::<HEADER_LEN>() else {

@@ -1,0 +1,523 @@
+//! One client: its calls, its holds and its subscriptions.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Poll;
+
+use dlmgmt_proto::door::{
+    Call, Changed, Command, Exported, Hello, HelloReply, Hold, HoldId, Import, Kind, List,
+    ListCursor, NextLink, Page, Release, Released, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed, VERSION, body_len, encode_into,
+};
+use dlmgmt_proto::{Error, ErrorCode, LinkInfo, Result, SequencedEvent};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Desk;
+use super::outbox::{Outbox, Overflow};
+use super::socket::{Address, Incoming, Packet, Socket, invalid};
+use super::transfer;
+use crate::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
+
+/// Bytes of links in one page: what is left of a packet is more than the rest of a page takes.
+const PAGE_BYTES: usize = 60 * 1024;
+
+/// Longest message of an error and longest name of a client, in characters.
+const MESSAGE_MAX: usize = 4096;
+const CLIENT_NAME_MAX: usize = 64;
+
+/// Calls that are answered in a row before the connection's other business gets its turn.
+const CALLS_IN_A_ROW: usize = 16;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the client closed it")]
+    Closed,
+    #[error("the client speaks some other protocol")]
+    Alien,
+    #[error("the client does not read")]
+    Overflow,
+    #[error("the client did not say hello in time")]
+    Silent,
+    #[error("the daemon goes down")]
+    Stopped,
+    #[error("a change ended without an outcome: {0}")]
+    Lost(#[from] JoinError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Overflow> for End {
+    fn from(_: Overflow) -> Self {
+        Self::Overflow
+    }
+}
+
+/// What a change comes to.
+enum Outcome {
+    Changed(Changed),
+    Held(Box<dyn HoldGuard>),
+    Exported(OwnedFd, Exported),
+}
+
+struct Subscription {
+    /// Where its events go: the `subscribe` call.
+    to: Address,
+    stream: Box<dyn EventStream>,
+}
+
+pub(super) struct Connection {
+    desk: Arc<Desk>,
+    socket: Socket,
+    caller: Arc<Caller>,
+    /// Until when the client must say hello; `None` once it has.
+    hello_by: Option<Instant>,
+    outbox: Outbox,
+    /// The packet that is being made.
+    draft: Vec<u8>,
+    changes: JoinSet<(Address, Result<Outcome>)>,
+    /// The state that the client is listing.
+    list: Option<Arc<dyn Snapshot>>,
+    holds: BTreeMap<HoldId, Box<dyn HoldGuard>>,
+    last_hold: u64,
+    subscriptions: Vec<Subscription>,
+    /// The subscription whose turn it is.
+    turn: usize,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A change that was begun goes on to its end, whether or not anyone waits for it.
+        self.changes.detach_all();
+    }
+}
+
+impl Connection {
+    pub(super) fn new(desk: Arc<Desk>, socket: Socket, caller: Caller) -> Self {
+        Self {
+            hello_by: Some(Instant::now() + desk.limits.hello_within),
+            desk,
+            socket,
+            caller: Arc::new(caller),
+            outbox: Outbox::default(),
+            draft: Vec::with_capacity(256),
+            changes: JoinSet::new(),
+            list: None,
+            holds: BTreeMap::new(),
+            last_hold: 0,
+            subscriptions: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Serves the client until one side ends it; tells why it ended.
+    pub(super) async fn run(mut self, stopped: impl Future<Output = ()>) -> End {
+        tokio::pin!(stopped);
+        loop {
+            let step = tokio::select! {
+                () = &mut stopped => break,
+                incoming = self.socket.recv(), if self.changes.len() < self.desk.limits.calls => {
+                    self.take_calls(incoming)
+                }
+                Some(done) = self.changes.join_next() => self.finish(done),
+                sent = send_first(&self.socket, &self.outbox), if !self.outbox.is_empty() => {
+                    self.outbox.pop();
+                    sent.map_err(End::from)
+                }
+                (at, event) = next_event(&mut self.subscriptions, self.turn),
+                    if self.outbox.is_empty() && !self.subscriptions.is_empty() =>
+                {
+                    self.tell(at, event)
+                }
+                () = sleep_until_some(self.hello_by) => Err(End::Silent),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+        self.drain().await
+    }
+
+    /// Answers what is under way, within the time there is for that.
+    async fn drain(&mut self) -> End {
+        let within = self.desk.limits.drain_within;
+        let rest = async {
+            while let Some(done) = self.changes.join_next().await {
+                self.finish(done)?;
+            }
+            while !self.outbox.is_empty() {
+                send_first(&self.socket, &self.outbox).await?;
+                self.outbox.pop();
+            }
+            Ok(())
+        };
+        match timeout(within, rest).await {
+            Ok(Err(end)) => end,
+            Ok(Ok(())) | Err(_) => End::Stopped,
+        }
+    }
+
+    /// Takes the packet that came and those right behind it: the next call often is there before
+    /// this task would have gone to sleep.
+    fn take_calls(&mut self, first: io::Result<Incoming>) -> std::result::Result<(), End> {
+        self.take(first?)?;
+        for _ in 1..CALLS_IN_A_ROW {
+            if self.changes.len() >= self.desk.limits.calls {
+                break;
+            }
+            match self.socket.try_recv() {
+                Ok(incoming) => self.take(incoming)?,
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => break,
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, incoming: Incoming) -> std::result::Result<(), End> {
+        match incoming {
+            Incoming::Call(to, call, fds) => match self.check(&call, &fds) {
+                Ok(()) => self.handle(to, call, fds),
+                Err(error) => self.refuse(to, error),
+            },
+            Incoming::Bad(to, error) => self.refuse(to, error),
+            Incoming::Alien(error) => {
+                self.refuse(Address { command: 0, serial: 0 }, error)?;
+                Err(End::Alien)
+            }
+            Incoming::Closed => Err(End::Closed),
+        }
+    }
+
+    /// Whether a call is in its place.
+    fn check(&self, call: &Call, fds: &[OwnedFd]) -> Result<()> {
+        let greets = matches!(call, Call::Hello(_));
+        if greets != self.hello_by.is_some() {
+            return Err(invalid("a connection begins with one `hello`"));
+        }
+        if !fds.is_empty() && !matches!(call, Call::Import(_)) {
+            return Err(invalid("only `import` takes a descriptor"));
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        to: Address,
+        call: Call,
+        fds: Vec<OwnedFd>,
+    ) -> std::result::Result<(), End> {
+        let (service, caller) = (&self.desk.service, &*self.caller);
+        match call {
+            Call::GetLinkId(call) => self.answer(to, service.get_linkid(caller, &call)),
+            Call::GetName(call) => self.answer(to, service.get_name(caller, &call)),
+            Call::GetLink(call) => self.answer(to, service.get_link(caller, &call)),
+            Call::GetNext(call) => {
+                let next = service.get_next(caller, &call).map(|link| NextLink { link });
+                self.answer(to, next)
+            }
+            Call::GetAttribute(call) => self.answer(to, service.get_attribute(caller, &call)),
+            Call::List(call) => {
+                let page = self.page(&call);
+                self.answer(to, page)
+            }
+            Call::Hello(call) => {
+                let greeting = self.hello(call);
+                self.answer(to, greeting)
+            }
+            Call::Release(call) => {
+                let released = self.release(&call);
+                self.answer(to, released)
+            }
+            Call::Subscribe(call) => {
+                let subscribed = self.subscribe(to, &call);
+                self.answer(to, subscribed)
+            }
+            Call::Unsubscribe(call) => {
+                let unsubscribed = self.unsubscribe(&call);
+                self.answer(to, unsubscribed)
+            }
+            Call::Rename(call) => self.begin(to, |service, caller| async move {
+                service.rename(&caller, call).await.map(Outcome::Changed)
+            }),
+            Call::DeletePhys(call) => self.begin(to, |service, caller| async move {
+                service.delete_phys(&caller, call).await.map(Outcome::Changed)
+            }),
+            Call::Hold(call) => self.hold(to, call),
+            Call::Export(_) => self.begin(to, export),
+            Call::Import(Import {}) => self.import(to, fds),
+        }
+    }
+
+    fn hello(&mut self, call: Hello) -> Result<HelloReply> {
+        if call.oldest > call.newest {
+            return Err(invalid("the oldest version cannot be newer than the newest"));
+        }
+        if !(call.oldest..=call.newest).contains(&VERSION) {
+            let (oldest, newest) = (call.oldest, call.newest);
+            let why = format!("versions {oldest} to {newest} are not spoken here: {VERSION} is");
+            return Err(Error::new(ErrorCode::NotSupported, why));
+        }
+        self.hello_by = None;
+        Arc::make_mut(&mut self.caller).client = presentable(&call.client);
+        let service = &self.desk.service;
+        Ok(HelloReply {
+            version: VERSION,
+            daemon: env!("CARGO_PKG_VERSION").to_owned(),
+            zone: self.caller.zone.and_then(|zone| service.zone_name(zone)),
+            seq: service.snapshot().seq(),
+        })
+    }
+
+    fn page(&mut self, call: &List) -> Result<Page> {
+        let snapshot = match call.cursor {
+            None => self.desk.service.snapshot(),
+            Some(cursor) => self.resume(cursor)?,
+        };
+        let (seq, mut after) = (snapshot.seq(), call.cursor.map(|cursor| cursor.after));
+        let mut links: Vec<LinkInfo> = Vec::new();
+        let mut room = PAGE_BYTES;
+        while let Some(link) = snapshot.next(&self.caller, &call.filter, after)? {
+            let len = body_len(&link);
+            if let (true, Some(after)) = (len > room, after) {
+                self.list = Some(snapshot);
+                return Ok(Page { seq, links, next: Some(ListCursor { seq, after }) });
+            }
+            room = room.saturating_sub(len);
+            after = Some(link.id);
+            links.push(link);
+        }
+        self.list = None;
+        Ok(Page { seq, links, next: None })
+    }
+
+    /// The state that a list under way shows.
+    fn resume(&self, cursor: ListCursor) -> Result<Arc<dyn Snapshot>> {
+        match &self.list {
+            Some(snapshot) if snapshot.seq() == cursor.seq => Ok(Arc::clone(snapshot)),
+            _ => Err(Error::new(ErrorCode::Again, "this list is no longer kept: begin a new one")),
+        }
+    }
+
+    fn hold(&mut self, to: Address, call: Hold) -> std::result::Result<(), End> {
+        let most = self.desk.limits.holds;
+        if self.holds.len() >= most {
+            let why = format!("a connection has at most {most} holds");
+            return self.refuse(to, Error::new(ErrorCode::Quota, why));
+        }
+        self.begin(to, |service, caller| async move {
+            service.hold(&caller, call.link).await.map(Outcome::Held)
+        })
+    }
+
+    fn keep(&mut self, guard: Box<dyn HoldGuard>) -> HoldId {
+        self.last_hold += 1;
+        let id = HoldId(self.last_hold);
+        self.holds.insert(id, guard);
+        id
+    }
+
+    fn release(&mut self, call: &Release) -> Result<Released> {
+        match self.holds.remove(&call.hold) {
+            Some(_) => Ok(Released {}),
+            None => {
+                let why = format!("this connection has no hold {}", call.hold.0);
+                Err(Error::new(ErrorCode::NotFound, why))
+            }
+        }
+    }
+
+    fn subscribe(&mut self, to: Address, call: &Subscribe) -> Result<Subscribed> {
+        let most = self.desk.limits.subscriptions;
+        if self.subscriptions.len() >= most {
+            let why = format!("a connection has at most {most} subscriptions");
+            return Err(Error::new(ErrorCode::Quota, why));
+        }
+        if self.subscriptions.iter().any(|other| other.to.serial == to.serial) {
+            return Err(invalid(format!("serial {} names a subscription already", to.serial)));
+        }
+        let (seq, stream) = self.desk.service.subscribe(&self.caller, call)?;
+        self.subscriptions.push(Subscription { to, stream });
+        Ok(Subscribed { seq })
+    }
+
+    fn unsubscribe(&mut self, call: &Unsubscribe) -> Result<Unsubscribed> {
+        match self.subscriptions.iter().position(|s| s.to.serial == call.serial) {
+            Some(at) => {
+                self.subscriptions.remove(at);
+                Ok(Unsubscribed {})
+            }
+            None => {
+                let why = format!("serial {} names no subscription", call.serial);
+                Err(Error::new(ErrorCode::NotFound, why))
+            }
+        }
+    }
+
+    /// Passes an event on; a stream that ended takes its subscription along.
+    fn tell(&mut self, at: usize, event: Option<SequencedEvent>) -> std::result::Result<(), End> {
+        self.turn = at + 1;
+        let Some(event) = event else {
+            self.subscriptions.remove(at);
+            return Ok(());
+        };
+        let to = self.subscriptions[at].to;
+        self.post(Kind::Event, to, &event, None)
+    }
+
+    fn import(&mut self, to: Address, fds: Vec<OwnedFd>) -> std::result::Result<(), End> {
+        match transfer::only(fds).and_then(|fd| Ok((fd, self.reading_permit()?))) {
+            Ok((fd, permit)) => {
+                self.begin(to, |service, caller| import(service, caller, fd, permit))
+            }
+            Err(error) => self.refuse(to, error),
+        }
+    }
+
+    /// Reading may hang, on a file system that its caller serves: few callers may try it at once.
+    fn reading_permit(&self) -> Result<Option<OwnedSemaphorePermit>> {
+        if self.caller.uid == 0 {
+            return Ok(None);
+        }
+        let permit = Arc::clone(&self.desk.imports).try_acquire_owned();
+        permit.map(Some).map_err(|_| Error::new(ErrorCode::Again, "other imports are under way"))
+    }
+
+    /// Begins a change, which is answered when it has ended.
+    fn begin<W>(
+        &mut self,
+        to: Address,
+        change: impl FnOnce(Arc<dyn Service>, Arc<Caller>) -> W,
+    ) -> std::result::Result<(), End>
+    where
+        W: Future<Output = Result<Outcome>> + Send + 'static,
+    {
+        let work = change(Arc::clone(&self.desk.service), Arc::clone(&self.caller));
+        self.changes.spawn(async move { (to, work.await) });
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        done: std::result::Result<(Address, Result<Outcome>), JoinError>,
+    ) -> std::result::Result<(), End> {
+        let (to, outcome) = done?;
+        match outcome {
+            Ok(Outcome::Changed(changed)) => self.post(Kind::Reply, to, &changed, None),
+            Ok(Outcome::Held(guard)) => {
+                let id = self.keep(guard);
+                self.post(Kind::Reply, to, &id, None)
+            }
+            Ok(Outcome::Exported(file, exported)) => {
+                self.post(Kind::Reply, to, &exported, Some(file))
+            }
+            Err(error) => self.refuse(to, error),
+        }
+    }
+
+    fn answer<T: Serialize>(
+        &mut self,
+        to: Address,
+        result: Result<T>,
+    ) -> std::result::Result<(), End> {
+        match result {
+            Ok(body) => self.post(Kind::Reply, to, &body, None),
+            Err(error) => self.refuse(to, error),
+        }
+    }
+
+    fn refuse(&mut self, to: Address, mut error: Error) -> std::result::Result<(), End> {
+        if let Some((end, _)) = error.message.char_indices().nth(MESSAGE_MAX) {
+            error.message.truncate(end);
+        }
+        self.post(Kind::Error, to, &error, None)
+    }
+
+    /// Sends a packet, or queues it where the socket does not take it now.
+    fn post<T: Serialize>(
+        &mut self,
+        kind: Kind,
+        to: Address,
+        body: &T,
+        fd: Option<OwnedFd>,
+    ) -> std::result::Result<(), End> {
+        if let Err(why) = encode_into(&mut self.draft, kind, to.command, to.serial, body) {
+            let error = Error::new(ErrorCode::NotSupported, format!("no answer possible: {why}"));
+            return self.refuse(to, error);
+        }
+        if self.outbox.is_empty() {
+            match self.socket.try_send(&self.draft, fd.as_ref()) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Ok(sent?),
+            }
+        }
+        let bytes = std::mem::take(&mut self.draft);
+        Ok(self.outbox.push(Packet { bytes, fd }, &self.desk.limits)?)
+    }
+}
+
+async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcome> {
+    let text = service.export(&caller).await?;
+    let file = transfer::sealed(&text)?;
+    Ok(Outcome::Exported(file, Exported { len: text.len() as u64 }))
+}
+
+async fn import(
+    service: Arc<dyn Service>,
+    caller: Arc<Caller>,
+    fd: OwnedFd,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Outcome> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        transfer::read(fd)
+    });
+    let text = reading
+        .await
+        .map_err(|why| Error::new(ErrorCode::Again, format!("`{}`: {why}", Import::NAME)))??;
+    service.import(&caller, text).await.map(Outcome::Changed)
+}
+
+/// Sends the packet that waits longest; with none, never ends.
+async fn send_first(socket: &Socket, outbox: &Outbox) -> io::Result<()> {
+    match outbox.first() {
+        Some(packet) => socket.send(packet).await,
+        None => pending().await,
+    }
+}
+
+/// The next event of any subscription, and which one's; they take turns, from `turn` on.
+async fn next_event(
+    subscriptions: &mut [Subscription],
+    turn: usize,
+) -> (usize, Option<SequencedEvent>) {
+    let mut waiting: Vec<_> = subscriptions.iter_mut().map(|s| s.stream.next()).collect();
+    let count = waiting.len();
+    poll_fn(|cx| {
+        for at in (turn..turn + count).map(|place| place % count) {
+            if let Poll::Ready(event) = waiting[at].as_mut().poll(cx) {
+                return Poll::Ready((at, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// A client's name for itself, fit for one line of a message.
+fn presentable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(CLIENT_NAME_MAX).collect()
+}

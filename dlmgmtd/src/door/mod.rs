@@ -1,0 +1,229 @@
+//! The door: the daemon's own socket. `docs/door.md` describes what travels over it.
+
+mod connection;
+mod listener;
+mod outbox;
+mod seats;
+mod socket;
+mod transfer;
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dlmgmt_proto::door::{Kind, encode};
+use dlmgmt_proto::{Error, ErrorCode, ZoneId};
+use rustix::io::Errno;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::engine::{Caller, Service};
+use crate::model::NsCookie;
+use crate::sys;
+
+use connection::Connection;
+use listener::Listener;
+use seats::{Seat, Seats};
+use socket::Socket;
+
+/// Which zone a network namespace is, if any.
+pub type ZoneOf = Arc<dyn Fn(NsCookie) -> Option<ZoneId> + Send + Sync>;
+
+/// How a door serves.
+#[derive(Clone)]
+pub struct DoorOptions {
+    /// Which zone a caller's namespace is; asked once for a connection.
+    pub zone_of: ZoneOf,
+    /// What clients may use up.
+    pub limits: Limits,
+}
+
+/// What clients may use up before they are refused, made to wait or disconnected.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at one time.
+    pub connections: usize,
+    /// Connections of one user other than root at one time.
+    pub connections_per_user: usize,
+    /// Changes of one connection under way; its next packets wait.
+    pub calls: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions: usize,
+    /// Holds of one connection.
+    pub holds: usize,
+    /// Replies that wait for one client to read; one more and it is disconnected.
+    pub queued_packets: usize,
+    /// Bytes of such replies; more and the client is disconnected.
+    pub queued_bytes: usize,
+    /// Files of users other than root that are read at one time for `import`.
+    pub imports: usize,
+    /// How long a client may take to say hello.
+    pub hello_within: Duration,
+    /// How long, at the end, changes under way and unread replies may take.
+    pub drain_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_user: 256,
+            calls: 64,
+            subscriptions: 16,
+            holds: 1024,
+            queued_packets: 256,
+            queued_bytes: 512 * 1024,
+            imports: 4,
+            hello_within: Duration::from_secs(10),
+            drain_within: Duration::from_secs(3),
+        }
+    }
+}
+
+/// A listening door. Dropping it removes its socket file.
+pub struct Door {
+    listener: Listener,
+    reception: Reception,
+}
+
+/// Where new connections are let in.
+struct Reception {
+    desk: Arc<Desk>,
+    seats: Arc<Seats>,
+    zone_of: ZoneOf,
+}
+
+/// What all connections of a door share.
+struct Desk {
+    service: Arc<dyn Service>,
+    limits: Limits,
+    imports: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Listens at `path`. A socket file that a dead daemon left there is replaced; one that is
+    /// served, or a file that is no socket, is an error that says so.
+    pub fn bind(path: &Path, service: Arc<dyn Service>, options: DoorOptions) -> io::Result<Self> {
+        Ok(Self::new(Listener::bind(path)?, service, options))
+    }
+
+    /// Serves a socket that somebody else made to listen; its file stays when the door ends.
+    pub fn from_listener(
+        socket: OwnedFd,
+        service: Arc<dyn Service>,
+        options: DoorOptions,
+    ) -> io::Result<Self> {
+        Ok(Self::new(Listener::inherit(socket)?, service, options))
+    }
+
+    fn new(listener: Listener, service: Arc<dyn Service>, options: DoorOptions) -> Self {
+        let DoorOptions { zone_of, limits } = options;
+        let seats = Seats::new(limits.connections, limits.connections_per_user);
+        let imports = Arc::new(Semaphore::new(limits.imports));
+        let desk = Arc::new(Desk { service, limits, imports });
+        Self { listener, reception: Reception { desk, seats, zone_of } }
+    }
+
+    /// Serves until `shutdown` is ready. Changes under way then go on to their end and are
+    /// answered, for a bounded time, before the connections close.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { listener: Listener { socket, file: _file }, reception } = self;
+        // As with the connections, tokio's stream type stands in for `SOCK_SEQPACKET`.
+        let listening = UnixListener::from_std(socket.into())?;
+        let (stopping, stop) = watch::channel(());
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        let result = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                Some(_) = connections.join_next() => {}
+                accepted = listening.accept() => match accepted {
+                    Ok((socket, _)) => reception.welcome(socket, &stop, &mut connections),
+                    Err(why) if is_passing(&why) => rest(&why).await,
+                    Err(why) => break Err(why),
+                },
+            }
+        };
+        drop(stopping);
+        while connections.join_next().await.is_some() {}
+        result
+    }
+}
+
+impl Reception {
+    /// Starts to serve a new connection, or tells it why not.
+    fn welcome(
+        &self,
+        socket: UnixStream,
+        stop: &watch::Receiver<()>,
+        connections: &mut JoinSet<()>,
+    ) {
+        let admitted = self.identify(&socket).and_then(|caller| {
+            let seat = self.seats.take(caller.uid)?;
+            Ok((caller, seat))
+        });
+        match admitted {
+            Ok((caller, seat)) => {
+                let (desk, stop) = (Arc::clone(&self.desk), stop.clone());
+                connections.spawn(attend(desk, socket, caller, seat, stop));
+            }
+            Err(error) => turn_away(socket, &error),
+        }
+    }
+
+    /// Who is at the other end, as the kernel tells it.
+    fn identify(&self, socket: &UnixStream) -> Result<Caller, Error> {
+        let unknown = |why: io::Error| {
+            Error::new(ErrorCode::Denied, format!("the caller cannot be identified: {why}"))
+        };
+        let peer = socket.peer_cred().map_err(unknown)?;
+        let ns = sys::netns_cookie(socket.as_fd()).map_err(unknown)?;
+        Ok(Caller {
+            zone: (self.zone_of)(NsCookie(ns)),
+            uid: peer.uid(),
+            gid: peer.gid(),
+            // The kernel gives 0 for a process that this pid namespace does not see.
+            pid: peer.pid().filter(|pid| *pid > 0),
+            client: String::new(),
+        })
+    }
+}
+
+async fn attend(
+    desk: Arc<Desk>,
+    socket: UnixStream,
+    caller: Caller,
+    _seat: Seat,
+    mut stop: watch::Receiver<()>,
+) {
+    let pid = caller.pid;
+    // The sender never sends: the channel's end is the signal.
+    let stopped = async move { while stop.changed().await.is_ok() {} };
+    let end = Connection::new(desk, Socket::new(socket), caller).run(stopped).await;
+    tracing::debug!(pid, %end, "a connection ended");
+}
+
+/// Leaves a connection with an error that belongs to no call.
+fn turn_away(socket: UnixStream, error: &Error) {
+    if let Ok(packet) = encode(Kind::Error, 0, 0, error) {
+        // A client that has gone already needs no answer.
+        let _ = Socket::new(socket).try_send(&packet, None);
+    }
+}
+
+/// Whether the next try to accept may succeed.
+fn is_passing(why: &io::Error) -> bool {
+    let passing =
+        [Errno::CONNABORTED, Errno::INTR, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(why).is_some_and(|errno| passing.contains(&errno))
+}
+
+/// Waits a little, so that a lack of descriptors or memory is not met by a busy loop.
+async fn rest(why: &io::Error) {
+    tracing::warn!(%why, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
