@@ -1,2 +1,28 @@
-//! The command.
-fn main() {}
+//! `dladm`: the administrator's command. It turns arguments into calls at the daemon's door and
+//! answers into text; no rule about links lives here.
+
+mod cli;
+mod commands;
+mod failure;
+mod fields;
+mod order;
+mod output;
+
+use std::process::ExitCode;
+
+use cli::Parsed;
+use failure::Report;
+
+fn main() -> ExitCode {
+    let outcome = match cli::parse(std::env::args_os()) {
+        Ok(Parsed::Run(cli)) => commands::run(cli),
+        Ok(Parsed::Print(text)) => output::print(text.as_bytes())
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|failure| Report::new("help", failure)),
+        Err(report) => Err(report),
+    };
+    outcome.unwrap_or_else(|report| {
+        output::complain(&report);
+        report.exit_code()
+    })
+}

@@ -1,0 +1,48 @@
+# What can be done with this tree. A newcomer needs `make run` and `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+DESTDIR ?=
+PREFIX ?= /usr
+
+.PHONY: build run test bench deps install clean
+
+build:
+	cargo build --locked --workspace
+
+# A scratch network namespace by default; HOST=1 is for the links of this host.
+run: deps build
+ifeq ($(HOST),1)
+	scripts/run-host.sh target/debug
+else
+	scripts/demo.sh target/debug
+endif
+
+# The tests start the binaries that `cargo build` leaves, so it comes before them. They make network
+# namespaces: whoever is not root is root in a user namespace.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,unshare --user --map-root-user)
+
+test: deps
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo build --locked --workspace
+	$(AS_ROOT) cargo test --locked --workspace
+
+bench: deps
+	cargo build --locked --release --workspace
+	$(AS_ROOT) cargo bench --locked -p dlmgmt-tests --benches
+
+# Says what is missing, and installs only that.
+deps:
+	@scripts/deps.sh
+
+install:
+	cargo build --locked --release --workspace
+	install -D -m 0755 target/release/dlmgmtd $(DESTDIR)$(PREFIX)/sbin/dlmgmtd
+	install -D -m 0755 target/release/dladm $(DESTDIR)$(PREFIX)/sbin/dladm
+	install -D -m 0644 systemd/dlmgmtd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dlmgmtd.service
+
+clean:
+	cargo clean

@@ -1,0 +1,63 @@
+//! The commands, one file each.
+
+mod change;
+mod hold;
+mod monitor;
+mod registry;
+mod show;
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use dlmgmt_proto::LinkRef;
+use libdlmgmt::Client;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Failure, Report};
+
+/// Does what the command line asks for.
+pub fn run(cli: Cli) -> Result<ExitCode, Report> {
+    let (path, command) = cli.into_parts();
+    let what = command.what();
+    let connect = || Client::connect(&path).map_err(Failure::from);
+    let done = match command {
+        Command::ShowLink(args) => show::links(&args, connect),
+        Command::ShowPhys(args) => show::phys(&args, connect),
+        Command::RenameLink(args) => change::rename(&args, connect),
+        Command::DeletePhys(args) => change::delete_phys(&args, connect),
+        Command::Monitor(args) => monitor::run(&args, connect),
+        Command::Export => registry::export(connect),
+        Command::Import(args) => registry::import(&args, connect),
+        Command::Hold(args) => {
+            return hold::run(&args, connect).map_err(|failure| Report::new(what, failure));
+        }
+    };
+    done.map(|()| ExitCode::SUCCESS).map_err(|failure| Report::new(what, failure))
+}
+
+/// A way to the daemon, gone only when the arguments are known to make sense.
+trait Connect: FnOnce() -> Result<Client, Failure> {}
+
+impl<F: FnOnce() -> Result<Client, Failure>> Connect for F {}
+
+/// The text of an operand.
+fn text(operand: &OsStr) -> Result<&str, Failure> {
+    operand.to_str().ok_or_else(|| Failure::NotUtf8(operand.display().to_string()))
+}
+
+/// The link that an operand names.
+fn link_ref(operand: &OsStr) -> Result<LinkRef, Failure> {
+    Ok(text(operand)?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn an_operand_that_is_not_utf_8_is_refused_as_such() {
+        let operand = OsStr::from_bytes(b"net\xff");
+        assert!(matches!(link_ref(operand), Err(Failure::NotUtf8(_))));
+    }
+}

@@ -1,0 +1,244 @@
+//! The fields of a link: their names, and how each is read from what the daemon told.
+
+use std::borrow::Cow;
+
+use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink};
+
+use crate::failure::Failure;
+
+/// One value to be shown.
+#[derive(Debug)]
+pub enum Value<'a> {
+    /// Nothing is known, or nothing is there.
+    Absent,
+    /// A number.
+    Number(u64),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Any number of texts.
+    List(Vec<Cow<'a, str>>),
+}
+
+impl<'a> Value<'a> {
+    /// A text that needs no copy.
+    pub fn word(word: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(word))
+    }
+
+    /// A link's name, shown so that it cannot harm a terminal.
+    pub fn name(name: &'a LinkName) -> Self {
+        Self::Text(shown(name))
+    }
+
+    fn number(number: Option<impl Into<u64>>) -> Self {
+        number.map_or(Self::Absent, |number| Self::Number(number.into()))
+    }
+
+    fn mac(address: Option<&HwAddr>) -> Self {
+        address.map_or(Self::Absent, |mac| Self::Text(Cow::Owned(mac.to_string())))
+    }
+
+    /// Appends the value as text; nothing for an absent one.
+    pub fn write_to(&self, out: &mut String) {
+        match self {
+            Self::Absent => {}
+            Self::Number(number) => out.push_str(&number.to_string()),
+            Self::Text(text) => out.push_str(text),
+            Self::List(texts) => out.push_str(&texts.join(",")),
+        }
+    }
+}
+
+/// The name as text: without a copy where it is plain, as nearly every name is.
+fn shown(name: &LinkName) -> Cow<'_, str> {
+    match std::str::from_utf8(name.as_bytes()) {
+        Ok(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(name.to_string()),
+    }
+}
+
+fn lower_name(lower: &LowerLink) -> Cow<'_, str> {
+    match lower.zone {
+        None => shown(&lower.name),
+        Some(_) => Cow::Owned(lower.to_string()),
+    }
+}
+
+/// One field.
+#[derive(Debug)]
+pub struct Field {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// Its value for a link.
+    pub value: fn(&LinkInfo) -> Value<'_>,
+}
+
+const LINK: Field = Field { name: "link", value: |link| Value::name(&link.name) };
+const MEDIA: Field = Field { name: "media", value: |link| Value::word(link.media.as_str()) };
+const STATE: Field = Field { name: "state", value: |link| Value::word(link.state.as_str()) };
+const ZONE: Field = Field { name: "zone", value: |link| Value::word(link.zone.as_str()) };
+const FLAGS: Field = Field {
+    name: "flags",
+    value: |link| Value::List(link.flags.words().into_iter().map(Cow::Borrowed).collect()),
+};
+
+/// The fields of `show-link`.
+pub const LINK_FIELDS: &[Field] = &[
+    LINK,
+    Field { name: "class", value: |link| Value::word(link.class.as_str()) },
+    Field { name: "mtu", value: |link| Value::number(link.mtu) },
+    STATE,
+    Field { name: "over", value: |link| Value::List(link.over.iter().map(lower_name).collect()) },
+    ZONE,
+    Field { name: "owner", value: |link| Value::word(link.owner.as_str()) },
+    Field { name: "linkid", value: |link| Value::Number(link.id.get().into()) },
+    Field { name: "mac", value: |link| Value::mac(link.mac.as_ref()) },
+    Field { name: "ifindex", value: |link| Value::number(link.ifindex.map(|i| i.get())) },
+    Field { name: "kind", value: |link| link.kind.as_deref().map_or(Value::Absent, Value::word) },
+    MEDIA,
+    FLAGS,
+];
+
+/// The fields of `show-phys`.
+pub const PHYS_FIELDS: &[Field] = &[
+    LINK,
+    MEDIA,
+    STATE,
+    Field { name: "speed", value: |link| Value::number(link.speed) },
+    Field {
+        name: "duplex",
+        value: |link| link.duplex.map_or(Value::Absent, |duplex| Value::word(duplex.as_str())),
+    },
+    Field { name: "device", value: |link| link.device.as_ref().map_or(Value::Absent, Value::name) },
+    Field {
+        name: "mac",
+        value: |link| Value::mac(link.permanent_mac.as_ref().or(link.mac.as_ref())),
+    },
+    Field {
+        name: "path",
+        value: |link| link.path.as_ref().map_or(Value::Absent, |path| Value::word(&path.0)),
+    },
+    ZONE,
+    FLAGS,
+];
+
+/// A choice of fields, in the order in which they are shown.
+pub type Selection = Vec<&'static Field>;
+
+/// The fields of `table` that `list` names, separated by commas, in any case.
+pub fn select(table: &'static [Field], list: &str) -> Result<Selection, Failure> {
+    list.split(',').map(|name| find(table, name.trim())).collect()
+}
+
+fn find(table: &'static [Field], name: &str) -> Result<&'static Field, Failure> {
+    let field = table.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+    field.ok_or_else(|| {
+        let known: Vec<&str> = table.iter().map(|field| field.name).collect();
+        Failure::Usage(format!("unknown field `{name}`: there are {}", known.join(", ")))
+    })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use dlmgmt_proto::{
+        Duplex, Flags, Generation, IfIndex, LinkClass, LinkId, LinkState, Media, ZoneName,
+    };
+
+    /// A link with a value in every field.
+    pub fn full(name: &[u8]) -> LinkInfo {
+        LinkInfo {
+            id: LinkId::new(7).unwrap(),
+            name: LinkName::found(name).unwrap(),
+            class: LinkClass::Vlan,
+            kind: Some("vlan".to_owned()),
+            media: Media::Ethernet,
+            flags: Flags::ACTIVE | Flags::FOREIGN,
+            state: LinkState::Up,
+            mtu: Some(1500),
+            ifindex: IfIndex::new(3),
+            zone: ZoneName::global(),
+            owner: ZoneName::global(),
+            mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            permanent_mac: Some("02:00:00:00:00:02".parse().unwrap()),
+            path: Some(dlmgmt_proto::DevicePath("pci-0000:00:03.0".to_owned())),
+            device: Some(LinkName::found(name).unwrap()),
+            over: vec![LowerLink { name: LinkName::found(b"net0").unwrap(), zone: None }],
+            speed: Some(1000),
+            duplex: Some(Duplex::Full),
+            generation: Generation(1),
+        }
+    }
+
+    /// A link with as little as a link can have.
+    pub fn bare(name: &[u8]) -> LinkInfo {
+        LinkInfo {
+            kind: None,
+            flags: Flags::empty(),
+            state: LinkState::Unknown,
+            mtu: None,
+            ifindex: None,
+            mac: None,
+            permanent_mac: None,
+            path: None,
+            device: None,
+            over: Vec::new(),
+            speed: None,
+            duplex: None,
+            ..full(name)
+        }
+    }
+
+    fn text(table: &'static [Field], field: &str, link: &LinkInfo) -> String {
+        let mut text = String::new();
+        (find(table, field).unwrap().value)(link).write_to(&mut text);
+        text
+    }
+
+    #[test]
+    fn the_tables_have_the_fields_of_the_specification() {
+        let names = |table: &[Field]| table.iter().map(|f| f.name).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            names(LINK_FIELDS),
+            "link class mtu state over zone owner linkid mac ifindex kind media flags"
+        );
+        assert_eq!(names(PHYS_FIELDS), "link media state speed duplex device mac path zone flags");
+    }
+
+    #[test]
+    fn fields_are_found_in_any_case_and_kept_in_the_order_asked_for() {
+        let chosen = select(LINK_FIELDS, "STATE,Link,mtu").unwrap();
+        let names: Vec<&str> = chosen.iter().map(|field| field.name).collect();
+        assert_eq!(names, ["state", "link", "mtu"]);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        for bad in ["link,speed", "", "link,"] {
+            let Err(Failure::Usage(why)) = select(LINK_FIELDS, bad) else { panic!("{bad}") };
+            assert!(why.contains("unknown field"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_physical_link_shows_its_permanent_address_and_else_the_present_one() {
+        let mut link = full(b"net0");
+        assert_eq!(text(PHYS_FIELDS, "mac", &link), "02:00:00:00:00:02");
+        link.permanent_mac = None;
+        assert_eq!(text(PHYS_FIELDS, "mac", &link), "02:00:00:00:00:01");
+        assert_eq!(text(LINK_FIELDS, "mac", &link), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn a_name_that_is_not_plain_text_is_shown_escaped() {
+        assert_eq!(text(LINK_FIELDS, "link", &full(b"a\xff\x1b")), "a\\xff\\x1b");
+    }
+
+    #[test]
+    fn a_lower_link_elsewhere_is_shown_with_its_zone() {
+        let mut link = full(b"v0");
+        link.over[0].zone = Some(ZoneName::new("web").unwrap());
+        link.over.push(LowerLink { name: LinkName::found(b"net1").unwrap(), zone: None });
+        assert_eq!(text(LINK_FIELDS, "over", &link), "web/net0,net1");
+    }
+}

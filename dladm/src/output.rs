@@ -1,0 +1,236 @@
+//! The three forms in which links are shown, and the way out of the program.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use dlmgmt_proto::LinkInfo;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::failure::{Failure, Report};
+use crate::fields::{Field, Value};
+
+/// A table for people: a header, aligned columns, `--` for what is absent.
+pub fn table(fields: &[&Field], links: &[LinkInfo]) -> String {
+    let mut cells = Cells::default();
+    for field in fields {
+        cells.push(|text| text.push_str(&field.name.to_ascii_uppercase()));
+    }
+    for link in links {
+        for field in fields {
+            cells.push(|text| (field.value)(link).write_to(text));
+        }
+    }
+    cells.align(fields.len())
+}
+
+/// The cells of a table in one text: links come by the ten thousand, and a text per cell is slow.
+#[derive(Default)]
+struct Cells {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Cells {
+    fn push(&mut self, write: impl FnOnce(&mut String)) {
+        let start = self.text.len();
+        write(&mut self.text);
+        if self.text.len() == start {
+            self.text.push_str("--");
+        }
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(start, end)| &self.text[*start..*end])
+    }
+
+    fn align(&self, columns: usize) -> String {
+        let mut widths = vec![0; columns];
+        for (i, cell) in self.iter().enumerate() {
+            let width = &mut widths[i % columns];
+            *width = cell.chars().count().max(*width);
+        }
+        let line = widths.iter().sum::<usize>() + 2 * columns;
+        let mut out = String::with_capacity(line * self.ends.len() / columns);
+        for (i, cell) in self.iter().enumerate() {
+            out.push_str(cell);
+            let column = i % columns;
+            if column + 1 == columns {
+                out.push('\n');
+            } else {
+                let gap = widths[column] - cell.chars().count() + 2;
+                out.extend(std::iter::repeat_n(' ', gap));
+            }
+        }
+        out
+    }
+}
+
+/// Lines for programs: fields separated by `:`. Of several fields, `:` and `\` in a value are
+/// escaped with `\`; a single one is told as it is.
+pub fn parsable(fields: &[&Field], links: &[LinkInfo]) -> String {
+    let mut out = String::new();
+    let mut cell = String::new();
+    for link in links {
+        for (i, field) in fields.iter().enumerate() {
+            cell.clear();
+            (field.value)(link).write_to(&mut cell);
+            if i > 0 {
+                out.push(':');
+            }
+            if fields.len() > 1 {
+                push_escaped(&mut out, &cell);
+            } else {
+                out.push_str(&cell);
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn push_escaped(out: &mut String, value: &str) {
+    for c in value.chars() {
+        if matches!(c, ':' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+}
+
+/// One JSON array with an object per link, each on a line of its own.
+pub fn json(fields: &[&Field], links: &[LinkInfo]) -> Result<String, Failure> {
+    let mut out = String::from("[");
+    for (i, link) in links.iter().enumerate() {
+        out.push_str(if i == 0 { "\n" } else { ",\n" });
+        out.push_str(&json_object(&values(fields, link))?);
+    }
+    out.push_str(if links.is_empty() { "]\n" } else { "\n]\n" });
+    Ok(out)
+}
+
+/// The values of a link with the names of their fields.
+pub fn values<'a>(fields: &[&Field], link: &'a LinkInfo) -> Vec<(&'static str, Value<'a>)> {
+    fields.iter().map(|field| (field.name, (field.value)(link))).collect()
+}
+
+/// One JSON object on one line.
+pub fn json_object(pairs: &[(&'static str, Value<'_>)]) -> Result<String, Failure> {
+    serde_json::to_string(&Object(pairs))
+        .map_err(io::Error::from)
+        .map_err(Failure::system("cannot write JSON"))
+}
+
+struct Object<'a>(&'a [(&'static str, Value<'a>)]);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent => serializer.serialize_none(),
+            Self::Number(number) => serializer.serialize_u64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(texts) => texts.serialize(serializer),
+        }
+    }
+}
+
+/// Appends ` NAME=VALUE`, unless the value is absent.
+pub fn push_pair(line: &mut String, name: &str, value: &Value<'_>) {
+    let start = line.len();
+    // Writing to a string cannot fail.
+    let _ = write!(line, " {name}=");
+    let empty = line.len();
+    value.write_to(line);
+    if line.len() == empty {
+        line.truncate(start);
+    }
+}
+
+/// Writes all of `bytes` to the standard output, at once: what failed half-way prints nothing.
+pub fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|source| match source.kind() {
+        io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::system("cannot write the output")(source),
+    })
+}
+
+/// Tells the user what failed.
+pub fn complain(report: &Report) {
+    if report.is_worth_telling() {
+        // Where even the standard error is closed, the exit status alone tells.
+        let _ = writeln!(io::stderr(), "{report}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::tests::{bare, full};
+    use crate::fields::{LINK_FIELDS, Selection, select};
+
+    fn fields(list: &str) -> Selection {
+        select(LINK_FIELDS, list).unwrap()
+    }
+
+    #[test]
+    fn people_see_aligned_columns_dashes_for_the_absent_and_no_trailing_space() {
+        let links = [full(b"a"), bare(b"a-long-name0")];
+        let shown = table(&fields("link,class,mtu,state,over"), &links);
+        assert_eq!(
+            shown,
+            "LINK          CLASS  MTU   STATE    OVER\n\
+             a             vlan   1500  up       net0\n\
+             a-long-name0  vlan   --    unknown  --\n"
+        );
+    }
+
+    #[test]
+    fn columns_align_by_characters_not_bytes() {
+        let shown = table(&fields("link,mtu"), &[full("näme".as_bytes()), full(b"name")]);
+        assert_eq!(shown, "LINK  MTU\nnäme  1500\nname  1500\n");
+    }
+
+    #[test]
+    fn of_several_parsable_fields_colons_and_backslashes_are_escaped() {
+        let links = [full(b"a\\:b"), bare(b"c")];
+        let shown = parsable(&fields("link,mac,mtu"), &links);
+        assert_eq!(shown, "a\\\\\\:b:02\\:00\\:00\\:00\\:00\\:01:1500\nc::\n");
+    }
+
+    #[test]
+    fn a_single_parsable_field_is_told_as_it_is() {
+        assert_eq!(parsable(&fields("link"), &[full(b"a\\:b")]), "a\\:b\n");
+        assert_eq!(parsable(&fields("mac"), &[full(b"a"), bare(b"b")]), "02:00:00:00:00:01\n\n");
+    }
+
+    #[test]
+    fn json_has_numbers_as_numbers_null_for_the_absent_and_keeps_the_order_of_fields() {
+        let shown = json(&fields("mtu,link,over,kind"), &[full(b"a\"b"), bare(b"c")]).unwrap();
+        assert_eq!(
+            shown,
+            "[\n{\"mtu\":1500,\"link\":\"a\\\"b\",\"over\":[\"net0\"],\"kind\":\"vlan\"},\n\
+             {\"mtu\":null,\"link\":\"c\",\"over\":[],\"kind\":null}\n]\n"
+        );
+        assert_eq!(json(&fields("link"), &[]).unwrap(), "[]\n");
+    }
+
+    #[test]
+    fn an_absent_pair_leaves_no_trace() {
+        let mut line = "x".to_owned();
+        push_pair(&mut line, "mtu", &Value::Number(9));
+        push_pair(&mut line, "over", &Value::List(Vec::new()));
+        assert_eq!(line, "x mtu=9");
+    }
+}

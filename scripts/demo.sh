@@ -1,0 +1,177 @@
+#!/bin/bash
+# Shows what dlmgmt does, where it can do no harm: in a network namespace of its own, which ends
+# with this script. Every step is checked; the first that does not hold ends the script with 1.
+# demo.sh DIRECTORY-OF-THE-BINARIES
+set -euo pipefail
+
+PATH=$PATH:/usr/sbin:/sbin
+bin=$(realpath "${1:-target/debug}")
+
+if [ -z "${DLMGMT_DEMO_INSIDE:-}" ]; then
+	namespaces=(--net --mount)
+	# Whoever is not root is root in a user namespace.
+	[ "$(id -u)" = 0 ] || namespaces+=(--user --map-root-user)
+	DLMGMT_DEMO_INSIDE=1 exec unshare "${namespaces[@]}" "$0" "$bin"
+fi
+
+work=$(mktemp -d)
+daemon=
+monitor=
+
+clean_up() {
+	local pid
+	for pid in $monitor $daemon; do
+		kill -KILL "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
+	rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say() {
+	printf '\n== %s\n' "$*"
+}
+
+fail() {
+	printf '\nThis does not hold: %s\n' "$*" >&2
+	if [ -s "$work/log" ]; then
+		echo "The daemon's log ends so:" >&2
+		tail -n 20 "$work/log" >&2
+	fi
+	exit 1
+}
+
+# Shows a command and runs it.
+show() {
+	printf '$ %s\n' "$*"
+	"$@"
+}
+
+dladm() {
+	"$bin/dladm" --door "$work/run/door" "$@"
+}
+
+field() {
+	dladm show-link -p -o "$1" "$2"
+}
+
+identities() {
+	dladm show-link -p -o link,linkid
+}
+
+# Tries a condition for ten seconds.
+eventually() {
+	local tries
+	for tries in {1..200}; do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	return 1
+}
+
+start_daemon() {
+	"$bin/dlmgmtd" --state-dir "$work/state" --runtime-dir "$work/run" --netns-dir "$work/netns" \
+		--bus none --foreground >>"$work/log" 2>&1 &
+	daemon=$!
+	eventually dladm show-link || fail "the daemon answers at its door"
+}
+
+end_daemon() {
+	kill "-$1" "$daemon"
+	wait "$daemon" 2>/dev/null || true
+	daemon=
+}
+
+must_be_in_kernel() {
+	ip link show dev "$1" >/dev/null 2>&1 || fail "the kernel has a link named $1"
+}
+
+mkdir "$work/state" "$work/run" "$work/netns"
+# The device paths in /sys are to be those of this namespace.
+mount -t sysfs sysfs /sys 2>/dev/null || true
+
+say "In a network namespace of its own, somebody makes some links."
+show ip link add veth0 type veth peer name veth1
+show ip link add br0 type bridge
+show ip link set veth1 master br0
+show ip link add stub0 type dummy
+show ip link add stub1 type dummy
+show ip link add link stub1 name mv0 type macvlan mode bridge
+if [ -c /dev/net/tun ] && ip tuntap add dev tap0 mode tap 2>/dev/null; then
+	echo '$ ip tuntap add dev tap0 mode tap'
+fi
+show ip link set stub1 up
+show ip link set mv0 up
+
+say "The daemon starts and gives each of them an identity."
+start_daemon
+show dladm show-link -o link,class,mtu,state,over,linkid
+id=$(field linkid veth0)
+stub=$(field linkid stub0)
+bridge=$(field linkid br0)
+[ -n "$id" ] || fail "veth0 has a linkid"
+
+say "A link is renamed. Its linkid stays: @$id."
+show dladm rename-link veth0 net0
+must_be_in_kernel net0
+[ "$(field linkid net0)" = "$id" ] || fail "net0 has the linkid $id"
+show dladm show-link -o link,class,linkid "@$id"
+
+say "Two links swap their names, in one change."
+show dladm rename-link stub0 br0 br0 stub0
+[ "$(field linkid br0)" = "$stub" ] || fail "br0 has the linkid $stub"
+[ "$(field linkid stub0)" = "$bridge" ] || fail "stub0 has the linkid $bridge"
+show dladm show-link -o link,class,linkid
+
+say "What makes no sense is refused, and changes nothing."
+before=$(identities)
+for bad in 'rename-link net0 br0' 'rename-link net0 no/name' 'rename-link nosuch0 net7'; do
+	# The words are to be split.
+	# shellcheck disable=SC2086
+	if show dladm $bad; then
+		fail "\`dladm $bad\` is refused"
+	fi
+done
+[ "$(identities)" = "$before" ] || fail "nothing changed"
+
+say "A held link keeps its name."
+if show dladm hold net0 -- "$bin/dladm" --door "$work/run/door" rename-link net0 net1; then
+	fail "the rename of a held link is refused"
+fi
+
+say "Somebody else renames a link; \`dladm monitor\` tells it at once, with the same linkid."
+dladm monitor >"$work/events" &
+monitor=$!
+# Until the monitor listens, no event reaches it: changes of no consequence are made until it does.
+listens() {
+	ip link set mv0 mtu $((1300 + RANDOM % 100))
+	[ -s "$work/events" ]
+}
+eventually listens || fail "the monitor tells changes"
+show ip link set dev net0 name uplink0
+eventually grep -q ' renamed uplink0 .*from=net0' "$work/events" || fail "the monitor tells the rename"
+grep ' renamed uplink0 ' "$work/events" | cut -c 1-100
+[ "$(field linkid uplink0)" = "$id" ] || fail "uplink0 has the linkid $id"
+kill "$monitor"
+wait "$monitor" 2>/dev/null || true
+monitor=
+
+say "The daemon is stopped, and started again: all is still there."
+before=$(identities)
+end_daemon TERM
+start_daemon
+[ "$(identities)" = "$before" ] || fail "names and linkids are as before"
+show dladm show-link -o link,class,linkid
+
+say "The daemon is killed with -9 right after a rename, and started again: all is still there."
+show dladm rename-link "@$id" net0
+before=$(identities)
+end_daemon KILL
+start_daemon
+[ "$(identities)" = "$before" ] || fail "names and linkids are as before"
+must_be_in_kernel net0
+show dladm show-link -o link,class,linkid
+
+say "All of it held. The namespace, its links and the daemon are gone now."
