@@ -1,8 +1,10 @@
 //! The datalink management daemon, as a library: `docs/architecture.md` tells how it is built.
 
 pub mod auth;
+pub mod config;
 pub mod core;
 pub mod crash;
+pub mod daemon;
 pub mod door;
 pub mod engine;
 pub mod kernel;

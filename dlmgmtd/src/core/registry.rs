@@ -157,15 +157,24 @@ impl Registry {
     /// The name under which a link that lost its own is shown: `dl<linkid>` (SPEC.md section 6).
     pub fn stand_in_name(&self, link: &Link) -> LinkName {
         let (zone, id) = (link.zone(), link.record.id);
-        let is_ours_or_free = |name: &LinkName| {
-            self.by_name(zone, *name).is_none_or(|owner| owner == id)
-                && self.by_altname(zone, name).is_none()
-        };
+        self.spare_name(link, |name| {
+            self.by_name(zone, name).is_none_or(|owner| owner == id)
+                && self.by_altname(zone, &name).is_none()
+        })
+    }
+
+    /// A name for a link on its way to another one, which nothing in its zone has or wants.
+    pub fn aside_name(&self, link: &Link, is_usable: impl Fn(LinkName) -> bool) -> LinkName {
+        self.spare_name(link, |name| self.is_name_free(link.zone(), name) && is_usable(name))
+    }
+
+    fn spare_name(&self, link: &Link, is_usable: impl Fn(LinkName) -> bool) -> LinkName {
+        let id = link.record.id;
         let candidates = std::iter::once(format!("dl{id}"))
             .chain((1..).map(|number: u32| format!("d{number}l{id}")));
         candidates
             .filter_map(|name| LinkName::found(name.as_bytes()).ok())
-            .find(is_ours_or_free)
+            .find(|name| is_usable(*name))
             // The candidates are endless and the names taken are not, so one is always found.
             .unwrap_or(link.record.name)
     }
@@ -291,20 +300,20 @@ impl Registry {
         let wanted = link.wanted_name();
         if let Some(kernel) = &link.kernel {
             if let Some(loser) = self.names.insert((zone, kernel.name), id) {
-                self.displace(zone, kernel.name, loser);
+                self.displace(zone, loser);
             }
             if kernel.name != wanted {
                 self.displaced.insert((zone, wanted, id));
             }
         } else if self.names.contains_key(&(zone, wanted)) {
-            self.displace(zone, wanted, id);
+            self.displace(zone, id);
         } else {
             self.names.insert((zone, wanted), id);
         }
     }
 
     /// The link lost the name that it is known by; the kernel has another link there.
-    fn displace(&mut self, zone: ZoneId, name: LinkName, id: LinkId) {
+    fn displace(&mut self, zone: ZoneId, id: LinkId) {
         let Some(link) = self.links.get(&id).cloned() else { return };
         if link.kernel.is_some() {
             // Two links the kernel has cannot have one name: what is known of this one is old,
@@ -312,7 +321,7 @@ impl Registry {
             return;
         }
         let stand_in = self.stand_in_name(&link);
-        self.displaced.insert((zone, name, id));
+        self.displaced.insert((zone, link.wanted_name(), id));
         self.stand_ins.insert(id, stand_in);
         self.names.insert((zone, stand_in), id);
     }

@@ -212,7 +212,8 @@ pub(super) fn kernel_steps(registry: &Registry, moves: &[Move<'_>]) -> Result<Ve
             }
             None => {
                 let (wish, now) = &mut waiting[0];
-                let aside = registry.stand_in_name(wish.link);
+                let aside =
+                    registry.aside_name(wish.link, |name| moves.iter().all(|m| m.to != name));
                 taken.remove(&(wish.bound.ns, *now));
                 steps.push(rename_step(wish, *now, aside));
                 *now = aside;

@@ -9,7 +9,7 @@ mod transfer;
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,7 +181,7 @@ impl Reception {
             Error::new(ErrorCode::Denied, format!("the caller cannot be identified: {why}"))
         };
         let peer = socket.peer_cred().map_err(unknown)?;
-        let ns = sys::netns_cookie(socket.as_fd()).map_err(unknown)?;
+        let ns = sys::netns_cookie(socket).map_err(unknown)?;
         Ok(Caller {
             zone: (self.zone_of)(NsCookie(ns)),
             uid: peer.uid(),

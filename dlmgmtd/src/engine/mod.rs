@@ -9,12 +9,12 @@ mod service;
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{LinkId, Seq};
+use dlmgmt_proto::{LinkId, Seq, ZoneId};
 use tokio::task::JoinHandle;
 
 use crate::core::{LinkIds, restore};
 use crate::kernel::{HintBatch, Kernel};
-use crate::model::BootId;
+use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use pipeline::Pipeline;
 
@@ -49,6 +49,11 @@ impl Engine {
         observer::reconcile(&pipeline, everything).await;
         let observer = tokio::spawn(observer::run(pipeline.clone()));
         Ok(Self { pipeline, observer })
+    }
+
+    /// The zone that a namespace is.
+    pub fn zone_of(&self, ns: NsCookie) -> Option<ZoneId> {
+        self.pipeline.registry().zone_of_ns(ns)
     }
 
     /// Tells subscribers that no more follows.

@@ -68,7 +68,7 @@ impl Pipeline {
     /// Plans with everything that the plan touches in one's own perimeter.
     pub async fn plan_inside<T: AsPlan>(
         &self,
-        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<T> + Send,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<T> + Send + Sync,
     ) -> Result<(T, Perimeter)> {
         let attempt = || prepare(&self.registry(), &mut self.ids());
         let mut needed = keys_of(&self.registry(), attempt()?.as_plan());
@@ -89,7 +89,8 @@ impl Pipeline {
             return Err(Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}")));
         }
         let before = self.registry();
-        self.store.commit(intent(&before, &plan, &self.ids())).await.map_err(store_error)?;
+        let intent = intent(&before, &plan, self.ids().next());
+        self.store.commit(intent).await.map_err(store_error)?;
         if let Err(refusal) = self.apply_all(&before, &plan.steps).await {
             self.store.commit(inverse(&before, &plan)).await.map_err(store_error)?;
             return Err(refusal);
@@ -123,7 +124,7 @@ impl Pipeline {
     /// what the store refuses is known, but no new link is shown before it is stored.
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
-        let batch = intent(&before, &plan, &self.ids());
+        let batch = intent(&before, &plan, self.ids().next());
         if !batch.is_empty()
             && let Err(why) = self.store.commit(batch).await
         {
@@ -257,7 +258,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 
 /// What is written before the kernel is touched: the wanted result, marked where the kernel may
 /// not agree yet.
-fn intent(before: &Registry, plan: &Plan, ids: &LinkIds) -> Batch {
+fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped: BTreeSet<LinkId> = plan.steps.iter().map(|step| step.id).collect();
     let record = |link: &Link| {
         let unsettled = stepped.contains(&link.record.id);
@@ -269,7 +270,7 @@ fn intent(before: &Registry, plan: &Plan, ids: &LinkIds) -> Batch {
         match change.after.as_ref().map(record) {
             Some(is) if was != Some(&is) => {
                 if was.is_none() {
-                    batch.next_link_id = Some(ids.next());
+                    batch.next_link_id = Some(next_link_id);
                 }
                 batch.put.push(Arc::new(is));
             }

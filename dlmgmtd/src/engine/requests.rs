@@ -26,7 +26,7 @@ impl Engine {
     /// Plans and carries out a change to its end, also when nobody waits for it any more.
     async fn change(
         &self,
-        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + 'static,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync + 'static,
     ) -> Result<Changed> {
         let pipeline = self.pipeline.clone();
         let in_progress = pipeline.store.begin();

@@ -1,0 +1,144 @@
+//! The daemon's command line and configuration file: SPEC.md section 11.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::Deserialize;
+
+/// Where the configuration is looked for when nobody says where it is.
+const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
+
+/// The datalink management daemon.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dlmgmtd", version)]
+pub struct Args {
+    /// Read the configuration from FILE instead of /etc/dlmgmt/dlmgmtd.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep the registry in DIR.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Make the door in DIR.
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// Watch DIR for the names of network namespaces. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    netns_dir: Vec<PathBuf>,
+    /// Serve D-Bus on this bus.
+    #[arg(long, value_name = "system|session|none|ADDRESS")]
+    bus: Option<String>,
+    /// Log for a person at a terminal, with times.
+    #[arg(long)]
+    foreground: bool,
+}
+
+/// What a configuration file may say; each is overruled by its option on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    state_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
+    netns_dirs: Option<Vec<PathBuf>>,
+    bus: Option<String>,
+}
+
+/// How the daemon is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the registry is kept.
+    pub state_dir: PathBuf,
+    /// Where the door is.
+    pub runtime_dir: PathBuf,
+    /// Where names of network namespaces appear.
+    pub netns_dirs: Vec<PathBuf>,
+    /// The bus: `system`, `session`, `none` or an address.
+    pub bus: String,
+    /// Log for a person at a terminal.
+    pub foreground: bool,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {0} cannot be read: {1}")]
+    Unreadable(PathBuf, std::io::Error),
+    /// The file makes no sense.
+    #[error("the configuration {0} is wrong: {1}")]
+    Wrong(PathBuf, String),
+}
+
+impl Config {
+    /// The configuration that the command line asks for. Without `--config` the file need not
+    /// exist.
+    pub fn load(args: Args) -> Result<Self, ConfigError> {
+        let file = match &args.config {
+            Some(path) => read(path)?,
+            None => read_if_there(Path::new(DEFAULT_CONFIG))?,
+        };
+        let or = |first: Option<PathBuf>, second: Option<PathBuf>, default: &str| {
+            first.or(second).unwrap_or_else(|| default.into())
+        };
+        let netns_dirs = Some(args.netns_dir).filter(|dirs| !dirs.is_empty());
+        Ok(Self {
+            state_dir: or(args.state_dir, file.state_dir, "/var/lib/dlmgmt"),
+            runtime_dir: or(args.runtime_dir, file.runtime_dir, "/run/dlmgmt"),
+            netns_dirs: netns_dirs.or(file.netns_dirs).unwrap_or_else(|| vec!["/run/netns".into()]),
+            bus: args.bus.or(file.bus).unwrap_or_else(|| "system".to_owned()),
+            foreground: args.foreground,
+        })
+    }
+
+    /// Where the door is.
+    pub fn door(&self) -> PathBuf {
+        self.runtime_dir.join("door")
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let unreadable = |why| ConfigError::Unreadable(path.to_owned(), why);
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    toml::from_str(&text)
+        .map_err(|why| ConfigError::Wrong(path.to_owned(), why.message().to_owned()))
+}
+
+fn read_if_there(path: &Path) -> Result<File, ConfigError> {
+    match read(path) {
+        Err(ConfigError::Unreadable(_, why)) if why.kind() == std::io::ErrorKind::NotFound => {
+            Ok(File::default())
+        }
+        read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &[&str]) -> Result<Config, ConfigError> {
+        Config::load(Args::parse_from(["dlmgmtd"].iter().chain(args)))
+    }
+
+    #[test]
+    fn the_command_line_overrules_the_file_and_the_file_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dlmgmtd.toml");
+        std::fs::write(&path, "state-dir = \"/file/state\"\nruntime-dir = \"/file/run\"\n")
+            .unwrap();
+        let file = path.to_str().unwrap();
+        let config = load(&["--config", file, "--state-dir", "/option/state"]).unwrap();
+        assert_eq!(config.state_dir, Path::new("/option/state"));
+        assert_eq!(config.door(), Path::new("/file/run/door"));
+        assert_eq!(config.netns_dirs, [Path::new("/run/netns")]);
+    }
+
+    #[test]
+    fn a_file_that_is_asked_for_must_be_there_and_make_sense() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dlmgmtd.toml");
+        let file = path.to_str().unwrap().to_owned();
+        assert!(matches!(load(&["--config", &file]), Err(ConfigError::Unreadable(..))));
+        std::fs::write(&path, "state-dri = \"/x\"\n").unwrap();
+        assert!(matches!(load(&["--config", &file]), Err(ConfigError::Wrong(..))));
+    }
+}

@@ -1,0 +1,180 @@
+//! Rules 3.1, 3.2, 3.5 and 3.8: the registry follows the kernel.
+
+use dlmgmt_proto::{ErrorCode, Event, Flags};
+
+use super::*;
+
+#[test]
+fn a_link_that_others_made_is_foreign_and_lasts_while_it_does() {
+    let mut world = World::with([veth(2, "v0")]);
+    assert_eq!(world.link("v0").flags, Flags::ACTIVE | Flags::FOREIGN);
+    world.vanish(2);
+    assert_eq!(world.registry.links().count(), 0);
+}
+
+#[test]
+fn a_rename_by_others_keeps_the_linkid() {
+    let mut world = World::with([veth(2, "v0"), card(3, "eth0", 1, 1)]);
+    let (v0, eth0) = (world.id("v0"), world.id("eth0"));
+    world.by_others(2, |link| link.name = name("v1"));
+    world.by_others(3, |link| link.name = name("lan"));
+    assert_eq!((world.id("v1"), world.id("lan")), (v0, eth0));
+}
+
+#[test]
+fn a_linkid_is_never_given_again() {
+    let mut world = World::with([veth(2, "v0")]);
+    let first = world.id("v0");
+    world.vanish(2);
+    world.appear(veth(2, "v0"));
+    assert!(world.id("v0") > first);
+}
+
+#[test]
+fn a_link_that_was_deleted_and_made_again_in_its_place_is_another_one() {
+    let mut world = World::with([veth(2, "v0")]);
+    let first = world.id("v0");
+    let seen = vec![Sighting {
+        ifindex: IfIndex::new(2).unwrap(),
+        kernel: Some(veth(2, "v0")),
+        was_deleted: true,
+        went_down: false,
+    }];
+    world.follow(&Look { ns: HOME, is_whole: false, seen });
+    assert!(world.id("v0") > first);
+}
+
+#[test]
+fn a_restart_knows_virtual_links_again_and_a_reboot_does_not() {
+    let mut world = World::with([veth(2, "v0"), veth(3, "v1")]);
+    let v0 = world.id("v0");
+    world.kernel.remove(&IfIndex::new(3).unwrap());
+    world.restart(true);
+    assert_eq!(world.id("v0"), v0);
+    assert_eq!(world.id("v1"), None);
+    world.restart(false);
+    assert!(world.id("v0") > v0);
+}
+
+#[test]
+fn an_unsettled_rename_is_completed_by_a_restart() {
+    let mut world = World::with([veth(2, "a"), veth(3, "b")]);
+    let ids = [world.id("a").unwrap(), world.id("b").unwrap()];
+    let plan = plan_rename(&world.registry, &[(ids[0], name("b")), (ids[1], name("a"))]).unwrap();
+    let first = &plan.steps[0].forward;
+    world.apply(first.at.ifindex, &first.action);
+    world.registry = world.registry.with(&unsettled(plan.changes));
+    world.restart(true);
+    assert_eq!((world.id("b"), world.id("a")), (Some(ids[0]), Some(ids[1])));
+    assert_eq!((world.kernel_name(2), world.kernel_name(3)), ("b".into(), "a".into()));
+}
+
+fn unsettled(changes: Vec<LinkChange>) -> Vec<LinkChange> {
+    let mark = |mut change: LinkChange| {
+        if let Some(link) = &mut change.after {
+            link.record.unsettled = true;
+        }
+        change
+    };
+    changes.into_iter().map(mark).collect()
+}
+
+#[test]
+fn a_record_whose_name_others_took_is_shown_as_dl_linkid_until_it_is_free() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    let id = world.id("eth0").unwrap();
+    world.vanish(2);
+    world.appear(veth(3, "eth0"));
+    assert_eq!(
+        world.link(&format!("dl{id}")).flags,
+        Flags::PERSISTENT | Flags::REMOVED | Flags::CONFLICT
+    );
+    assert_ne!(world.id("eth0"), Some(id));
+    world.vanish(3);
+    assert_eq!(world.id("eth0"), Some(id));
+    assert_eq!(world.id(&format!("dl{id}")), None);
+}
+
+#[test]
+fn a_device_that_returns_to_a_taken_name_is_dl_linkid_and_gets_its_name_when_it_is_free() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    let id = world.id("eth0").unwrap();
+    world.vanish(2);
+    world.appear(veth(3, "eth0"));
+    world.appear(card(4, "eth9", 1, 1));
+    assert_eq!(world.kernel_name(4), format!("dl{id}"));
+    assert!(world.info(id).flags.contains(Flags::CONFLICT));
+    world.vanish(3);
+    let settleable: Vec<_> = world.registry.settleable().map(|at| at.ifindex).collect();
+    assert_eq!(settleable, [IfIndex::new(4).unwrap()]);
+    world.look_at(settleable);
+    assert_eq!(world.kernel_name(4), "eth0");
+    assert_eq!(world.info(id).flags, Flags::ACTIVE | Flags::PERSISTENT);
+}
+
+#[test]
+fn a_foreign_link_is_never_renamed() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    world.vanish(2);
+    world.appear(veth(3, "eth0"));
+    world.restart(true);
+    assert_eq!(world.kernel_name(3), "eth0");
+}
+
+#[test]
+fn a_link_that_lost_its_name_to_another_is_out_of_date() {
+    let world = World::with([veth(2, "a"), veth(3, "b")]);
+    let seen = vec![Sighting {
+        ifindex: IfIndex::new(2).unwrap(),
+        kernel: Some(veth(2, "b")),
+        was_deleted: false,
+        went_down: false,
+    }];
+    let mut ids = world.ids;
+    let look = Look { ns: HOME, is_whole: false, seen };
+    let plan = observe(&world.registry, &mut ids, &look, true).unwrap().plan;
+    let after = world.registry.with(&plan.changes);
+    let outdated = after.outdated(world.id("b"));
+    assert_eq!(outdated.iter().map(|at| at.ifindex.get()).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_short_down_is_noticed() {
+    let up = KernelLink { state: LinkState::Up, ..veth(2, "a") };
+    let world = World::with([up.clone()]);
+    let seen = vec![Sighting {
+        ifindex: IfIndex::new(2).unwrap(),
+        kernel: Some(up),
+        was_deleted: false,
+        went_down: true,
+    }];
+    let mut ids = world.ids;
+    let look = Look { ns: HOME, is_whole: false, seen };
+    let observed = observe(&world.registry, &mut ids, &look, true).unwrap();
+    assert_eq!(observed.dipped, [world.id("a").unwrap()]);
+}
+
+#[test]
+fn events_tell_what_differs() {
+    let mut world = World::with([veth(2, "a")]);
+    let id = world.id("a").unwrap();
+    let before = world.registry.clone();
+    world.by_others(2, |link| {
+        link.name = name("b");
+        link.state = LinkState::Up;
+    });
+    let events = events_between(&before, &world.registry, [id]);
+    let [Event::Renamed { from, link }, Event::State { state, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*from, link.name, *state), (name("a"), name("b"), LinkState::Up));
+}
+
+#[test]
+fn what_a_caller_may_not_see_is_not_there() {
+    let world = World::with([veth(2, "a")]);
+    let id = world.id("a").unwrap();
+    let inside = Scope { zone: ZoneId(1) };
+    let refused = resolve(&world.registry, inside, &dlmgmt_proto::LinkRef::Id(id)).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotFound);
+}
