@@ -1,0 +1,253 @@
+//! An engine of plain values behind a real door.
+
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use dlmgmt_proto::door::{
+    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Rename,
+    Subscribe,
+};
+use dlmgmt_proto::{
+    Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
+    LinkState, Media, Result, Seq, SequencedEvent, ZoneId, ZoneName,
+};
+use dlmgmtd::door::{Door, DoorOptions, Limits};
+use dlmgmtd::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
+use tokio::sync::{Semaphore, oneshot};
+
+/// A link `net<number>`.
+pub fn link(number: u32) -> LinkInfo {
+    LinkInfo {
+        id: LinkId::new(number).unwrap(),
+        name: LinkName::numbered("net", number).unwrap(),
+        class: LinkClass::Phys,
+        kind: None,
+        media: Media::Ethernet,
+        flags: Flags::ACTIVE | Flags::PERSISTENT,
+        state: LinkState::Up,
+        mtu: Some(1500),
+        ifindex: None,
+        zone: ZoneName::global(),
+        owner: ZoneName::global(),
+        mac: None,
+        permanent_mac: None,
+        path: None,
+        device: None,
+        over: Vec::new(),
+        speed: None,
+        duplex: None,
+        generation: Generation(0),
+    }
+}
+
+fn not_found() -> Error {
+    Error::new(ErrorCode::NotFound, "no such link")
+}
+
+/// The state: links, by id, at one commit.
+#[derive(Clone)]
+struct State {
+    seq: Seq,
+    links: Vec<LinkInfo>,
+}
+
+impl Snapshot for State {
+    fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    fn next(&self, _: &Caller, _: &LinkFilter, after: Option<LinkId>) -> Result<Option<LinkInfo>> {
+        let start = after.map_or(0, |id| self.links.partition_point(|link| link.id <= id));
+        Ok(self.links.get(start).cloned())
+    }
+}
+
+/// An engine whose every change is a test's to make.
+pub struct Fake {
+    state: Mutex<Arc<State>>,
+    /// Renames wait here for a permit each, but those to a name that begins with `now`.
+    pub gate: Semaphore,
+    pub renames: AtomicUsize,
+    pub holds: Arc<AtomicUsize>,
+    pub imported: Mutex<Vec<u8>>,
+    pub last_caller: Mutex<Option<Caller>>,
+}
+
+impl Fake {
+    pub fn new(links: u32) -> Arc<Self> {
+        let state = State { seq: Seq(1), links: (1..=links).map(link).collect() };
+        Arc::new(Self {
+            state: Mutex::new(Arc::new(state)),
+            gate: Semaphore::new(0),
+            renames: AtomicUsize::new(0),
+            holds: Arc::default(),
+            imported: Mutex::default(),
+            last_caller: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.lock().unwrap())
+    }
+
+    /// Adds a link in a commit of its own.
+    pub fn add(&self, number: u32) {
+        let mut state = self.state.lock().unwrap();
+        let mut next = State::clone(&state);
+        next.seq = next.seq.next();
+        next.links.push(link(number));
+        *state = Arc::new(next);
+    }
+
+    fn find(&self, wanted: &LinkRef) -> Result<LinkInfo> {
+        let state = self.state();
+        let found = state.links.iter().find(|link| match wanted {
+            LinkRef::Name(name) | LinkRef::InZone(_, name) => link.name == *name,
+            LinkRef::Id(id) => link.id == *id,
+        });
+        found.cloned().ok_or_else(not_found)
+    }
+}
+
+struct Guard(Arc<AtomicUsize>);
+
+impl HoldGuard for Guard {}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// `count` events without a pause, then silence; for ever without a count.
+struct Events {
+    told: u64,
+    count: Option<u64>,
+}
+
+#[async_trait]
+impl EventStream for Events {
+    async fn next(&mut self) -> Option<SequencedEvent> {
+        if self.count == Some(self.told) {
+            pending::<()>().await;
+        }
+        self.told += 1;
+        Some(SequencedEvent { seq: Seq(self.told), event: Event::Added(link(1)) })
+    }
+}
+
+#[async_trait]
+impl Service for Fake {
+    fn zone_name(&self, _: ZoneId) -> Option<ZoneName> {
+        Some(ZoneName::global())
+    }
+
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.state()
+    }
+
+    fn get_linkid(&self, caller: &Caller, call: &GetLinkId) -> Result<LinkId> {
+        *self.last_caller.lock().unwrap() = Some(caller.clone());
+        self.find(&call.link).map(|link| link.id)
+    }
+
+    fn get_name(&self, _: &Caller, call: &GetName) -> Result<Named> {
+        let link = self.find(&LinkRef::Id(call.id))?;
+        Ok(Named { zone: link.zone, name: link.name })
+    }
+
+    fn get_link(&self, _: &Caller, call: &GetLink) -> Result<LinkInfo> {
+        self.find(&call.link)
+    }
+
+    fn get_attribute(&self, _: &Caller, call: &GetAttribute) -> Result<String> {
+        Ok(call.attribute.repeat(2))
+    }
+
+    async fn rename(&self, _: &Caller, call: Rename) -> Result<Changed> {
+        if !call.items.iter().all(|item| item.to.starts_with("now")) {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        self.renames.fetch_add(1, Ordering::SeqCst);
+        Ok(Changed { seq: Seq(2) })
+    }
+
+    async fn delete_phys(&self, _: &Caller, call: DeletePhys) -> Result<Changed> {
+        panic!("deleting {} is the fake's way to fail", call.link)
+    }
+
+    async fn hold(&self, _: &Caller, wanted: LinkRef) -> Result<Box<dyn HoldGuard>> {
+        self.find(&wanted)?;
+        self.holds.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Guard(Arc::clone(&self.holds))))
+    }
+
+    /// As many events as `since` says; without it, without end.
+    fn subscribe(&self, _: &Caller, call: &Subscribe) -> Result<(Seq, Box<dyn EventStream>)> {
+        let events = Events { told: 0, count: call.since.map(|seq| seq.0) };
+        Ok((self.state().seq, Box::new(events)))
+    }
+
+    async fn export(&self, _: &Caller) -> Result<Vec<u8>> {
+        Ok(self.imported.lock().unwrap().clone())
+    }
+
+    async fn import(&self, _: &Caller, text: Vec<u8>) -> Result<Changed> {
+        *self.imported.lock().unwrap() = text;
+        Ok(Changed { seq: Seq(3) })
+    }
+}
+
+/// A door that is served on a thread of its own until this is dropped.
+pub struct Served {
+    dir: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    pub fn new(service: &Arc<Fake>) -> Self {
+        Self::with_limits(service, Limits::default())
+    }
+
+    pub fn with_limits(service: &Arc<Fake>, limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = DoorOptions { zone_of: Arc::new(|_| Some(ZoneId::GLOBAL)), limits };
+        let door = Door::bind(&dir.path().join("door"), service.clone(), options).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+            let shutdown = async move { stopped.await.unwrap_or_default() };
+            runtime.block_on(door.serve(shutdown)).unwrap();
+        });
+        Self { dir, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("door")
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Ends the door, as `SIGTERM` does, and waits for it.
+    pub fn stop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // A door that failed fails its test, unless that fails already.
+            assert!(thread.join().is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,58 @@
+//! The door leaks no descriptor. A file of its own: it counts those of the whole process.
+
+#[path = "door/fake.rs"]
+#[allow(dead_code)]
+mod fake;
+#[path = "door/raw.rs"]
+#[allow(dead_code)]
+mod raw;
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use dlmgmt_proto::door::{Command, GetLinkId, Hold, Import, Kind, encode};
+use libdlmgmt::Client;
+
+use fake::{Fake, Served};
+use raw::Raw;
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn storm(served: &Served) {
+    let file = tempfile::tempfile().unwrap();
+    let packets = [
+        encode(Kind::Call, Import::NUMBER, 1, &Import {}).unwrap(),
+        encode(Kind::Call, GetLinkId::NUMBER, 1, "garbage").unwrap(),
+        encode(Kind::Event, 0, 1, "").unwrap(),
+        b"no packet at all".to_vec(),
+    ];
+    for packet in &packets {
+        for count in [1, 2, 4, 16] {
+            let raw = Raw::greeted(&served.path());
+            raw.send_fds(packet, &vec![file.as_fd(); count]);
+            raw.receive();
+        }
+    }
+    let client = Client::connect(served.path()).unwrap();
+    client.import(&file).unwrap();
+    client.export().unwrap();
+    let unread = Raw::greeted(&served.path());
+    unread.call(2, &dlmgmt_proto::door::Export {});
+    unread.call(3, &Hold { link: "net1".parse().unwrap() });
+}
+
+#[test]
+fn no_descriptor_is_left_behind() {
+    let served = Served::new(&Fake::new(1));
+    storm(&served);
+    let settled = || {
+        std::thread::sleep(Duration::from_millis(20));
+        open_descriptors()
+    };
+    let before = (0..20).map(|_| settled()).min();
+    (0..10).for_each(|_| storm(&served));
+    let after = (0..20).map(|_| settled()).min();
+    assert_eq!(before, after);
+}

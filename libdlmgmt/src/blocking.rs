@@ -1,0 +1,188 @@
+//! The client that blocks.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dlmgmt_proto::door::{
+    Changed, Command, DeletePhys, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import,
+    LinkFilter, List, Named, Release, Rename, RenameItem, Subscribe,
+};
+use dlmgmt_proto::{LinkId, LinkInfo, LinkRef, SequencedEvent};
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::ClientError;
+use crate::wire::{self, Wire};
+
+type Result<T> = std::result::Result<T, ClientError>;
+
+/// A connection to the daemon. Threads may share it; their calls are made one after the other.
+pub struct Client {
+    path: PathBuf,
+    socket: OwnedFd,
+    wire: Mutex<Wire>,
+    greeting: HelloReply,
+}
+
+impl Client {
+    /// Connects to the door at `path`; [`crate::DOOR`] is where it is by default.
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (socket, mut wire) = (wire::dial(path)?, Wire::new());
+        let (greeting, _) = exchange(socket.as_fd(), &mut wire, &wire::hello(), None)?;
+        Ok(Self { path: path.to_owned(), socket, wire: Mutex::new(wire), greeting })
+    }
+
+    /// What the daemon said at the start.
+    pub fn greeting(&self) -> &HelloReply {
+        &self.greeting
+    }
+
+    /// Makes a call and waits for its answer.
+    pub fn call<C: Command>(&self, call: &C) -> Result<C::Reply> {
+        Ok(self.exchange(call, None)?.0)
+    }
+
+    /// The linkid of a link.
+    pub fn linkid(&self, link: LinkRef) -> Result<LinkId> {
+        self.call(&GetLinkId { link })
+    }
+
+    /// The name of a linkid, and the zone where it holds.
+    pub fn name(&self, id: LinkId) -> Result<Named> {
+        self.call(&GetName { id })
+    }
+
+    /// All that is known of a link.
+    pub fn link(&self, link: LinkRef) -> Result<LinkInfo> {
+        self.call(&GetLink { link })
+    }
+
+    /// The links of one moment, in the order of their ids. Other calls wait meanwhile.
+    pub fn list(&self, filter: LinkFilter) -> Result<Vec<LinkInfo>> {
+        let mut wire = self.lock();
+        let mut links = Vec::new();
+        let mut ask = List { filter, cursor: None };
+        loop {
+            let (page, _) = exchange(self.socket.as_fd(), &mut wire, &ask, None)?;
+            links.extend(page.links);
+            ask.cursor = page.next;
+            if ask.cursor.is_none() {
+                return Ok(links);
+            }
+        }
+    }
+
+    /// Renames links, all of them or none.
+    pub fn rename(&self, items: Vec<RenameItem>) -> Result<Changed> {
+        self.call(&Rename { items })
+    }
+
+    /// Ends the record of a physical link whose hardware is absent.
+    pub fn delete_phys(&self, link: LinkRef) -> Result<Changed> {
+        self.call(&DeletePhys { link })
+    }
+
+    /// Claims a link for as long as the guard lives, on a connection of its own.
+    pub fn hold(&self, link: LinkRef) -> Result<Hold> {
+        let client = Self::connect(&self.path)?;
+        let id = client.call(&dlmgmt_proto::door::Hold { link })?;
+        Ok(Hold { client, id })
+    }
+
+    /// Asks to be told of changes, on a connection of its own.
+    pub fn subscribe(&self, call: Subscribe) -> Result<Subscription> {
+        let client = Self::connect(&self.path)?;
+        client.call(&call)?;
+        let Self { socket, wire, .. } = client;
+        let wire = wire.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Subscription { serial: wire.last_serial(), socket, wire })
+    }
+
+    /// The persistent registry as text.
+    pub fn export(&self) -> Result<Vec<u8>> {
+        let (reply, fds) = self.exchange(&Export {}, None)?;
+        wire::exported(reply, fds)
+    }
+
+    /// Brings in a registry from a regular file, all of it, wherever the file is opened.
+    pub fn import(&self, file: &File) -> Result<Changed> {
+        Ok(self.exchange(&Import {}, Some(file.as_fd()))?.0)
+    }
+
+    fn exchange<C: Command>(
+        &self,
+        call: &C,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(C::Reply, Vec<OwnedFd>)> {
+        exchange(self.socket.as_fd(), &mut self.lock(), call, fd)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wire> {
+        // A call that panicked leaves at most an answer behind, which the next call skips.
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn exchange<C: Command>(
+    socket: BorrowedFd<'_>,
+    wire: &mut Wire,
+    call: &C,
+    fd: Option<BorrowedFd<'_>>,
+) -> Result<(C::Reply, Vec<OwnedFd>)> {
+    let serial = wire.draft(call)?;
+    wire.send(socket, fd, SendFlags::empty())?;
+    loop {
+        let got = wire.receive(socket, RecvFlags::empty())?;
+        if let Some(answer) = wire.answer::<C>(got, serial)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// A claim on a link. It ends when this is dropped, or at the latest when the process ends.
+pub struct Hold {
+    client: Client,
+    id: HoldId,
+}
+
+impl Hold {
+    /// Ends the claim and waits until the daemon has ended it.
+    pub fn release(self) -> Result<()> {
+        self.client.call(&Release { hold: self.id }).map(|_| ())
+    }
+}
+
+/// Changes as they happen. The iterator ends when the daemon goes down.
+pub struct Subscription {
+    socket: OwnedFd,
+    wire: Wire,
+    serial: u64,
+}
+
+impl AsFd for Subscription {
+    /// The connection, to be polled for input: an event or the end is there when it is readable.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Result<SequencedEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let got = match self.wire.receive(self.socket.as_fd(), RecvFlags::empty()) {
+                Ok(got) => got,
+                Err(why) => return Some(Err(why.into())),
+            };
+            match self.wire.event(&got, self.serial) {
+                Ok(Some(event)) => return Some(Ok(event)),
+                Ok(None) => {}
+                Err(ClientError::Closed) => return None,
+                Err(why) => return Some(Err(why)),
+            }
+        }
+    }
+}
