@@ -367,3 +367,115 @@ fn a_full_disk_refuses_changes_until_there_is_room_again() {
         .unwrap();
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
 }
+
+/// How many links [`written_store`] acknowledges: one with each commit.
+const ACKNOWLEDGED: u32 = 5;
+
+/// A state directory in which links 1 to 5 were acknowledged one by one, as a daemon leaves it that
+/// ends in order or is killed.
+async fn written_store(dir: &Path, killed: bool) {
+    let live = TempDir::new().unwrap();
+    drop(open(live.path()));
+    let (store, _) = open(live.path());
+    for number in 1..=ACKNOWLEDGED {
+        let next_link_id = Some(number + 1);
+        store.commit(Batch { next_link_id, ..put(number, "net0") }).await.unwrap();
+    }
+    if killed {
+        copy_dir(live.path(), dir);
+    } else {
+        drop(store);
+        copy_dir(live.path(), dir);
+    }
+}
+
+/// What may go wrong with a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(usize),
+    Cut(usize),
+    Zero,
+    Missing,
+}
+
+impl Damage {
+    fn all(len: usize) -> impl Iterator<Item = Self> {
+        // Beyond its log sled's file is only padding, of which some samples do.
+        let positions = || (0..len.min(48)).chain((48..len.min(6000)).step_by(67));
+        let sparse = || (6000..len).step_by(70_001);
+        positions()
+            .map(Self::Flip)
+            .chain(sparse().map(Self::Flip))
+            .chain(positions().step_by(5).map(Self::Cut))
+            .chain(sparse().map(Self::Cut))
+            .chain([Self::Zero, Self::Missing])
+    }
+
+    fn strike(self, file: &Path) {
+        let mut bytes = fs::read(file).unwrap();
+        match self {
+            Self::Flip(at) => bytes[at] ^= 0x10,
+            Self::Cut(len) => bytes.truncate(len),
+            Self::Zero => bytes.fill(0),
+            Self::Missing => return fs::remove_file(file).unwrap(),
+        }
+        fs::write(file, bytes).unwrap();
+    }
+}
+
+/// Whether all is there, or the loss is told and what was given is not given again, or the store
+/// is refused and left as it is.
+fn assert_no_silent_loss(dir: &Path, case: &str) {
+    let found = contents(dir);
+    match SledStore::open(dir, PROMPT) {
+        Ok((store, loaded)) => {
+            let links: Vec<u32> = loaded.links.iter().map(|link| link.id.get()).collect();
+            assert!(links.iter().copied().eq(1..=links.len() as u32), "{case}: {links:?}");
+            assert!(loaded.next_link_id > ACKNOWLEDGED, "{case}: an id will be given again");
+            match store.recovery() {
+                None => assert_eq!(links.len(), ACKNOWLEDGED as usize, "{case}: silent loss"),
+                Some(recovery) => assert_is_evidence(recovery, dir, &found, case),
+            }
+        }
+        Err(StoreError::Damaged { .. }) => assert_eq!(contents(dir), found, "{case}: touched"),
+        Err(other) => panic!("{case}: {other}"),
+    }
+}
+
+fn assert_is_evidence(recovery: &Recovery, dir: &Path, found: &[(PathBuf, Vec<u8>)], case: &str) {
+    let kept = contents(&recovery.evidence);
+    let database = dir.join("db");
+    let found: Vec<_> = found
+        .iter()
+        .filter_map(|(path, bytes)| Some((path.strip_prefix(&database).ok()?, bytes)))
+        .collect();
+    let kept: Vec<_> = kept
+        .iter()
+        .filter_map(|(path, bytes)| Some((path.strip_prefix(&recovery.evidence).ok()?, bytes)))
+        .collect();
+    assert_eq!(kept, found, "{case}: the evidence is not what was found");
+}
+
+async fn strike_everywhere(killed: bool) {
+    let original = TempDir::new().unwrap();
+    written_store(original.path(), killed).await;
+    for file in files_in(original.path()) {
+        let name = file.strip_prefix(original.path()).unwrap();
+        for damage in Damage::all(fs::metadata(&file).unwrap().len() as usize) {
+            let dir = TempDir::new().unwrap();
+            copy_dir(original.path(), dir.path());
+            damage.strike(&dir.path().join(name));
+            assert_no_silent_loss(dir.path(), &format!("{damage:?} of {}", name.display()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn damage_after_an_orderly_end_is_never_silent_loss() {
+    strike_everywhere(false).await;
+}
+
+#[tokio::test]
+async fn damage_after_kill_9_is_never_silent_loss() {
+    strike_everywhere(true).await;
+}
