@@ -32,6 +32,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// sled's drop waits for its flusher thread, for ever if that one died.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The file in which sled keeps its log, and so everything.
+pub const LOG: &str = "db";
+
 const META_KEY: &[u8] = b"meta";
 
 /// Why the database does not do what it is asked.
@@ -87,7 +90,7 @@ impl Database {
             let db = open_sled(dir)?;
             let links = db.open_tree("links")?;
             let meta = db.open_tree("meta")?;
-            let file = File::open(dir.join("db"))?;
+            let file = File::open(dir.join(LOG))?;
             Ok(Self { db, links, meta, file })
         })?;
         match guarded(|| database.settle(dir)) {
@@ -217,4 +220,39 @@ fn guarded<T>(act: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, Datab
             text.unwrap_or("it does not say why")
         )))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec::Meta;
+
+    fn state(commit: u64, links: &[u32]) -> State {
+        let link = |number: &u32| {
+            let link = crate::store::sled::tests::link(*number, "net0");
+            (link.id, crate::store::codec::encode_link(&link).unwrap())
+        };
+        let meta = Meta { commit, ..Meta::default() };
+        State { meta, links: links.iter().map(link).collect() }
+    }
+
+    fn reopened(dir: &Path) -> (Database, State) {
+        Database::open(dir).unwrap()
+    }
+
+    /// This is how a refused group that reached the file all the same is taken back.
+    #[test]
+    fn what_was_flushed_can_be_taken_back() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (wanted, refused) = (state(1, &[1, 2, 3]), state(2, &[2, 4]));
+        let (mut database, mut found) = reopened(dir.path());
+        for next in [&wanted, &refused, &wanted] {
+            database.write(&found.changes_to(next)).unwrap();
+            database.flush().unwrap();
+            database.close();
+            (database, found) = reopened(dir.path());
+            assert_eq!(found, *next);
+        }
+        database.close();
+    }
 }

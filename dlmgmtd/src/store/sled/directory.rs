@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
-use super::database::sync_all_in;
+use super::database::{LOG, sync_all_in};
 use crate::store::StoreError;
 
 /// The state directory, which nobody else uses while this lives.
@@ -77,6 +77,14 @@ impl StateDir {
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+
+    /// Makes a database of the copy's log alone, in the place for rebuilt ones. What else sled
+    /// keeps only helps it to read the log.
+    pub fn rebuild_from_log(&self) -> io::Result<()> {
+        remove_dir(&self.rebuilt())?;
+        fs::create_dir(self.rebuilt())?;
+        fs::copy(self.copy().join(LOG), self.rebuilt().join(LOG)).map(drop)
     }
 
     /// Ends the copy.

@@ -74,9 +74,17 @@ fn read_database(dir: &StateDir, acknowledged: u64) -> Result<Readable, StoreErr
             let why = format!("it ends at commit {} of {acknowledged}", part.meta.commit);
             Ok(Readable::Partly { part: Some(part), why })
         }
-        Err(DatabaseError::Damaged(why)) => Ok(Readable::Partly { part: None, why }),
+        Err(DatabaseError::Damaged(why)) => Ok(Readable::Partly { part: read_log(dir), why }),
         Err(DatabaseError::Refused(why)) => Err(dir.unusable(why)),
     }
+}
+
+/// What the log of the damaged database tells without the files that sled keeps beside it.
+fn read_log(dir: &StateDir) -> Option<State> {
+    dir.rebuild_from_log().ok()?;
+    let (database, state) = Database::open(&dir.rebuilt()).ok()?;
+    database.close();
+    Some(state)
 }
 
 fn restore(
@@ -88,17 +96,16 @@ fn restore(
 ) -> Result<Opened, StoreError> {
     let reserve = Reserve::said_by(&snapshot.meta);
     let state = reserve.raise(latest(snapshot, part));
-    let rebuilt = rebuild(dir, &state)
+    rebuild(dir, &state)
         .map_err(|error| refuse(dir, &format!("{why}; it cannot be restored: {error}")))?;
-    rebuilt.close();
     let evidence = dir.replace_damaged().map_err(|error| dir.unusable(error))?;
-    let lost_commits = acknowledged.saturating_sub(state.meta.commit);
     tracing::error!(
         "the database was damaged ({why}) and is restored as of commit {} of {acknowledged}; the \
          damaged one is kept in {}",
         state.meta.commit,
         evidence.display(),
     );
+    let lost_commits = acknowledged.saturating_sub(state.meta.commit);
     let (database, state) = Database::open(&dir.database()).map_err(|error| dir.unusable(error))?;
     let recovery = Some(Recovery { why: why.to_owned(), evidence, lost_commits });
     Ok(Opened { database, state, reserve, recovery })
@@ -111,17 +118,22 @@ fn latest(snapshot: State, part: Option<State>) -> State {
     }
 }
 
-fn rebuild(dir: &StateDir, state: &State) -> Result<Database, DatabaseError> {
+fn rebuild(dir: &StateDir, state: &State) -> Result<(), DatabaseError> {
     remove_dir(&dir.rebuilt())?;
     let (database, empty) = Database::open(&dir.rebuilt())?;
-    database.write(&empty.changes_to(state))?;
-    database.flush()?;
-    database.sync()?;
-    Ok(database)
+    let written = database
+        .write(&empty.changes_to(state))
+        .and_then(|()| database.flush())
+        .and_then(|()| database.sync());
+    database.close();
+    written
 }
 
 /// Leaves everything as it was found.
 fn refuse(dir: &StateDir, why: &str) -> StoreError {
+    if let Err(error) = remove_dir(&dir.rebuilt()) {
+        tracing::warn!("what could not be restored cannot be removed: {error}");
+    }
     if dir.database().exists()
         && let Err(error) = dir.put_copy_back()
     {
