@@ -33,6 +33,13 @@ pub struct Client(());
 /// A claim on a link.
 pub struct Hold<'a>(#[allow(dead_code)] &'a Client);
 
+#[allow(missing_docs, clippy::missing_errors_doc)]
+impl Hold<'_> {
+    pub fn release(self) -> Result<(), ClientError> {
+        Ok(())
+    }
+}
+
 /// A stream of events.
 pub struct Events<'a>(#[allow(dead_code)] &'a Client);
 
