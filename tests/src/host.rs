@@ -67,7 +67,7 @@ impl Host {
         // outlive no test. /sys is mounted again to show the devices of the new namespace.
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "sh", "-c"])
-            .arg("mount -t sysfs sysfs /sys && ip link set lo up && echo ready && exec cat")
+            .arg("mount -t sysfs sysfs /sys && ip link set dev lo up && echo ready && exec cat")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -83,7 +83,7 @@ impl Host {
     pub fn with_links(names: &[&str]) -> Self {
         let mut host = Self::new();
         for name in names {
-            host.ip(&format!("link add {name} type bridge"));
+            host.ip(&format!("link add name {name} type bridge"));
         }
         host.start_daemon();
         host
@@ -243,14 +243,14 @@ impl Host {
     pub fn monitor(&self, words: &str) -> Monitor {
         let monitor = self.monitor_unmarked(words);
         eventually("the monitor tells changes", || {
-            self.ip("link add marker type bridge");
-            self.ip("link delete marker");
+            self.ip("link add name marker type bridge");
+            self.ip("link delete dev marker");
             !monitor.so_far().is_empty()
         });
         // What else the marker left is told before this.
-        self.ip("link add marker type bridge");
+        self.ip("link add name marker type bridge");
         let marker = self.id_when_known("marker");
-        self.ip("link delete marker");
+        self.ip("link delete dev marker");
         monitor.wait_for("the marker's end", |line| {
             line.contains("gone") && line.contains(&marker.to_string())
         });

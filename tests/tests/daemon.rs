@@ -58,7 +58,7 @@ fn a_state_directory_that_is_none_is_a_clear_error() {
 #[test]
 fn without_cap_net_admin_there_is_a_read_only_service_with_a_warning() {
     let mut host = Host::new();
-    host.ip("link add a type bridge");
+    host.ip("link add name a type bridge");
     let mut weak = host.command("setpriv");
     weak.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]).arg(bin("dlmgmtd"));
     host.add_daemon_args(&mut weak);
@@ -71,7 +71,7 @@ fn without_cap_net_admin_there_is_a_read_only_service_with_a_warning() {
 #[test]
 fn a_full_disk_is_a_clear_error_that_changes_nothing_and_passes() {
     let mut host = Host::new();
-    host.ip("link add a type bridge");
+    host.ip("link add name a type bridge");
     let state = host.dir().join("state");
     host.sh(&format!("mount -t tmpfs -o size=16m tmpfs {}", state.display()));
     host.start_daemon();

@@ -8,7 +8,7 @@ fn a_rename_by_others_shows_in_dladm_and_monitor_with_the_linkid_unchanged() {
     let host = Host::with_links(&["a"]);
     let id = host.ids()["a"];
     let monitor = host.monitor("");
-    host.ip("link set a name b");
+    host.ip("link set dev a name b");
     let line = monitor.wait_for("the rename", |line| line.contains(" renamed "));
     assert!(line.contains(" renamed b from=a "), "{line}");
     assert!(line.contains(&format!(" linkid={id} ")), "{line}");
@@ -20,11 +20,11 @@ fn a_rename_by_others_shows_in_dladm_and_monitor_with_the_linkid_unchanged() {
 fn links_that_come_and_go_show_in_dladm_and_monitor() {
     let host = Host::with_links(&[]);
     let monitor = host.monitor("");
-    host.ip("link add a type bridge");
+    host.ip("link add name a type bridge");
     let line = monitor.wait_for("the new link", |line| line.contains(" added a "));
     let id = host.id_when_known("a");
     assert!(line.contains(&format!(" linkid={id} ")), "{line}");
-    host.ip("link delete a");
+    host.ip("link delete dev a");
     monitor.wait_for("its end", |line| line.contains(&format!(" gone a linkid={id} ")));
     eventually("dladm shows its end", || host.ids().is_empty());
 }
@@ -33,15 +33,15 @@ fn links_that_come_and_go_show_in_dladm_and_monitor() {
 fn a_linkid_is_never_given_again() {
     let mut host = Host::with_links(&["a"]);
     let first = host.ids()["a"];
-    host.ip("link delete a");
+    host.ip("link delete dev a");
     eventually("dladm shows its end", || host.ids().is_empty());
-    host.ip("link add a type bridge");
+    host.ip("link add name a type bridge");
     let second = host.id_when_known("a");
     assert_ne!(first, second);
-    host.ip("link delete a");
+    host.ip("link delete dev a");
     eventually("dladm shows its end", || host.ids().is_empty());
     host.kill9_and_restart();
-    host.ip("link add a type bridge");
+    host.ip("link add name a type bridge");
     let third = host.id_when_known("a");
     assert!(third != first && third != second);
 }
@@ -49,20 +49,20 @@ fn a_linkid_is_never_given_again() {
 #[test]
 fn state_and_mtu_changes_show_in_dladm_and_monitor() {
     let mut host = Host::new();
-    host.ip("link add v0 type veth peer name v1");
+    host.ip("link add name v0 type veth peer name v1");
     host.start_daemon();
     let id = host.ids()["v0"];
     let monitor = host.monitor("");
-    host.ip("link set v0 mtu 1400");
+    host.ip("link set dev v0 mtu 1400");
     let line = monitor.wait_for("the MTU", |line| line.contains(" mtu=1400 "));
     assert!(line.contains(" changed v0 "), "{line}");
     eventually("dladm shows the MTU", || host.field("mtu", "v0") == "1400");
 
-    host.ip("link set v0 up");
-    host.ip("link set v1 up");
+    host.ip("link set dev v0 up");
+    host.ip("link set dev v1 up");
     monitor.wait_for("that it is up", |line| line.contains(" v0 ") && line.contains(" state=up"));
     eventually("dladm shows that it is up", || host.field("state", "v0") == "up");
-    host.ip("link set v1 down");
+    host.ip("link set dev v1 down");
     monitor
         .wait_for("that it is down", |line| line.contains(" v0 ") && line.contains(" state=down"));
     eventually("dladm shows that it is down", || host.field("state", "v0") == "down");
@@ -74,10 +74,10 @@ fn what_happened_while_the_daemon_was_away_shows_when_it_is_back() {
     let mut host = Host::with_links(&["a", "b", "c"]);
     let before = host.agreed();
     host.stop_daemon();
-    host.ip("link set a name renamed");
-    host.ip("link delete b");
-    host.ip("link add d type bridge");
-    host.ip("link set c mtu 1400");
+    host.ip("link set dev a name renamed");
+    host.ip("link delete dev b");
+    host.ip("link add name d type bridge");
+    host.ip("link set dev c mtu 1400");
     host.start_daemon();
     let after = host.agreed();
     assert_eq!(after["renamed"], before["a"]);
@@ -91,7 +91,7 @@ fn what_happened_while_the_daemon_was_away_shows_when_it_is_back() {
 fn links_that_others_swap_keep_their_linkids() {
     let host = Host::with_links(&["a", "b"]);
     let before = host.ids();
-    host.sh("ip link set a name t; ip link set b name a; ip link set t name b");
+    host.sh("ip link set dev a name t; ip link set dev b name a; ip link set dev t name b");
     eventually("dladm shows the swap", || {
         let now = host.ids();
         now.get("a") == before.get("b") && now.get("b") == before.get("a")
@@ -102,9 +102,9 @@ fn links_that_others_swap_keep_their_linkids() {
 fn after_a_storm_dladm_shows_what_the_kernel_has() {
     let host = Host::with_links(&["keep"]);
     let id = host.ids()["keep"];
-    host.sh("for i in $(seq 300); do echo link add s$i type bridge; done | ip -batch -; \
-         for i in $(seq 300); do echo link set s$i name r$i mtu 1400; done | ip -batch -; \
-         for i in $(seq 1 2 300); do echo link delete r$i; done | ip -batch -");
+    host.sh("for i in $(seq 300); do echo link add name s$i type bridge; done | ip -batch -; \
+         for i in $(seq 300); do echo link set dev s$i name r$i mtu 1400; done | ip -batch -; \
+         for i in $(seq 1 2 300); do echo link delete dev r$i; done | ip -batch -");
     eventually("dladm shows all of it", || {
         let shown = host.dladm("show-link -p -o link -Z").ok();
         let mut shown: Vec<&str> = shown.lines().collect();

@@ -13,12 +13,12 @@ const PHYS_FIELDS: &str = "link,media,state,speed,duplex,device,mac,path,zone,fl
 /// A host with a link of nearly every class that the kernel makes of nothing.
 fn zoo() -> Host {
     let mut host = Host::new();
-    host.ip("link add stub0 type bridge");
-    host.ip("link add stub0.5 link stub0 type vlan id 5");
-    host.ip("link add mv0 link stub0 type macvlan");
-    host.ip("link add br0 type bridge");
-    host.ip("link add veth0 type veth peer name veth1");
-    host.ip("link set veth1 master br0");
+    host.ip("link add name br0 type bridge");
+    host.ip("link add name veth0 type veth peer name veth1");
+    host.ip("link set dev veth1 master br0");
+    host.ip("link add name mv0 link veth0 type macvlan");
+    host.ip("link add name vx0 type vxlan id 7 dstport 4789");
+    host.ip("tuntap add dev tap0 mode tap");
     host.start_daemon();
     host
 }
@@ -26,32 +26,31 @@ fn zoo() -> Host {
 #[test]
 fn show_link_tells_class_mtu_state_and_what_a_link_lies_over() {
     let host = zoo();
-    let shown = host.dladm("show-link -p -o link,class,mtu,over").ok();
-    assert_eq!(
-        shown.lines().collect::<Vec<_>>(),
-        [
-            "br0:bridge:1500:veth1",
-            "mv0:vnic:1500:stub0",
-            "stub0:etherstub:1500:",
-            "stub0.5:vlan:1500:stub0",
-            "veth0:veth:1500:",
-            "veth1:veth:1500:",
-        ]
-    );
+    let shown = host.dladm("show-link -p -o link,class,mtu").ok();
+    let expected = [
+        "br0:bridge:1500",
+        "mv0:vnic:1500",
+        "tap0:tap:1500",
+        "veth0:veth:1500",
+        "veth1:veth:1500",
+        "vx0:overlay:1500",
+    ];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(host.dladm("show-link -p -o state,over mv0").ok(), "down:veth0\n");
 }
 
 #[test]
 fn every_field_says_what_the_kernel_says() {
-    let host = Host::with_links(&["stub0"]);
-    host.sh("ip link set stub0 address 02:00:00:00:00:07");
+    let host = Host::with_links(&["br0"]);
+    host.sh("ip link set dev br0 address 02:00:00:00:00:07");
     dlmgmt_tests::eventually("the new address shows", || {
-        host.field("mac", "stub0") == "02:00:00:00:00:07"
+        host.field("mac", "br0") == "02:00:00:00:00:07"
     });
-    let (id, index) = host.agreed()["stub0"];
-    let shown = host.dladm(&format!("show-link -p -o {LINK_FIELDS} stub0")).ok();
+    let (id, index) = host.agreed()["br0"];
+    let shown = host.dladm(&format!("show-link -p -o {LINK_FIELDS} br0")).ok();
     let expected = format!(
-        "stub0:etherstub:1500:down::global:global:{id}:02\\:00\\:00\\:00\\:00\\:07:{index}:\
-         dummy:Ethernet:active,foreign\n"
+        "br0:bridge:1500:down::global:global:{id}:02\\:00\\:00\\:00\\:00\\:07:{index}:\
+         bridge:Ethernet:active,foreign\n"
     );
     assert_eq!(shown, expected);
 }
@@ -80,20 +79,20 @@ fn output_for_people_is_aligned_and_plain_when_piped() {
             assert!(*column == 0 || &line[column - 1..*column] == " ", "{line}");
         }
     }
-    assert!(shown.contains("stub0 ") && shown.contains(" --\n"), "{shown}");
+    assert!(shown.contains("br0 ") && shown.contains(" --\n"), "{shown}");
 }
 
 #[test]
 fn a_zone_column_comes_with_z() {
-    let host = Host::with_links(&["stub0"]);
-    for command in ["show-link -Z", "show-link -Z -z global", "show-link -Z stub0"] {
+    let host = Host::with_links(&["br0"]);
+    for command in ["show-link -Z", "show-link -Z -z global", "show-link -Z br0"] {
         let shown = host.dladm(command).ok();
         let mut lines = shown.lines();
         assert!(lines.next().unwrap().ends_with("ZONE"), "{shown}");
         assert!(lines.next().unwrap().ends_with("global"), "{shown}");
     }
-    assert_eq!(host.dladm("show-link -p -o link -z global").ok(), "stub0\n");
-    assert_eq!(host.dladm("show-link -p -o link -z global stub0").ok(), "stub0\n");
+    assert_eq!(host.dladm("show-link -p -o link -z global").ok(), "br0\n");
+    assert_eq!(host.dladm("show-link -p -o link -z global br0").ok(), "br0\n");
     host.dladm("show-link -z nosuch").refused("no-zone");
 }
 
@@ -103,7 +102,7 @@ fn of_several_parsable_fields_colons_and_backslashes_are_escaped_and_a_single_on
     host.sh(r"ip link add name 'a\b' type bridge");
     host.start_daemon();
     assert_eq!(host.dladm("show-link -p -o link").ok(), "a\\b\n");
-    assert_eq!(host.dladm("show-link -p -o LINK,Class").ok(), "a\\\\b:etherstub\n");
+    assert_eq!(host.dladm("show-link -p -o LINK,Class").ok(), "a\\\\b:bridge\n");
     assert_eq!(host.field("mac", r"a\b").matches(':').count(), 5);
     assert_eq!(host.field("mac,kind", r"a\b").matches("\\:").count(), 5);
 }
@@ -136,26 +135,26 @@ fn json_is_one_array_of_objects_with_those_field_names_and_numbers_as_numbers() 
         assert!(link["flags"].as_array().unwrap().contains(&Value::from("active")));
     }
     let chosen: Value =
-        serde_json::from_str(&host.dladm("show-link --json -o mtu,over stub0.5").ok()).unwrap();
-    assert_eq!(chosen, serde_json::json!([{ "mtu": 1500, "over": ["stub0"] }]));
+        serde_json::from_str(&host.dladm("show-link --json -o mtu,over mv0").ok()).unwrap();
+    assert_eq!(chosen, serde_json::json!([{ "mtu": 1500, "over": ["veth0"] }]));
 }
 
 #[test]
 fn show_phys_shows_devices_without_a_kernel_link_type_alone() {
-    let host = Host::with_links(&["stub0"]);
+    let host = Host::with_links(&["br0"]);
     for command in ["", " -P", " -L", " -m", " -Z"] {
         let shown = host.dladm(&format!("show-phys{command}")).ok();
         assert!(shown.starts_with("LINK") && shown.lines().count() == 1, "{shown}");
     }
     assert_eq!(host.dladm(&format!("show-phys -p -o {PHYS_FIELDS}")).ok(), "");
     assert_eq!(host.dladm("show-phys --json").ok(), "[]\n");
-    assert!(host.dladm("show-phys stub0").error_line(1).contains("etherstub"));
+    assert!(host.dladm("show-phys br0").error_line(1).contains("bridge"));
     host.dladm("show-phys -L -m").error_line(2);
 }
 
 #[test]
 fn loopback_is_known_but_shown_only_with_show_link_lo() {
-    let host = Host::with_links(&["stub0"]);
+    let host = Host::with_links(&["br0"]);
     for all in ["show-link -p -o link", "show-link -Z -p -o link", "show-link -P -p -o link"] {
         assert!(!host.dladm(all).ok().lines().any(|line| line == "lo"), "{all}");
     }
@@ -164,17 +163,17 @@ fn loopback_is_known_but_shown_only_with_show_link_lo() {
 
 #[test]
 fn p_shows_only_what_survives_a_reboot() {
-    let host = Host::with_links(&["stub0"]);
+    let host = Host::with_links(&["br0"]);
     assert_eq!(host.dladm("show-link -P -p -o link").ok(), "", "somebody else made the link");
-    assert!(host.dladm("show-link -P stub0").error_line(1).contains("stub0"));
+    assert!(host.dladm("show-link -P br0").error_line(1).contains("br0"));
 }
 
 #[test]
 fn a_link_is_asked_for_by_its_name_its_zone_and_name_or_its_id() {
-    let host = Host::with_links(&["stub0"]);
-    let id = host.ids()["stub0"];
-    for link in ["stub0".to_owned(), "global/stub0".to_owned(), format!("@{id}")] {
-        assert_eq!(host.field("link", &link), "stub0", "{link}");
+    let host = Host::with_links(&["br0"]);
+    let id = host.ids()["br0"];
+    for link in ["br0".to_owned(), "global/br0".to_owned(), format!("@{id}")] {
+        assert_eq!(host.field("link", &link), "br0", "{link}");
     }
 }
 
@@ -231,7 +230,7 @@ fn a_wrong_command_line_is_one_line_and_exit_status_2_even_without_a_daemon() {
 
 #[test]
 fn output_that_cannot_be_written_is_an_error_and_output_that_nobody_reads_is_none() {
-    let host = Host::with_links(&["stub0"]);
+    let host = Host::with_links(&["br0"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output = host.dladm_command().arg("show-link").stdout(full).output().unwrap();
     Output::from(output).error_line(1);
