@@ -42,7 +42,8 @@ install:
 	cargo build --locked --release --workspace
 	install -D -m 0755 target/release/dlmgmtd $(DESTDIR)$(PREFIX)/sbin/dlmgmtd
 	install -D -m 0755 target/release/dladm $(DESTDIR)$(PREFIX)/sbin/dladm
-	install -D -m 0644 systemd/dlmgmtd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dlmgmtd.service
+	sed 's|^ExecStart=/usr/|ExecStart=$(PREFIX)/|' systemd/dlmgmtd.service | \
+		install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/dlmgmtd.service
 
 clean:
 	cargo clean

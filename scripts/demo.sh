@@ -94,23 +94,20 @@ mount -t sysfs sysfs /sys 2>/dev/null || true
 
 say "In a network namespace of its own, somebody makes some links."
 show ip link add veth0 type veth peer name veth1
-show ip link add br0 type bridge
-show ip link set veth1 master br0
-show ip link add stub0 type dummy
-show ip link add stub1 type dummy
-show ip link add link stub1 name mv0 type macvlan mode bridge
+show ip link add red type bridge
+show ip link add blue type bridge
+show ip link add link veth1 name mv0 type macvlan mode bridge
 if [ -c /dev/net/tun ] && ip tuntap add dev tap0 mode tap 2>/dev/null; then
 	echo '$ ip tuntap add dev tap0 mode tap'
 fi
-show ip link set stub1 up
-show ip link set mv0 up
+show ip link set blue up
 
 say "The daemon starts and gives each of them an identity."
 start_daemon
 show dladm show-link -o link,class,mtu,state,over,linkid
 id=$(field linkid veth0)
-stub=$(field linkid stub0)
-bridge=$(field linkid br0)
+red=$(field linkid red)
+mv=$(field linkid mv0)
 [ -n "$id" ] || fail "veth0 has a linkid"
 
 say "A link is renamed. Its linkid stays: @$id."
@@ -120,14 +117,14 @@ must_be_in_kernel net0
 show dladm show-link -o link,class,linkid "@$id"
 
 say "Two links swap their names, in one change."
-show dladm rename-link stub0 br0 br0 stub0
-[ "$(field linkid br0)" = "$stub" ] || fail "br0 has the linkid $stub"
-[ "$(field linkid stub0)" = "$bridge" ] || fail "stub0 has the linkid $bridge"
+show dladm rename-link red mv0 mv0 red
+[ "$(field linkid mv0)" = "$red" ] || fail "mv0 has the linkid $red"
+[ "$(field linkid red)" = "$mv" ] || fail "red has the linkid $mv"
 show dladm show-link -o link,class,linkid
 
 say "What makes no sense is refused, and changes nothing."
 before=$(identities)
-for bad in 'rename-link net0 br0' 'rename-link net0 no/name' 'rename-link nosuch0 net7'; do
+for bad in 'rename-link net0 blue' 'rename-link net0 no/name' 'rename-link nosuch0 net7'; do
 	# The words are to be split.
 	# shellcheck disable=SC2086
 	if show dladm $bad; then
@@ -146,7 +143,7 @@ dladm monitor >"$work/events" &
 monitor=$!
 # Until the monitor listens, no event reaches it: changes of no consequence are made until it does.
 listens() {
-	ip link set mv0 mtu $((1300 + RANDOM % 100))
+	ip link set blue mtu $((1300 + RANDOM % 100))
 	[ -s "$work/events" ]
 }
 eventually listens || fail "the monitor tells changes"

@@ -16,12 +16,14 @@ use crate::failure::Failure;
 pub fn run(args: &cli::Hold, connect: impl Connect) -> Result<ExitCode, Failure> {
     let link = link_ref(&args.link)?;
     let client = connect()?;
-    let _hold = client.hold(link)?;
+    let hold = client.hold(link)?;
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::Usage("a command is needed".to_owned()));
     };
     let cannot_run = || Failure::system(format!("cannot run `{}`", program.display()));
     let status = wait_for(Command::new(program).args(arguments)).map_err(cannot_run())?;
+    // Whoever comes next finds the link free. A daemon that is gone holds nothing anyway.
+    let _ = hold.release();
     Ok(exit_code(status))
 }
 
