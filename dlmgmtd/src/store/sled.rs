@@ -84,6 +84,7 @@ impl SledStore {
         let Opened { database, state, reserve, recovery } =
             recovery::open(&dir, high_water.read().unwrap_or(0))?;
         high_water.set(state.meta.commit).map_err(|why| dir.unusable(why))?;
+        dir.sync()?;
         let loaded = state.loaded().map_err(|why| dir.damaged(why))?;
 
         let queue = Arc::new(Queue::new(options));
