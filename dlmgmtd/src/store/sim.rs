@@ -312,8 +312,7 @@ mod tests {
             });
         }
         commits.join_all().await;
-        let order = order.lock().unwrap().clone();
-        order
+        order.lock().unwrap().clone()
     }
 
     #[tokio::test]

@@ -1,6 +1,11 @@
 //! The store in sled.
 //!
-//! `docs/architecture.md` tells why it is built as it is. In the state directory lie
+//! One thread writes. It takes all batches that wait as one group: one transaction, one flush, one
+//! fdatasync of sled's file (which sled itself leaves out), one answer for all. sled is treated as
+//! a part that can fail, and above all as one that loses the end of a damaged log without a word:
+//! what it should hold is therefore known outside it, and a snapshot replaces it when it must.
+//!
+//! In the state directory lie
 //!
 //! | name            | what                                                              |
 //! |-----------------|-------------------------------------------------------------------|
@@ -84,6 +89,7 @@ impl SledStore {
         let Opened { database, state, reserve, recovery } =
             recovery::open(&dir, high_water.read().unwrap_or(0))?;
         high_water.set(state.meta.commit).map_err(|why| dir.unusable(why))?;
+        dir.sync()?;
         let loaded = state.loaded().map_err(|why| dir.damaged(why))?;
 
         let queue = Arc::new(Queue::new(options));

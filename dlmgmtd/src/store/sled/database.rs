@@ -86,6 +86,7 @@ pub struct Database {
 impl Database {
     /// Opens the database in `dir`, made when absent, and reads all of it.
     pub fn open(dir: &Path) -> Result<(Self, State), DatabaseError> {
+        remove_unfinished_indexes(dir)?;
         let database = guarded(|| {
             let db = open_sled(dir)?;
             let links = db.open_tree("links")?;
@@ -191,6 +192,22 @@ fn open_sled(dir: &Path) -> Result<sled::Db, DatabaseError> {
             opened => return Ok(opened?),
         }
     }
+}
+
+/// sled takes an index that it could not finish, for want of room or because it was killed, for
+/// its last good one, and then refuses the whole database.
+fn remove_unfinished_indexes(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_locked(why: &io::Error) -> bool {

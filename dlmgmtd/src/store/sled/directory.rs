@@ -14,17 +14,24 @@ use crate::store::StoreError;
 /// The state directory, which nobody else uses while this lives.
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateDir {
+    /// To close the descriptor is not enough: a process that is being forked off at this moment
+    /// has a copy of it.
+    fn drop(&mut self) {
+        if let Err(why) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!("the state directory cannot be unlocked: {why}");
+        }
+    }
 }
 
 impl StateDir {
     /// Takes the directory, made when absent and then private.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
         let unusable = |why: io::Error| unusable(path, why);
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(why)),
-            _ => {}
-        }
+        make_private(path).map_err(unusable)?;
         let lock = File::options()
             .write(true)
             .create(true)
@@ -32,10 +39,15 @@ impl StateDir {
             .open(path.join("lock"))
             .map_err(unusable)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(path.display().to_string())),
             Err(why) => Err(unusable(why.into())),
         }
+    }
+
+    /// Makes what lies in the directory survive a power cut.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        sync_all_in(&self.path).map_err(|why| self.unusable(why))
     }
 
     /// The directory of the database.
@@ -71,12 +83,12 @@ impl StateDir {
     /// Copies the database as it is now. To open a damaged one changes it: sled cuts off the part
     /// of its log that it cannot read.
     pub fn keep_copy(&self) -> io::Result<()> {
-        let copy = self.copy();
-        remove_dir(&copy)?;
-        match copy_dir(&self.database(), &copy) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+        self.drop_copy()?;
+        if !self.database().exists() {
+            return Ok(());
         }
+        // Half a copy is worse than none: it must never take the database's place.
+        copy_dir(&self.database(), &self.copy()).inspect_err(|_| drop(self.drop_copy()))
     }
 
     /// Makes a database of the copy's log alone, in the place for rebuilt ones. What else sled
@@ -104,14 +116,18 @@ impl StateDir {
         let evidence = self.free_evidence_dir();
         let (rebuilt, database, copy) = (self.rebuilt(), self.database(), self.copy());
         if database.exists() {
-            let kept = if copy.exists() { &copy } else { &rebuilt };
+            let has_copy = copy.exists();
+            if has_copy {
+                fs::rename(&copy, &evidence)?;
+            }
             exchange(&rebuilt, &database)?;
-            fs::rename(kept, &evidence)?;
+            if !has_copy {
+                fs::rename(&rebuilt, &evidence)?;
+            }
             remove_dir(&rebuilt)?;
         } else {
             fs::rename(&rebuilt, &database)?;
         }
-        sync_all_in(&self.path)?;
         Ok(evidence)
     }
 
@@ -135,6 +151,20 @@ fn unusable(dir: &Path, why: impl ToString) -> StoreError {
     StoreError::Unusable { dir: dir.display().to_string(), why: why.to_string() }
 }
 
+/// Makes a directory for its owner alone; one that is there already stays as it is.
+fn make_private(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(why) => Err(why),
+        Ok(()) => dir.parent().map_or(Ok(()), sync_parent),
+    }
+}
+
+fn sync_parent(parent: &Path) -> io::Result<()> {
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    File::open(parent)?.sync_all()
+}
+
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
@@ -148,9 +178,8 @@ pub fn remove_dir(dir: &Path) -> io::Result<()> {
 }
 
 fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(from)?;
     fs::create_dir(to)?;
-    for entry in entries {
+    for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {

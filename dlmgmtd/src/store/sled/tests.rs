@@ -321,36 +321,54 @@ fn after_kill_9_every_acknowledged_batch_is_there_and_each_is_whole() {
     }
 }
 
-/// Fills the small file system that `dir` is on, sees commits fail, makes room, and goes on.
-async fn fill_the_disk(dir: &Path) {
-    let (store, _) = open(dir);
-    store.commit(put(1, "before")).await.unwrap();
-
+/// A file that leaves no room beside it.
+fn fill(dir: &Path) -> PathBuf {
     let ballast = dir.join("ballast");
     let mut file = fs::File::create(&ballast).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
-    drop(file);
-    let mut kept = vec![(1, "before".to_owned())];
-    let mut refused = Vec::new();
-    for number in 2..20_000 {
-        match store.commit(put(number, "while")).await {
-            Ok(()) => kept.push((number, "while".to_owned())),
-            Err(why) => {
-                assert!(matches!(why, StoreError::Write(_)), "{why:?}");
-                refused.push(number);
-            }
+    ballast
+}
+
+/// Commits links from `first` on until three were refused; returns those that were not.
+async fn commit_until_refused(store: &SledStore, first: u32) -> Vec<u32> {
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for number in (first..).take_while(|number| *number < first + 20_000) {
+        match store.commit(put(number, "net0")).await {
+            Ok(()) => kept.push(number),
+            Err(StoreError::Write(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
         }
-        if refused.len() == 3 {
-            break;
+        if refused == 3 {
+            return kept;
         }
     }
-    assert_eq!(refused.len(), 3, "the disk was never full");
+    panic!("the disk was never full");
+}
+
+/// Goes on after there is room again, and then starts again while there is none. What was lazily
+/// committed outlives the refusal of those that it was written with.
+async fn fill_the_disk(dir: &Path) {
+    let (store, _) = open(dir);
+    let ballast = fill(dir);
+    let mut kept = commit_until_refused(&store, 1).await;
+    store.commit_lazily(put(39_999, "net0")).await.unwrap();
+    kept.extend(commit_until_refused(&store, 30_000).await);
+    fs::remove_file(&ballast).unwrap();
+    store.commit(put(40_000, "net0")).await.unwrap();
+    kept.extend([39_999, 40_000]);
+
+    let ballast = fill(dir);
+    kept.extend(commit_until_refused(&store, 50_000).await);
+    drop(store);
+    match SledStore::open(dir, PROMPT) {
+        Ok(_) | Err(StoreError::Unusable { .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
 
     fs::remove_file(&ballast).unwrap();
-    store.commit(put(30_000, "after")).await.unwrap();
-    kept.push((30_000, "after".to_owned()));
-    drop(store);
-    assert_eq!(names(&reopened(dir)), kept);
+    let (store, loaded) = open(dir);
+    assert_eq!(store.recovery(), None);
+    assert!(loaded.links.iter().map(|link| link.id.get()).eq(kept));
 }
 
 /// The file system is mounted in a mount namespace that ends with the process.
@@ -457,13 +475,18 @@ fn assert_is_evidence(recovery: &Recovery, dir: &Path, found: &[(PathBuf, Vec<u8
     assert_eq!(kept, found, "{case}: the evidence is not what was found");
 }
 
+/// Hundreds of stores are opened here, and a disk would make each wait for it many times.
+fn dir_in_memory() -> TempDir {
+    TempDir::new_in("/dev/shm").unwrap()
+}
+
 async fn strike_everywhere(killed: bool) {
-    let original = TempDir::new().unwrap();
+    let original = dir_in_memory();
     written_store(original.path(), killed).await;
     for file in files_in(original.path()) {
         let name = file.strip_prefix(original.path()).unwrap();
         for damage in Damage::all(fs::metadata(&file).unwrap().len() as usize) {
-            let dir = TempDir::new().unwrap();
+            let dir = dir_in_memory();
             copy_dir(original.path(), dir.path());
             damage.strike(&dir.path().join(name));
             assert_no_silent_loss(dir.path(), &format!("{damage:?} of {}", name.display()));
@@ -515,6 +538,17 @@ async fn nothing_is_lost_while_the_log_is_whole() {
     let (store, loaded) = open(dir.path());
     assert_eq!(loaded.links.len(), ACKNOWLEDGED as usize);
     assert_eq!(store.recovery().map(|recovery| recovery.lost_commits), Some(0));
+}
+
+/// So sled leaves its index when it is killed while it is opened.
+#[tokio::test]
+async fn an_unfinished_index_of_sled_does_no_harm() {
+    let dir = TempDir::new().unwrap();
+    written_store(dir.path(), true).await;
+    fs::write(dir.path().join("db/snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
+    let (store, loaded) = open(dir.path());
+    assert_eq!(loaded.links.len(), ACKNOWLEDGED as usize);
+    assert_eq!(store.recovery(), None);
 }
 
 #[tokio::test]

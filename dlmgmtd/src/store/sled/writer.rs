@@ -165,6 +165,8 @@ impl Writer {
 
     /// Writes the snapshot; without one the store goes on.
     pub fn save_snapshot(&mut self) {
+        // Also when this fails: it is not tried again at once.
+        self.snapshot.at = Instant::now();
         let written = self
             .high_water
             .sync()
@@ -176,7 +178,6 @@ impl Writer {
     }
 
     fn write_snapshot(&mut self, reserve: Reserve) -> std::io::Result<()> {
-        self.snapshot.at = Instant::now();
         snapshot::write(&self.dir.snapshot(), &self.durable, reserve)?;
         self.snapshot.reserve = reserve;
         self.snapshot.commit = Some(self.durable.meta.commit);
