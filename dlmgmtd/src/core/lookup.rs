@@ -81,10 +81,8 @@ pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
 /// A lower link of another namespace is left out until that namespace's links are known.
 fn over(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
     let lower = kernel.lower.filter(|lower| lower.nsid.is_none());
-    let is_own_peer = |ifindex| kernel.kind.as_deref() == Some("veth") && ifindex == kernel.ifindex;
     lower
         .map(|lower| lower.ifindex)
-        .filter(|ifindex| !is_own_peer(*ifindex))
         .and_then(|ifindex| name_at(registry, Binding { ns: kernel.ns, ifindex }))
         .map(|name| LowerLink { name, zone: None })
         .into_iter()
