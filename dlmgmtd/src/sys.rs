@@ -1,47 +1,108 @@
-//! The system calls that no safe crate offers: the only `unsafe` code of the project.
-
+//! What the operating system offers and no library wraps: the one place of `unsafe`.
 #![allow(unsafe_code)]
 
+use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// The kernel's number for the network namespace of a socket (`SO_NETNS_COOKIE`).
-///
-/// For an accepted `AF_UNIX` connection it is the namespace in which the client made its socket.
-pub fn netns_cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    // The cast keeps the value: a u64 has 8 bytes.
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: `fd` is open for the length of the call, since it is borrowed. `cookie` and `len` are
-    // ours alone, and the kernel writes at most the `len` bytes that `cookie` has, any of which
-    // make a valid u64.
+use rustix::thread::CapabilitySet;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+
+/// `SO_NETNS_COOKIE`, which the libc crate does not have yet.
+const SO_NETNS_COOKIE: c_int = 71;
+
+/// The cookie of the network namespace in which a socket was made. It needs no privilege.
+pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel writes at
+    // most `len` bytes to `cookie`, which `len` is the size of and for which every bit pattern is
+    // a value. Both outlive the call.
     let status = unsafe {
         libc::getsockopt(
-            fd.as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast::<c_void>(),
             &raw mut len,
         )
     };
     if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether this process may change links (CAP_NET_ADMIN is effective).
+pub fn may_change_links() -> io::Result<bool> {
+    let held = rustix::thread::capabilities(None)?;
+    Ok(held.effective.contains(CapabilitySet::NET_ADMIN))
+}
+
+/// A non-blocking descriptor that tasks can wait for.
+///
+/// It is tokio's [`AsyncFd`] for descriptors of every kind, reduced to what is sound.
+#[derive(Debug)]
+pub struct Watched(AsyncFd<OwnedFd>);
+
+impl Watched {
+    /// Watches `fd`, which must be non-blocking. Needs a tokio runtime.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the descriptor stays the same one, and open, until the `AsyncFd` is dropped: an
+        // `OwnedFd` owns it, and nothing here lends it out mutably or takes it back.
+        Ok(Self(unsafe { AsyncFd::register(fd) }?))
+    }
+
+    /// Waits until there is something to read.
+    pub async fn readable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+        self.0.readable().await
+    }
+
+    /// Waits until there is room to write.
+    pub async fn writable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+        self.0.writable().await
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
+/// Moves the calling thread, and what it starts from now on, into a new network namespace.
+#[cfg(test)]
+pub(crate) fn enter_new_network_namespace() -> io::Result<()> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: only unsharing the table of file descriptors endangers memory safety (a thread could
+    // use a descriptor of another table); a network namespace is no part of it.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
-    use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
 
     #[test]
-    fn both_ends_of_a_pair_have_one_namespace() {
-        let (a, b) = UnixStream::pair().unwrap();
-        assert_eq!(netns_cookie(a.as_fd()).unwrap(), netns_cookie(b.as_fd()).unwrap());
+    fn sockets_of_one_namespace_tell_one_cookie() {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let unix = UnixDatagram::unbound().unwrap();
+        assert_eq!(netns_cookie(&udp).unwrap(), netns_cookie(&unix).unwrap());
     }
 
     #[test]
-    fn what_is_no_socket_has_no_namespace() {
-        let (a, _b) = io::pipe().unwrap();
-        assert!(netns_cookie(a.as_fd()).is_err());
+    fn what_is_no_socket_has_no_cookie() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let error = netns_cookie(&file).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+    }
+
+    #[test]
+    fn the_capability_is_the_one_that_proc_shows() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let shown = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+        let bits = u64::from_str_radix(shown, 16).unwrap();
+        assert_eq!(may_change_links().unwrap(), bits & (1 << 12) != 0);
     }
 }

@@ -22,6 +22,14 @@ pub struct KernelError {
     pub text: Option<String>,
 }
 
+impl KernelError {
+    /// The refusal of a request about a namespace that this kernel does not reach.
+    pub fn no_namespace(ns: NsCookie) -> Self {
+        let text = format!("the namespace of cookie {ns} is not a known namespace");
+        Self { errno: libc::ESRCH, text: Some(text) }
+    }
+}
+
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = std::io::Error::from_raw_os_error(self.errno);

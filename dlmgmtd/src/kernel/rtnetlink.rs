@@ -1,1 +1,0 @@
-//! The real kernel, over rtnetlink.

@@ -1,0 +1,204 @@
+//! A link as the kernel's messages tell it.
+//!
+//! What the kernel sends holds what others chose: names that are no UTF-8, drivers' own oddities,
+//! attributes of kernels to come. So nothing in a message makes the rest of it unreadable: each
+//! attribute is taken if it makes sense, else treated as absent.
+
+use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+
+use super::device;
+use super::frame::{attributes, string};
+use crate::model::{AltName, KernelLink, Lower};
+
+/// Bytes of `struct ifinfomsg`, which the attributes follow.
+const HEADER_LEN: usize = 16;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_CARRIER: u16 = 33;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_PHYS_PORT_NAME: u16 = 38;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_PERM_ADDRESS: u16 = 54;
+const IFLA_PARENT_DEV_NAME: u16 = 56;
+const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
+
+/// One RTM_NEWLINK or RTM_DELLINK: the attributes that matter, as they came.
+#[derive(Debug)]
+pub struct RawLink<'a> {
+    family: AddressFamily,
+    ifindex: IfIndex,
+    hardware_type: u16,
+    flags: LinkFlags,
+    name: Option<LinkName>,
+    kind: Option<&'a [u8]>,
+    address: Option<HwAddr>,
+    permanent_address: Option<HwAddr>,
+    mtu: u32,
+    operstate: u8,
+    carrier: bool,
+    lower: Option<IfIndex>,
+    lower_nsid: Option<i32>,
+    master: Option<IfIndex>,
+    altnames: Vec<AltName>,
+    bus: Option<&'a [u8]>,
+    device: Option<&'a [u8]>,
+    port: Option<&'a [u8]>,
+}
+
+impl<'a> RawLink<'a> {
+    /// Whether the message speaks of a bridge's port: that one ended says nothing of the link.
+    pub fn is_of_bridge(&self) -> bool {
+        self.family == AddressFamily::Bridge
+    }
+
+    /// Reads a message's payload; `None` where it does not even tell an index.
+    pub fn parse(payload: &'a [u8]) -> Option<Self> {
+        let header = LinkHeader::parse(payload).ok()?;
+        let mut link = Self {
+            family: header.interface_family,
+            ifindex: IfIndex::new(header.index)?,
+            hardware_type: header.link_layer_type.into(),
+            flags: header.flags,
+            name: None,
+            kind: None,
+            address: None,
+            permanent_address: None,
+            mtu: 0,
+            operstate: 0,
+            carrier: false,
+            lower: None,
+            lower_nsid: None,
+            master: None,
+            altnames: Vec::new(),
+            bus: None,
+            device: None,
+            port: None,
+        };
+        attributes(&payload[HEADER_LEN..]).for_each(|(kind, value)| link.take(kind, value));
+        Some(link)
+    }
+
+    fn take(&mut self, kind: u16, value: &'a [u8]) {
+        match kind {
+            IFLA_IFNAME => self.name = LinkName::found(string(value)).ok(),
+            IFLA_LINKINFO => self.kind = nested(value, IFLA_INFO_KIND).next().map(string),
+            IFLA_ADDRESS => self.address = address(value),
+            IFLA_PERM_ADDRESS => self.permanent_address = address(value),
+            IFLA_MTU => self.mtu = number(value).unwrap_or_default(),
+            IFLA_OPERSTATE => self.operstate = value.first().copied().unwrap_or_default(),
+            IFLA_CARRIER => self.carrier = value.first().is_some_and(|carrier| *carrier != 0),
+            IFLA_LINK => self.lower = number(value).and_then(IfIndex::new),
+            IFLA_LINK_NETNSID => self.lower_nsid = number(value).map(u32::cast_signed),
+            IFLA_MASTER => self.master = number(value).and_then(IfIndex::new),
+            IFLA_PROP_LIST => self.altnames = altnames(value),
+            IFLA_PARENT_DEV_BUS_NAME => self.bus = Some(string(value)),
+            IFLA_PARENT_DEV_NAME => self.device = Some(string(value)),
+            IFLA_PHYS_PORT_NAME => self.port = Some(string(value)),
+            _ => {}
+        }
+    }
+
+    /// Its index.
+    pub fn ifindex(&self) -> IfIndex {
+        self.ifindex
+    }
+
+    /// Whether it carries traffic, by RFC 2863's operational state.
+    ///
+    /// Drivers that do not keep that state leave it unknown: then the link is up if it was put up
+    /// and has a carrier, down if it was not put up, and else nobody knows.
+    pub fn state(&self) -> LinkState {
+        const IF_OPER_UNKNOWN: u8 = 0;
+        const IF_OPER_UP: u8 = 6;
+        match self.operstate {
+            IF_OPER_UP => LinkState::Up,
+            IF_OPER_UNKNOWN if !self.is_admin_up() => LinkState::Down,
+            IF_OPER_UNKNOWN if self.carrier => LinkState::Up,
+            IF_OPER_UNKNOWN => LinkState::Unknown,
+            _ => LinkState::Down,
+        }
+    }
+
+    fn is_admin_up(&self) -> bool {
+        self.flags.contains(LinkFlags::Up)
+    }
+
+    /// The link that it tells of; `None` where it has no name. Hardware is looked up in sysfs.
+    pub fn into_kernel_link(self) -> Option<KernelLink> {
+        let name = self.name?;
+        Some(KernelLink {
+            ifindex: self.ifindex,
+            name,
+            kind: self.kind.map(|kind| String::from_utf8_lossy(kind).into_owned()),
+            media: self.media(&name),
+            mac: self.address,
+            permanent_mac: self.permanent_address,
+            path: self.path(),
+            mtu: self.mtu,
+            admin_up: self.is_admin_up(),
+            state: self.state(),
+            lower: self.lower.map(|ifindex| Lower { ifindex, nsid: self.lower_nsid }),
+            master: self.master,
+            altnames: self.altnames,
+        })
+    }
+
+    fn media(&self, name: &LinkName) -> Media {
+        match media_of(self.hardware_type) {
+            // Drivers of wireless hardware show Ethernet.
+            Media::Ethernet if self.kind.is_none() && device::is_wireless(name) => Media::WiFi,
+            media => media,
+        }
+    }
+
+    /// Only hardware has a place: what other devices tell of a parent is not where they sit.
+    fn path(&self) -> Option<DevicePath> {
+        match (self.kind, self.bus, self.device) {
+            (None, Some(bus), Some(device)) => Some(device::path(bus, device, self.port)),
+            _ => None,
+        }
+    }
+}
+
+/// The medium of an ARPHRD type.
+fn media_of(hardware_type: u16) -> Media {
+    match hardware_type {
+        1 => Media::Ethernet,
+        32 => Media::Infiniband,
+        768 | 778 => Media::IPv4,
+        769 | 823 => Media::IPv6,
+        772 => Media::Loopback,
+        776 => Media::SixToFour,
+        801..=803 => Media::WiFi,
+        _ => Media::Other,
+    }
+}
+
+fn nested(value: &[u8], kind: u16) -> impl Iterator<Item = &[u8]> {
+    attributes(value).filter(move |(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+fn altnames(properties: &[u8]) -> Vec<AltName> {
+    let mut names: Vec<AltName> =
+        nested(properties, IFLA_ALT_IFNAME).map(|name| AltName(string(name).to_vec())).collect();
+    names.sort_unstable();
+    names
+}
+
+fn address(value: &[u8]) -> Option<HwAddr> {
+    HwAddr::new(value).ok().filter(|address| !address.is_zero())
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}
