@@ -24,7 +24,7 @@ fn a_renamed_link_keeps_its_linkid_in_dladm_and_the_kernel_and_over_a_restart() 
 fn a_link_is_renamed_by_its_id_too() {
     let host = Host::with_links(&["a"]);
     let before = host.agreed();
-    host.dladm(&format!("rename-link @{} b global/b c", before["a"].0)).refused("invalid");
+    host.dladm(&format!("rename-link @{} b global/a c", before["a"].0)).refused("invalid");
     host.dladm(&format!("rename-link @{} b", before["a"].0)).ok();
     host.dladm("rename-link global/b c").ok();
     assert_eq!(host.agreed()["c"], before["a"]);

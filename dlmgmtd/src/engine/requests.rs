@@ -70,7 +70,7 @@ impl Service for Engine {
     fn get_attribute(&self, caller: &Caller, call: &GetAttribute) -> Result<String> {
         let link = self.look_up(caller, &call.link)?;
         link.attribute(&call.attribute).ok_or_else(|| {
-            let text = format!("{}: no attribute {}", link.name, call.attribute.escape_debug());
+            let text = format!("{}: no attribute {}", link.name, quotable(&call.attribute));
             Error::new(ErrorCode::Invalid, text)
         })
     }
@@ -165,10 +165,20 @@ impl Snapshot for Registry {
 /// The new name of a rename, by the rules of SPEC.md section 4.
 fn checked(item: &RenameItem) -> Result<(LinkRef, LinkName)> {
     let name = LinkName::given(&item.to).map_err(|why| {
-        let to = item.to.escape_debug();
+        let to = quotable(&item.to);
         Error::new(ErrorCode::Invalid, format!("{} cannot be named `{to}`: {why}", item.link))
     })?;
     Ok((item.link.clone(), name))
+}
+
+/// A caller's text as a message can hold it: printable, and not longer than a line.
+fn quotable(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    let mut quoted: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        quoted.push_str("...");
+    }
+    quoted
 }
 
 fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent>> {
@@ -190,7 +200,7 @@ fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent
 
 fn describe_caller(caller: &Caller) -> String {
     let client = if caller.client.is_empty() { "a client" } else { &caller.client };
-    let client = client.escape_debug();
+    let client = quotable(client);
     match caller.pid {
         Some(pid) => format!("{client} (pid {pid}, uid {})", caller.uid),
         None => format!("{client} (uid {})", caller.uid),
