@@ -110,8 +110,8 @@ impl Namespace {
 
     fn add_altname(&mut self, ifindex: IfIndex, name: &AltName) -> Result<(), KernelError> {
         self.existing(ifindex)?;
-        if name.0.is_empty() || name.0.len() > ALT_NAME_MAX {
-            return Err(refusal(if name.0.is_empty() { libc::EINVAL } else { libc::ERANGE }));
+        if name.0.len() > ALT_NAME_MAX {
+            return Err(refusal(libc::ERANGE));
         }
         if self.holder(&name.0).is_some() {
             return Err(refusal(libc::EEXIST));
