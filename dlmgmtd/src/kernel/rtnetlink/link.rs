@@ -202,3 +202,132 @@ fn address(value: &[u8]) -> Option<HwAddr> {
 fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const IFF_UP: u32 = 1;
+
+    /// A message about link 7.
+    fn message(hardware_type: u16, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut message = vec![0, 0];
+        message.extend(hardware_type.to_ne_bytes());
+        message.extend([7_u32, flags, 0].iter().flat_map(|field| field.to_ne_bytes()));
+        message.extend(attributes.iter().flat_map(|(kind, value)| attribute(*kind, value)));
+        message
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let len = 4 + value.len() as u16;
+        let mut bytes = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn decode(message: &[u8]) -> KernelLink {
+        RawLink::parse(message).and_then(RawLink::into_kernel_link).unwrap()
+    }
+
+    #[test]
+    fn the_state_is_the_operational_one_and_by_carrier_where_that_is_unknown() {
+        use LinkState::{Down, Unknown, Up};
+        let cases = [
+            (IFF_UP, 6, 1, Up),
+            (IFF_UP, 1, 1, Down),
+            (IFF_UP, 2, 1, Down),
+            (IFF_UP, 3, 1, Down),
+            (IFF_UP, 4, 1, Down),
+            (IFF_UP, 5, 1, Down),
+            (IFF_UP, 0, 1, Up),
+            (IFF_UP, 0, 0, Unknown),
+            (0, 0, 1, Down),
+        ];
+        for (flags, operstate, carrier, state) in cases {
+            let attributes = [(IFLA_OPERSTATE, &[operstate][..]), (IFLA_CARRIER, &[carrier])];
+            let message = message(1, flags, &attributes);
+            let seen = RawLink::parse(&message).unwrap().state();
+            assert_eq!(seen, state, "flags {flags}, operstate {operstate}, carrier {carrier}");
+        }
+    }
+
+    #[test]
+    fn the_medium_follows_the_hardware_type() {
+        let cases = [
+            (1, Media::Ethernet),
+            (32, Media::Infiniband),
+            (768, Media::IPv4),
+            (769, Media::IPv6),
+            (772, Media::Loopback),
+            (776, Media::SixToFour),
+            (801, Media::WiFi),
+            (65534, Media::Other),
+        ];
+        for (hardware_type, media) in cases {
+            let message = message(hardware_type, 0, &[(IFLA_IFNAME, b"no such link\0")]);
+            assert_eq!(decode(&message).media, media, "{hardware_type}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_zeros_is_none() {
+        let attributes =
+            [(IFLA_IFNAME, &b"x\0"[..]), (IFLA_ADDRESS, &[0; 6]), (IFLA_PERM_ADDRESS, &[])];
+        let link = decode(&message(1, 0, &attributes));
+        assert_eq!((link.mac, link.permanent_mac), (None, None));
+    }
+
+    #[test]
+    fn hardware_has_a_place_and_what_has_a_kind_has_none() {
+        let pci = [
+            (IFLA_IFNAME, &b"no such link\0"[..]),
+            (IFLA_PARENT_DEV_BUS_NAME, b"pci\0"),
+            (IFLA_PARENT_DEV_NAME, b"0000:00:03.0\0"),
+        ];
+        let hardware = decode(&message(1, 0, &pci));
+        assert_eq!(hardware.path, Some(DevicePath("pci-0000:00:03.0".to_owned())));
+        let kind = attribute(IFLA_INFO_KIND, b"netdevsim\0");
+        let simulated = [&pci[..], &[(IFLA_LINKINFO, &kind[..])]].concat();
+        let simulated = decode(&message(1, 0, &simulated));
+        assert_eq!((simulated.kind.as_deref(), simulated.path), (Some("netdevsim"), None));
+    }
+
+    #[test]
+    fn odd_attributes_hide_nothing_else() {
+        let attributes = [
+            (IFLA_MTU, &[1][..]),
+            (IFLA_LINK, &[0; 4]),
+            (IFLA_ADDRESS, &[1; 40]),
+            (IFLA_LINKINFO, b"\xff\xff\xff"),
+            (IFLA_OPERSTATE, b""),
+            (60_000 & 0x3fff, b"of a kernel to come"),
+            (IFLA_PROP_LIST, b"\x03\0"),
+            (IFLA_IFNAME, b"\xff\xfe\0"),
+        ];
+        let link = decode(&message(1, IFF_UP, &attributes));
+        assert_eq!(link.name.as_bytes(), b"\xff\xfe");
+        assert_eq!((link.mtu, link.mac, link.kind, link.lower), (0, None, None, None));
+        assert!(link.admin_up);
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = RawLink::parse(&bytes).and_then(RawLink::into_kernel_link);
+        }
+
+        #[test]
+        fn no_attributes_make_it_panic(
+            attributes in proptest::collection::vec(
+                (0_u16..70, proptest::collection::vec(any::<u8>(), 0..40)), 0..30
+            )
+        ) {
+            let attributes: Vec<_> =
+                attributes.iter().map(|(kind, value)| (*kind, &value[..])).collect();
+            let message = message(1, IFF_UP, &attributes);
+            prop_assert!(RawLink::parse(&message).is_some());
+        }
+    }
+}

@@ -8,7 +8,7 @@ mod listener;
 mod namespace;
 mod request;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::sync::Arc;

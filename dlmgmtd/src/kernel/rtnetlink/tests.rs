@@ -16,7 +16,7 @@ use crate::sys;
 const HANG: Duration = Duration::from_secs(300);
 
 /// Runs a test in a new namespace, which ends with it, however it ends.
-fn in_new_namespace(test: impl AsyncFnOnce() + Send + 'static) {
+pub(in crate::kernel) fn in_new_namespace(test: impl AsyncFnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         if let Err(why) = sys::enter_new_network_namespace() {
             println!("skipped: a network namespace cannot be made: {why}");
@@ -38,7 +38,7 @@ fn ip_bytes(words: &[&[u8]]) {
     assert!(output.status.success(), "ip: {}", output.stderr.escape_ascii());
 }
 
-fn ip(command: &str) {
+pub(in crate::kernel) fn ip(command: &str) {
     ip_bytes(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>());
 }
 
