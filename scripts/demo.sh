@@ -43,10 +43,10 @@ fail() {
 	exit 1
 }
 
-# Shows a command and runs it.
+# Shows a command and runs it; what it complains of stands in its place in the story.
 show() {
 	printf '$ %s\n' "$*"
-	"$@"
+	"$@" 2>&1
 }
 
 dladm() {
@@ -134,12 +134,14 @@ done
 [ "$(identities)" = "$before" ] || fail "nothing changed"
 
 say "A held link keeps its name."
-if show dladm hold net0 -- "$bin/dladm" --door "$work/run/door" rename-link net0 net1; then
+export DLMGMT_DOOR=$work/run/door
+PATH=$bin:$PATH
+if show dladm hold net0 -- dladm rename-link net0 net1; then
 	fail "the rename of a held link is refused"
 fi
 
 say "Somebody else renames a link; \`dladm monitor\` tells it at once, with the same linkid."
-dladm monitor >"$work/events" &
+"$bin/dladm" --door "$work/run/door" monitor >"$work/events" &
 monitor=$!
 # Until the monitor listens, no event reaches it: changes of no consequence are made until it does.
 listens() {

@@ -63,7 +63,7 @@ impl Command {
         let (name, operand) = match self {
             Self::ShowLink(args) => ("show-link", args.link.as_ref()),
             Self::ShowPhys(args) => ("show-phys", args.link.as_ref()),
-            Self::RenameLink(args) => return format!("rename-link {}", words(&args.operands)),
+            Self::RenameLink(args) => return args.what(),
             Self::DeletePhys(args) => ("delete-phys", Some(&args.link)),
             Self::Hold(args) => ("hold", Some(&args.link)),
             Self::Monitor(_) => ("monitor", None),
@@ -75,11 +75,6 @@ impl Command {
             None => name.to_owned(),
         }
     }
-}
-
-fn words(operands: &[OsString]) -> String {
-    let words: Vec<String> = operands.iter().map(|o| o.display().to_string()).collect();
-    words.join(" ")
 }
 
 /// In which form links are shown.
@@ -141,6 +136,16 @@ pub struct RenameLink {
     /// Links, each with its new name
     #[arg(value_names = ["LINK", "NEW-NAME"], num_args = 2.., required = true)]
     pub operands: Vec<OsString>,
+}
+
+impl RenameLink {
+    /// Of a set, which may be long, the daemon's message tells the link that it is about.
+    fn what(&self) -> String {
+        match self.operands.as_slice() {
+            [link, to] => format!("rename-link {} {}", link.display(), to.display()),
+            _ => "rename-link".to_owned(),
+        }
+    }
 }
 
 /// `delete-phys`
@@ -274,7 +279,7 @@ mod tests {
             panic!("no hold")
         };
         assert_eq!(hold.link, "net0");
-        assert_eq!(words(&hold.command), "ping -c 1 ::1");
+        assert_eq!(hold.command, ["ping", "-c", "1", "::1"]);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn kill_9_at_any_moment_loses_no_acknowledged_rename_and_halves_none() {
                 let (door, namespace, acknowledgements) = (&door, &namespace, &acknowledgements);
                 scope.spawn(move || {
                     namespace.enter();
-                    // The daemon may be gone already; then nothing is attempted.
+                    // The daemon may die before there is a connection, too.
                     if let Ok(client) = Client::connect(door) {
                         pair.write(&client, writer, acknowledgements);
                     }

@@ -108,6 +108,21 @@ fn of_several_parsable_fields_colons_and_backslashes_are_escaped_and_a_single_on
 }
 
 #[test]
+fn a_name_with_bytes_that_are_not_text_is_shown_escaped_and_reached_by_its_id() {
+    let mut host = Host::new();
+    host.sh(r#"ip link add name "$(printf 'a\033\377b')" type bridge"#);
+    host.start_daemon();
+    assert_eq!(host.dladm("show-link -p -o link").ok(), "a\\x1b\\xffb\n");
+    assert_eq!(host.dladm("show-link -p -o link,mtu").ok(), "a\\\\x1b\\\\xffb:1500\n");
+    assert!(host.dladm("show-link").ok().contains("a\\x1b\\xffb  bridge"));
+    let shown: Value = serde_json::from_str(&host.dladm("show-link --json").ok()).unwrap();
+    assert_eq!(shown[0]["link"], "a\\x1b\\xffb");
+
+    host.dladm(&format!("rename-link @{} plain", shown[0]["linkid"])).ok();
+    assert_eq!(host.kernel().into_keys().collect::<Vec<_>>(), ["plain"]);
+}
+
+#[test]
 fn p_needs_o_and_o_needs_fields_that_there_are() {
     let host = Host::with_links(&[]);
     for command in ["show-link -p", "show-link -p -o all", "show-phys -p", "show-phys -p -o all"] {
