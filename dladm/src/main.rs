@@ -1,6 +1,8 @@
 //! `dladm`: the administrator's command. It turns arguments into calls at the daemon's door and
 //! answers into text; no rule about links lives here.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod cli;
 mod commands;
 mod failure;

@@ -14,6 +14,8 @@
 //!
 //! [`Client`] blocks. With the feature `async`, the module `aio` has the same for tokio.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 #[cfg(feature = "async")]
 pub mod aio;
 mod blocking;

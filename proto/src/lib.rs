@@ -3,6 +3,8 @@
 //! Nothing here does I/O. SPEC.md section 2 defines the words; `docs/door.md` describes the wire
 //! format byte by byte, with the test vectors that this crate's tests check.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod addr;
 mod attribute;
 mod class;

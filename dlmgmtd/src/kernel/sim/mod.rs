@@ -322,7 +322,10 @@ impl World {
     /// Something happened to a link: daemons get to know, as well as the faults let them.
     fn happened(&mut self, at: Binding) -> Binding {
         let link = self.namespaces.get(&at.ns).and_then(|namespace| namespace.link(at.ifindex));
-        let hint = Hint { went_down: link.is_some_and(|link| link.state == LinkState::Down) };
+        let hint = Hint {
+            went_down: link.is_some_and(|link| link.state == LinkState::Down),
+            was_deleted: link.is_none(),
+        };
         let faults = self.hint_faults;
         if self.random.chance(faults.lost) {
             if !faults.losses_untold {
