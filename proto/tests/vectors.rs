@@ -1,5 +1,8 @@
 //! The test vectors of `docs/door.md`: what every packet is, byte by byte.
 
+// clippy knows tests, but not their helpers, for what they are.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fmt::Debug;
 
 use dlmgmt_proto::door::{
