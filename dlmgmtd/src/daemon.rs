@@ -38,6 +38,7 @@ pub enum DaemonError {
 /// Runs until SIGTERM or SIGINT. Links then stay as they are.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let shutdown = shutdown_signal()?;
+    raise_descriptor_limit();
     let kernel = Arc::new(RtnetlinkKernel::open()?);
     let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
     let engine = Engine::start(kernel, Arc::new(store), loaded, boot_id()?, read_only()?).await?;
@@ -55,6 +56,16 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         .await;
     tracing::info!("stopped, links stay as they are");
     served.map_err(|why| DaemonError::Door(config.door(), why))
+}
+
+/// The door takes more connections than the usual limit of descriptors allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(why) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays low: {why}");
+    }
 }
 
 /// Why nothing may be changed, if so.
