@@ -141,6 +141,18 @@ words! {
     }
 }
 
+words! {
+    /// What a zone is doing.
+    ZoneState {
+        /// Its namespace is there.
+        Ready = "ready",
+        /// It ends: loans go home.
+        ShuttingDown = "shutting-down",
+        /// It is known by its name alone, for links wait for it.
+        Down = "down",
+    }
+}
+
 bitflags::bitflags! {
     /// The flags of SPEC.md section 2.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LinkId, LinkInfo, LinkName, LinkState, Seq, ZoneName};
+use crate::{LinkId, LinkInfo, LinkName, LinkState, Seq, ZoneId, ZoneInfo, ZoneName};
 
 /// One change, with its place in the order of commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,26 @@ pub enum Event {
         /// Its last zone.
         zone: ZoneName,
     },
+    /// A zone's namespace is there.
+    ZoneReady(ZoneInfo),
+    /// A zone ends; participants are waited for, for a bounded time.
+    ZoneShuttingDown(ZoneInfo),
+    /// A zone has ended, and its loans are home.
+    ZoneGone {
+        /// Which zone.
+        id: ZoneId,
+        /// Its name.
+        name: ZoneName,
+    },
+    /// A hold ended with the zone of its link.
+    HoldBroken {
+        /// The link that was held.
+        id: LinkId,
+        /// Its name.
+        name: LinkName,
+        /// The zone that ended.
+        zone: ZoneName,
+    },
     /// The subscriber was too slow: events were dropped here.
     Lost {
         /// How many.
@@ -84,6 +104,10 @@ impl Event {
             Self::State { .. } => EventKind::State,
             Self::Removed(_) => EventKind::Removed,
             Self::Gone { .. } => EventKind::Gone,
+            Self::ZoneReady(_) => EventKind::ZoneReady,
+            Self::ZoneShuttingDown(_) => EventKind::ZoneShuttingDown,
+            Self::ZoneGone { .. } => EventKind::ZoneGone,
+            Self::HoldBroken { .. } => EventKind::HoldBroken,
             Self::Lost { .. } => EventKind::Lost,
             Self::Resync => EventKind::Resync,
         }
@@ -111,6 +135,14 @@ pub enum EventKind {
     Removed,
     /// [`Event::Gone`]
     Gone,
+    /// [`Event::ZoneReady`]
+    ZoneReady,
+    /// [`Event::ZoneShuttingDown`]
+    ZoneShuttingDown,
+    /// [`Event::ZoneGone`]
+    ZoneGone,
+    /// [`Event::HoldBroken`]
+    HoldBroken,
     /// [`Event::Lost`]
     Lost,
     /// [`Event::Resync`]
@@ -130,6 +162,10 @@ impl EventKind {
             Self::State => "state",
             Self::Removed => "removed",
             Self::Gone => "gone",
+            Self::ZoneReady => "zone-ready",
+            Self::ZoneShuttingDown => "zone-shutting-down",
+            Self::ZoneGone => "zone-gone",
+            Self::HoldBroken => "hold-broken",
             Self::Lost => "lost",
             Self::Resync => "resync",
         }

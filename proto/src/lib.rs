@@ -14,11 +14,15 @@ mod event;
 mod id;
 mod link;
 mod name;
+mod zone;
 
 pub use addr::{HwAddr, HwAddrError};
-pub use class::{Duplex, Flags, LinkClass, LinkState, Media};
+pub use class::{Duplex, Flags, LinkClass, LinkState, Media, ZoneState};
 pub use error::{Error, ErrorCode, Result};
 pub use event::{Event, EventKind, SequencedEvent};
 pub use id::{Generation, IfIndex, LinkId, Seq, ZoneId};
-pub use link::{DevicePath, LinkInfo, LinkRef, LinkRefError, LowerLink};
+pub use link::{
+    DevicePath, LinkInfo, LinkRef, LinkRefError, LinkSpec, LowerLink, MacvlanMode, Whereabouts,
+};
 pub use name::{KERNEL_NAME_MAX, LinkName, NameError, ZONE_NAME_MAX, ZoneName};
+pub use zone::ZoneInfo;

@@ -81,6 +81,58 @@ pub struct LinkInfo {
     pub generation: Generation,
 }
 
+/// A virtual link as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkSpec {
+    /// A pair of links, of which this describes the other end.
+    Veth {
+        /// The other end's name, as the user typed it.
+        peer: String,
+        /// The other end's zone; `None` for the caller's own.
+        peer_zone: Option<ZoneName>,
+    },
+    /// A macvlan.
+    Vnic {
+        /// The link it lies over.
+        over: LinkRef,
+        /// Its address; `None` lets the kernel choose.
+        mac: Option<HwAddr>,
+        /// Who of the links over one lower link hear each other.
+        mode: MacvlanMode,
+    },
+}
+
+/// Who of the macvlans over one lower link hear each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MacvlanMode {
+    /// All of them.
+    #[default]
+    Bridge,
+    /// None of them.
+    Private,
+    /// Those that the switch outside lets.
+    Vepa,
+    /// There is only one.
+    Passthru,
+}
+
+/// Where a link is, whoever moved it there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// The link.
+    pub link: LinkInfo,
+    /// Its own name, at home.
+    pub own_name: LinkName,
+    /// The zone where it is; `None` for a namespace that is no zone, or nowhere at all.
+    pub zone: Option<ZoneName>,
+    /// The number that the daemon's own namespace has for the one where the link is.
+    pub nsid: Option<i32>,
+    /// A process in that namespace, if there is one that the daemon sees.
+    pub pid: Option<i32>,
+    /// The zone that the link is assigned to, there or not.
+    pub assigned: Option<ZoneName>,
+}
+
 /// How a caller names a link (SPEC.md section 4): `NAME`, `ZONE/NAME` or `@ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LinkRef {

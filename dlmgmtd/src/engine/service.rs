@@ -1,13 +1,17 @@
 //! What the engine offers to its faces, the door and D-Bus.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named,
-    Rename, Subscribe,
+    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
+    GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named, Reclaim, Rename, ResetZone, SetZone,
+    Subscribe, Where,
 };
-use dlmgmt_proto::{LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, ZoneId, ZoneName};
+use dlmgmt_proto::{
+    LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
+};
 
 /// Who calls, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,9 @@ pub trait HoldGuard: Send + Sync {}
 pub trait EventStream: Send {
     /// The next event; `None` when the daemon goes down. Dropping the future loses no event.
     async fn next(&mut self) -> Option<SequencedEvent>;
+
+    /// As a participant: done with that zone, which is shutting down.
+    fn acknowledge(&self, zone: ZoneId) -> Result<()>;
 }
 
 /// The links of one moment.
@@ -81,6 +88,38 @@ pub trait Service: Send + Sync + 'static {
 
     /// `delete-phys`
     async fn delete_phys(&self, caller: &Caller, call: DeletePhys) -> Result<Changed>;
+
+    /// `set-zone`
+    async fn set_zone(&self, caller: &Caller, call: SetZone) -> Result<Changed>;
+
+    /// `reset-zone`
+    async fn reset_zone(&self, caller: &Caller, call: ResetZone) -> Result<Changed>;
+
+    /// `create-link`
+    async fn create_link(&self, caller: &Caller, call: CreateLink) -> Result<Created>;
+
+    /// `delete-link`
+    async fn delete_link(&self, caller: &Caller, call: DeleteLink) -> Result<Changed>;
+
+    /// `where`
+    async fn whereabouts(&self, caller: &Caller, call: Where) -> Result<Whereabouts>;
+
+    /// `reclaim`
+    async fn reclaim(&self, caller: &Caller, call: Reclaim) -> Result<Changed>;
+
+    /// `list-zones`: every zone that the caller may see, in the order of numbers.
+    fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>>;
+
+    /// `attach-zone`, with the descriptor that came with the call.
+    async fn attach_zone(
+        &self,
+        caller: &Caller,
+        call: AttachZone,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Changed>;
+
+    /// `detach-zone`
+    async fn detach_zone(&self, caller: &Caller, call: DetachZone) -> Result<Changed>;
 
     /// `hold`
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>>;

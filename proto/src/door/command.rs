@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::CodecError;
-use crate::{LinkClass, LinkId, LinkInfo, LinkName, LinkRef, Seq, ZoneName};
+use crate::{
+    Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Seq, Whereabouts, ZoneId,
+    ZoneInfo, ZoneName,
+};
 
 /// One command: the type is what it takes.
 pub trait Command: Serialize + DeserializeOwned {
@@ -68,12 +71,22 @@ commands! {
     21 "list" List -> Page;
     32 "rename" Rename -> Changed;
     33 "delete-phys" DeletePhys -> Changed;
+    34 "set-zone" SetZone -> Changed;
+    35 "reset-zone" ResetZone -> Changed;
+    36 "create-link" CreateLink -> Created;
+    37 "delete-link" DeleteLink -> Changed;
+    38 "reclaim" Reclaim -> Changed;
+    39 "where" Where -> Whereabouts;
     48 "hold" Hold -> HoldId;
     49 "release" Release -> Released;
     64 "subscribe" Subscribe -> Subscribed;
     65 "unsubscribe" Unsubscribe -> Unsubscribed;
+    66 "acknowledge" Acknowledge -> Acknowledged;
     80 "export" Export -> Exported;
     81 "import" Import -> Changed;
+    96 "list-zones" ListZones -> Zones;
+    97 "attach-zone" AttachZone -> Changed;
+    98 "detach-zone" DetachZone -> Changed;
 }
 
 /// The first call on a connection: the versions that the client speaks.
@@ -268,6 +281,9 @@ pub struct Subscribe {
     pub snapshot: bool,
     /// Tell all events after this one; not together with `snapshot`.
     pub since: Option<Seq>,
+    /// Take part in zone ends: the existing zones are told first, and each zone that ends waits,
+    /// for a bounded time, for this subscriber's `acknowledge`.
+    pub participant: bool,
 }
 
 /// Events follow.
@@ -302,3 +318,128 @@ pub struct Exported {
 /// Brings in a registry from a regular file, whose descriptor travels with the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {}
+
+/// Lends a link to a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetZone {
+    /// Which link.
+    pub link: LinkRef,
+    /// Where it is to go, now or whenever that zone is up.
+    pub zone: ZoneName,
+    /// Its name there, as the user typed it; `None` for its own.
+    pub name_inside: Option<String>,
+    /// Only until the zone ends.
+    pub temporary: bool,
+    /// Also if the link has addresses or other links lie over it.
+    pub force: bool,
+    /// The generation that the caller knows; another one is `stale`.
+    pub generation: Option<Generation>,
+}
+
+/// Takes a lent link home, and ends its assignment to the zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetZone {
+    /// Which link.
+    pub link: LinkRef,
+    /// Leave a persistent assignment as it is: the link goes back when the zone comes up anew.
+    pub temporary: bool,
+    /// Also if the link has addresses or other links lie over it.
+    pub force: bool,
+    /// The generation that the caller knows; another one is `stale`.
+    pub generation: Option<Generation>,
+}
+
+/// Makes a virtual link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateLink {
+    /// Its name, as the user typed it.
+    pub name: String,
+    /// The zone in which it is made; `None` for the caller's own.
+    pub zone: Option<ZoneName>,
+    /// Not persistent: it ends with its zone, or with this boot.
+    pub temporary: bool,
+    /// What it is.
+    pub spec: LinkSpec,
+}
+
+/// The link that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Its linkid.
+    pub id: LinkId,
+    /// The other end's, of a pair.
+    pub peer: Option<LinkId>,
+    /// The commit that shows it.
+    pub seq: Seq,
+}
+
+/// Ends a virtual link and its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteLink {
+    /// Which link.
+    pub link: LinkRef,
+    /// What it must be; anything else is `invalid`.
+    pub class: LinkClass,
+}
+
+/// Asks where a link is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Where {
+    /// Which link.
+    pub link: LinkRef,
+}
+
+/// Brings a link home that somebody moved away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// Which link.
+    pub link: LinkRef,
+}
+
+/// A participant is done with a zone that is shutting down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledge {
+    /// The serial of the `subscribe` call.
+    pub serial: u64,
+    /// The zone that ends.
+    pub zone: ZoneId,
+}
+
+/// It is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {}
+
+/// Asks for the zones that the caller may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListZones {
+    /// The first zone has a higher number than this; `None` begins at `global`.
+    pub after: Option<ZoneId>,
+}
+
+/// Zones in the order of their numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zones {
+    /// The zones.
+    pub zones: Vec<ZoneInfo>,
+    /// What to ask with for more; `None` after the last.
+    pub next: Option<ZoneId>,
+}
+
+/// Registers a zone. Its namespace is the descriptor that travels with the call: an open network
+/// namespace or a pidfd; or it is the one of the process `pid`, or what lies at `path`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachZone {
+    /// Its name.
+    pub zone: ZoneName,
+    /// The process whose namespace it is, in the daemon's pid namespace.
+    pub pid: Option<i32>,
+    /// Where its namespace can be opened.
+    pub path: Option<String>,
+}
+
+/// Ends a zone: its loans come home. Its namespace may live on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachZone {
+    /// Which zone.
+    pub zone: ZoneName,
+}

@@ -6,10 +6,11 @@ mod command;
 mod header;
 
 pub use command::{
-    Call, Changed, Command, DeletePhys, Export, Exported, GetAttribute, GetLink, GetLinkId,
-    GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, LinkFilter, List, ListCursor, Named,
-    NextLink, Page, Release, Released, Rename, RenameItem, Subscribe, Subscribed, Unsubscribe,
-    Unsubscribed, View,
+    Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
+    DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
+    Hello, HelloReply, Hold, HoldId, Import, LinkFilter, List, ListCursor, ListZones, Named,
+    NextLink, Page, Reclaim, Release, Released, Rename, RenameItem, ResetZone, SetZone, Subscribe,
+    Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
 };
 pub use header::{HEADER_LEN, Header, HeaderError, Kind, MAGIC};
 
