@@ -6,13 +6,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use dlmgmt_proto::{
-    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
+    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, MacvlanMode,
+    Media, ZoneId, ZoneName,
 };
 use serde::{Deserialize, Serialize};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NsCookie(pub u64);
+
+impl NsCookie {
+    /// No namespace: the kernel counts from 1.
+    pub const NONE: Self = Self(0);
+}
 
 impl fmt::Display for NsCookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +131,53 @@ pub enum Action {
     SetMtu(u32),
     /// Puts it up or down.
     SetUp(bool),
+    /// Gives it another address.
+    SetMac(HwAddr),
+    /// Takes it to another namespace, under a name there, in one step.
+    Move {
+        /// The namespace.
+        to: NsCookie,
+        /// Its name there.
+        name: LinkName,
+    },
+    /// Ends it.
+    Delete,
+}
+
+/// A link that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLink {
+    /// The namespace in which it is made.
+    pub ns: NsCookie,
+    /// Its name.
+    pub name: LinkName,
+    /// Its address; `None` lets the kernel choose.
+    pub mac: Option<HwAddr>,
+    /// Its largest packet; `None` lets the kernel choose.
+    pub mtu: Option<u32>,
+    /// What it is.
+    pub kind: NewKind,
+}
+
+/// The kind of a [`NewLink`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewKind {
+    /// A pair, of which this is the other end.
+    Veth {
+        /// The namespace of the other end.
+        peer_ns: NsCookie,
+        /// Its name.
+        peer_name: LinkName,
+        /// Its address; `None` lets the kernel choose.
+        peer_mac: Option<HwAddr>,
+    },
+    /// A macvlan.
+    Macvlan {
+        /// The link it lies over.
+        over: Binding,
+        /// Who hears whom.
+        mode: MacvlanMode,
+    },
 }
 
 /// How long a record is kept.
@@ -152,12 +205,64 @@ pub enum Origin {
 pub enum Location {
     /// In its owner zone.
     Home,
-    /// Lent to another zone.
-    OnLoan {
-        /// The zone it is lent to.
-        zone: ZoneId,
-        /// Its name there.
-        name_inside: LinkName,
+    /// Lent to another zone: there whenever that zone is up, at home otherwise.
+    OnLoan(Loan),
+}
+
+/// A link's assignment to a zone that is not its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loan {
+    /// The zone it is lent to.
+    pub zone: ZoneId,
+    /// Its name there.
+    pub name_inside: LinkName,
+    /// Whether the loan outlives the zone's end.
+    pub is_persistent: bool,
+    /// How the link was at home, from the moment it left.
+    pub left: Option<HomeState>,
+}
+
+/// What of a link is put back as it was when it comes home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeState {
+    /// Whether it was administratively up.
+    pub admin_up: bool,
+    /// Its largest packet, in bytes.
+    pub mtu: u32,
+    /// Its address.
+    pub mac: Option<HwAddr>,
+    /// Its alternative names.
+    pub altnames: Vec<AltName>,
+}
+
+impl HomeState {
+    /// As the kernel has the link now.
+    pub fn of(kernel: &KernelLink) -> Self {
+        Self {
+            admin_up: kernel.admin_up,
+            mtu: kernel.mtu,
+            mac: kernel.mac,
+            altnames: kernel.altnames.clone(),
+        }
+    }
+}
+
+/// How a virtual link of ours is made, and made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recipe {
+    /// One end of a pair.
+    Veth {
+        /// The other end.
+        peer: LinkId,
+    },
+    /// A macvlan.
+    Macvlan {
+        /// The link it lies over.
+        over: LinkId,
+        /// Its address, where one was asked for.
+        mac: Option<HwAddr>,
+        /// Who hears whom.
+        mode: MacvlanMode,
     },
 }
 
@@ -204,6 +309,8 @@ pub struct LinkRecord {
     pub phys: Option<PhysIdentity>,
     /// Where the kernel had it, in the boot that the store names.
     pub anchor: Option<Anchor>,
+    /// For a virtual link of ours, how it is made again.
+    pub recipe: Option<Recipe>,
     /// Whether a change of the kernel to agree with `name` may be under way: after a crash the
     /// kernel is then brought to the record, also for a foreign link.
     pub unsettled: bool,
@@ -220,11 +327,13 @@ pub struct Link {
     pub kernel: Option<Bound>,
 }
 
-/// What the kernel has, and in which namespace.
+/// What the kernel has, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The namespace.
     pub ns: NsCookie,
+    /// The zone that it is, if it is one.
+    pub zone: Option<ZoneId>,
     /// The link there.
     pub link: Arc<KernelLink>,
 }
@@ -233,6 +342,13 @@ impl Bound {
     /// Where the kernel has it.
     pub fn at(&self) -> Binding {
         Binding { ns: self.ns, ifindex: self.link.ifindex }
+    }
+
+    /// The same link with something changed.
+    pub fn with(&self, change: impl FnOnce(&mut KernelLink)) -> Self {
+        let mut link = KernelLink::clone(&self.link);
+        change(&mut link);
+        Self { link: link.into(), ..self.clone() }
     }
 }
 
@@ -245,19 +361,41 @@ impl Deref for Bound {
 }
 
 impl Link {
-    /// The zone where the link is to be.
+    /// The zone where the link is; its owner's for one that the kernel does not have, or has in
+    /// a namespace that is no zone.
     pub fn zone(&self) -> ZoneId {
+        self.place().unwrap_or(self.record.owner)
+    }
+
+    /// Whether the kernel has it in its owner zone.
+    pub fn is_at_home(&self) -> bool {
+        self.place() == Some(self.record.owner)
+    }
+
+    /// Its loan, whether or not it is there now.
+    pub fn loan(&self) -> Option<&Loan> {
         match &self.record.location {
-            Location::Home => self.record.owner,
-            Location::OnLoan { zone, .. } => *zone,
+            Location::Home => None,
+            Location::OnLoan(loan) => Some(loan),
         }
     }
 
-    /// The name that its record asks for in that zone.
+    /// The zone where the kernel has it; `None` for nowhere, or a namespace that is no zone.
+    pub fn place(&self) -> Option<ZoneId> {
+        self.kernel.as_ref().and_then(|bound| bound.zone)
+    }
+
+    /// Whether it is in the zone that it is lent to.
+    pub fn is_lent(&self) -> bool {
+        self.loan().is_some_and(|loan| self.place() == Some(loan.zone))
+    }
+
+    /// The name that its record asks for where it is; whatever it has, where somebody else put it.
     pub fn wanted_name(&self) -> LinkName {
-        match &self.record.location {
-            Location::Home => self.record.name,
-            Location::OnLoan { name_inside, .. } => *name_inside,
+        match (&self.kernel, self.loan()) {
+            (Some(_), Some(loan)) if self.is_lent() => loan.name_inside,
+            (Some(bound), _) if !self.is_at_home() => bound.name,
+            _ => self.record.name,
         }
     }
 
@@ -275,4 +413,35 @@ impl Link {
     pub fn is_loopback(&self) -> bool {
         self.record.media == Media::Loopback
     }
+}
+
+/// What the store keeps of a zone: its number, for as long as the state directory lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneRecord {
+    /// Its number.
+    pub id: ZoneId,
+    /// Its name.
+    pub name: ZoneName,
+}
+
+/// A zone as the registry knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// What is kept.
+    pub record: ZoneRecord,
+    /// Its namespace, while that is there.
+    pub up: Option<ZoneUp>,
+}
+
+/// A zone's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneUp {
+    /// Its namespace.
+    pub ns: NsCookie,
+    /// Whether it is ending.
+    pub is_ending: bool,
+    /// The process whose namespace it is, where it was registered by one.
+    pub pid: Option<i32>,
+    /// Where its namespace can be opened.
+    pub path: Option<String>,
 }

@@ -20,6 +20,18 @@ pub enum Action {
     Export,
     /// Bring in a persistent registry.
     Import,
+    /// Lend links to zones, and take them back.
+    Lend,
+    /// Bring home a link that somebody moved away.
+    Reclaim,
+    /// Make and end virtual links anywhere.
+    Make,
+    /// Make and end transient links in one's own zone.
+    MakeInside,
+    /// Register and unregister zones.
+    ManageZones,
+    /// Take part in zone ends.
+    Participate,
 }
 
 /// Who may do something.
@@ -29,15 +41,25 @@ enum Who {
     Anybody,
     /// User 0 in the global zone.
     GlobalRoot,
+    /// User 0 in whatever zone.
+    Root,
 }
 
 impl Action {
     fn allowed_to(self) -> Who {
         match self {
             Self::See => Who::Anybody,
-            Self::Rename | Self::DeletePhys | Self::Hold | Self::Export | Self::Import => {
-                Who::GlobalRoot
-            }
+            Self::Rename
+            | Self::DeletePhys
+            | Self::Hold
+            | Self::Export
+            | Self::Import
+            | Self::Lend
+            | Self::Reclaim
+            | Self::Make
+            | Self::ManageZones
+            | Self::Participate => Who::GlobalRoot,
+            Self::MakeInside => Who::Root,
         }
     }
 
@@ -49,6 +71,12 @@ impl Action {
             Self::Hold => "hold links",
             Self::Export => "export the registry",
             Self::Import => "import a registry",
+            Self::Lend => "lend links",
+            Self::Reclaim => "reclaim links",
+            Self::Make => "make or delete links",
+            Self::MakeInside => "make or delete transient links",
+            Self::ManageZones => "register zones",
+            Self::Participate => "take part in zone ends",
         }
     }
 }
@@ -62,12 +90,13 @@ pub fn authorise(caller: &Caller, action: Action) -> Result<Scope> {
     let may = match action.allowed_to() {
         Who::Anybody => true,
         Who::GlobalRoot => zone == ZoneId::GLOBAL && caller.uid == 0,
+        Who::Root => caller.uid == 0,
     };
     if may {
         return Ok(Scope { zone });
     }
-    let text =
-        format!("user {} may not {}: only root in zone global may", caller.uid, action.words());
+    let who = if action.allowed_to() == Who::Root { "root" } else { "root in zone global" };
+    let text = format!("user {} may not {}: only {who} may", caller.uid, action.words());
     Err(Error::new(ErrorCode::Denied, text))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::door::{LinkFilter, View};
 use dlmgmt_proto::{
     Error, ErrorCode, Flags, LinkId, LinkInfo, LinkName, LinkRef, LowerLink, Result, ZoneId,
+    ZoneName,
 };
 
 use super::registry::Registry;
@@ -20,7 +21,12 @@ pub struct Scope {
 impl Scope {
     /// Whether a link is owned by or assigned to the caller's zone; `global` sees all.
     pub fn sees(self, link: &Link) -> bool {
-        self.zone == ZoneId::GLOBAL || link.record.owner == self.zone || link.zone() == self.zone
+        self.sees_zone(link.record.owner) || self.sees_zone(link.zone())
+    }
+
+    /// Whether a zone is the caller's own; `global` sees all.
+    pub fn sees_zone(self, zone: ZoneId) -> bool {
+        self.zone == ZoneId::GLOBAL || zone == self.zone
     }
 }
 
@@ -32,14 +38,19 @@ pub fn resolve<'a>(registry: &'a Registry, scope: Scope, what: &LinkRef) -> Resu
         LinkRef::Id(id) => (Some(*id), String::new()),
         LinkRef::Name(name) => (registry.by_name(scope.zone, *name), in_zone(registry, scope.zone)),
         LinkRef::InZone(zone_name, name) => {
-            let no_zone = || Error::new(ErrorCode::NoZone, format!("no zone {zone_name}"));
-            let zone = registry.zone_by_name(zone_name).ok_or_else(no_zone)?;
+            let zone = visible_zone(registry, scope, zone_name)?;
             (registry.by_name(zone, *name), String::new())
         }
     };
     id.and_then(|id| registry.link(id))
         .filter(|link| scope.sees(link))
         .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no link {what}{place}")))
+}
+
+/// A zone as the caller may name it; one that it may not see is answered as one that is not.
+pub fn visible_zone(registry: &Registry, scope: Scope, name: &ZoneName) -> Result<ZoneId> {
+    let zone = registry.zone_by_name(name).filter(|zone| scope.sees_zone(*zone));
+    zone.ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {name}")))
 }
 
 fn in_zone(registry: &Registry, zone: ZoneId) -> String {
@@ -105,10 +116,7 @@ impl Registry {
         let zone = match (&filter.zone, filter.all_zones) {
             (_, true) => None,
             (None, false) => Some(scope.zone),
-            (Some(name), false) => {
-                let no_zone = || Error::new(ErrorCode::NoZone, format!("no zone {name}"));
-                Some(self.zone_by_name(name).ok_or_else(no_zone)?)
-            }
+            (Some(name), false) => Some(visible_zone(self, scope, name)?),
         };
         let passes = |link: &&Arc<Link>| {
             scope.sees(link)

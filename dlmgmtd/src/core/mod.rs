@@ -5,7 +5,9 @@
 //! business.
 
 mod events;
+mod loans;
 mod lookup;
+mod making;
 mod observe;
 mod phys;
 mod plan;
@@ -14,16 +16,23 @@ mod rename;
 mod restore;
 mod retire;
 mod transfer;
+mod zones;
 
 pub use events::events_between;
-pub use lookup::{Scope, describe, resolve};
+pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall};
+pub use lookup::{Scope, describe, resolve, visible_zone};
+pub use making::{Make, What, plan_delete, plan_make, plan_remake};
 pub use observe::{Look, Observed, Sighting, observe};
-pub use plan::{LinkChange, LinkIds, Plan, PlannedStep};
+pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep};
 pub use registry::{HoldNumber, Holder, Registry};
 pub use rename::plan_rename;
 pub use restore::restore;
 pub use retire::plan_delete_phys;
 pub use transfer::{export, plan_import};
+pub use zones::{
+    describe_zone, is_shown, plan_forget_lost, plan_zone_down, plan_zone_ending, plan_zone_up,
+    zone_event, zone_named,
+};
 
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,8 @@ pub struct Sighting {
     pub was_deleted: bool,
     /// The link was down in the meantime.
     pub went_down: bool,
+    /// The link that was told to have moved there.
+    pub known_as: Option<LinkId>,
 }
 
 /// What an observation comes to.
@@ -57,6 +59,7 @@ pub fn observe(
     may_change: bool,
 ) -> Result<Observed> {
     let mut draft = Draft::new(registry, look.ns);
+    draft.rebind_the_moved(look);
     draft.end_the_lost(look);
     draft.update_the_known(look);
     draft.attach_the_unknown(look, ids)?;
@@ -76,9 +79,16 @@ fn dipped(registry: &Registry, look: &Look) -> Vec<LinkId> {
     dipped.collect()
 }
 
+/// The namespace that is looked at.
+#[derive(Clone, Copy)]
+struct Space {
+    ns: NsCookie,
+    zone: Option<ZoneId>,
+}
+
 /// A registry under change, with what changed so far.
 struct Draft {
-    ns: NsCookie,
+    space: Space,
     registry: Registry,
     changed: BTreeMap<LinkId, LinkChange>,
     /// Links whose name in the kernel is to be brought to the one they want.
@@ -87,8 +97,9 @@ struct Draft {
 
 impl Draft {
     fn new(registry: &Registry, ns: NsCookie) -> Self {
+        let space = Space { ns, zone: registry.zone_of_ns(ns) };
         Self {
-            ns,
+            space,
             registry: registry.clone(),
             changed: BTreeMap::new(),
             unsettled: BTreeSet::new(),
@@ -101,7 +112,20 @@ impl Draft {
     }
 
     fn at(&self, ifindex: IfIndex) -> Binding {
-        Binding { ns: self.ns, ifindex }
+        Binding { ns: self.space.ns, ifindex }
+    }
+
+    /// Somebody moved links here from other namespaces: they stay the links they are.
+    fn rebind_the_moved(&mut self, look: &Look) {
+        let moved = look.seen.iter().filter_map(|sighting| {
+            let kernel = sighting.kernel.as_ref()?;
+            let link = self.registry.link(sighting.known_as?)?;
+            let is_here = self.registry.by_binding(self.at(sighting.ifindex)).is_some();
+            let is_it = link.record.kind == kernel.kind && !is_here;
+            is_it.then(|| link.bound_to(self.space, kernel).into())
+        });
+        let moved: Vec<LinkChange> = moved.collect();
+        self.put(moved);
     }
 
     fn end_the_lost(&mut self, look: &Look) {
@@ -114,7 +138,7 @@ impl Draft {
         let looked_at: BTreeSet<IfIndex> = look.seen.iter().map(|s| s.ifindex).collect();
         let lost: Vec<LinkChange> = self
             .registry
-            .bound_in(self.ns)
+            .bound_in(self.space.ns)
             .filter(|(at, _)| look.is_whole || looked_at.contains(&at.ifindex))
             .filter(|(at, _)| !survives.contains(&at.ifindex))
             .filter_map(|(_, id)| self.registry.link(id))
@@ -140,7 +164,7 @@ impl Draft {
             let known = self.registry.by_binding(self.at(kernel.ifindex));
             let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
             let was_named = link.kernel.as_ref().map(|bound| bound.name);
-            let mut link = link.bound_to(self.ns, kernel);
+            let mut link = link.bound_to(self.space, kernel);
             if was_named != Some(kernel.name) {
                 link.follow_name(kernel.name);
             } else if kernel.name != link.wanted_name() && link.record.origin == Origin::Own {
@@ -184,7 +208,7 @@ impl Draft {
                 .filter(|link| is_seen_again(link, kernel));
             let link = match known {
                 Some(link) => {
-                    let mut link = link.bound_to(self.ns, kernel);
+                    let mut link = link.bound_to(self.space, kernel);
                     if link.record.unsettled || link.record.origin == Origin::Own {
                         self.unsettled.insert(link.record.id);
                     } else {
@@ -192,7 +216,7 @@ impl Draft {
                     }
                     link
                 }
-                None => new_link(ids.give()?, self.ns, kernel, kernel.name),
+                None => new_link(ids.give()?, self.space, kernel, kernel.name),
             };
             attached.push(link.into());
         }
@@ -206,8 +230,8 @@ impl Draft {
         let matched = match_devices(&self.registry, &devices);
         for (kernel, known) in seen.iter().zip(matched) {
             let link = match known.and_then(|id| self.registry.link(id)) {
-                Some(link) => link.bound_to(self.ns, kernel),
-                None => new_link(ids.give()?, self.ns, kernel, self.free_name(kernel.name)),
+                Some(link) => link.bound_to(self.space, kernel),
+                None => new_link(ids.give()?, self.space, kernel, self.free_name(kernel.name)),
             };
             self.unsettled.insert(link.record.id);
             self.put(vec![link.into()]);
@@ -231,17 +255,13 @@ impl Draft {
 
     /// The kernel's name if it is free, else `net<N>` (SPEC.md section 5).
     fn free_name(&self, kernel_name: LinkName) -> LinkName {
-        let zone = self.zone();
+        let Some(zone) = self.space.zone else { return kernel_name };
         let numbered = (0..).map_while(|number| LinkName::numbered("net", number));
         std::iter::once(kernel_name)
             .chain(numbered)
             .find(|name| self.registry.is_name_free(zone, *name))
             // Only a zone with 10^12 links has no free number.
             .unwrap_or(kernel_name)
-    }
-
-    fn zone(&self) -> ZoneId {
-        self.registry.zone_of_ns(self.ns).unwrap_or(ZoneId::GLOBAL)
     }
 
     /// The names that the unsettled links are to get in the kernel.
@@ -326,7 +346,7 @@ impl Draft {
         for link in self.changed.values_mut().filter_map(|change| change.after.as_mut()) {
             link.record.unsettled = false;
         }
-        Ok(Plan { changes: self.changed.into_values().collect(), steps })
+        Ok(Plan { changes: self.changed.into_values().collect(), steps, ..Plan::default() })
     }
 }
 
@@ -350,14 +370,14 @@ fn is_seen_again(link: &Link, kernel: &KernelLink) -> bool {
     link.record.kind == kernel.kind && (had_mac == kernel.mac || link.wanted_name() == kernel.name)
 }
 
-fn new_link(id: LinkId, ns: NsCookie, kernel: &KernelLink, name: LinkName) -> Link {
+fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Link {
     let is_hardware = is_hardware(kernel);
     let phys = is_hardware.then(|| kernel.phys_identity());
     let is_known_again = phys.as_ref().is_some_and(|identity| identity.is_known());
     let record = LinkRecord {
         id,
         name,
-        owner: ZoneId::GLOBAL,
+        owner: space.zone.unwrap_or(ZoneId::GLOBAL),
         location: Location::Home,
         class: kernel.class(),
         kind: kernel.kind.clone(),
@@ -366,29 +386,34 @@ fn new_link(id: LinkId, ns: NsCookie, kernel: &KernelLink, name: LinkName) -> Li
         origin: if is_hardware { Origin::Own } else { Origin::Foreign },
         phys,
         anchor: None,
+        recipe: None,
         unsettled: false,
         generation: Generation::default(),
     };
-    Link { record, kernel: None }.bound_to(ns, kernel)
+    Link { record, kernel: None }.bound_to(space, kernel)
 }
 
 impl Link {
     /// The link as the kernel has it now.
-    fn bound_to(&self, ns: NsCookie, kernel: &KernelLink) -> Link {
+    fn bound_to(&self, space: Space, kernel: &KernelLink) -> Link {
         let mut link = self.clone();
-        let at = Binding { ns, ifindex: kernel.ifindex };
+        let at = Binding { ns: space.ns, ifindex: kernel.ifindex };
         link.record.anchor = Some(Anchor { at, mac: kernel.mac });
         link.record.phys = link.record.phys.map(|_| kernel.phys_identity());
         link.record.media = kernel.media;
-        link.kernel = Some(Bound { ns, link: kernel.clone().into() });
+        link.kernel =
+            Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
         link
     }
 
     /// Somebody else renamed the link: the record follows (rule 3.5).
     fn follow_name(&mut self, name: LinkName) {
-        match &mut self.record.location {
-            Location::Home => self.record.name = name,
-            Location::OnLoan { name_inside, .. } => *name_inside = name,
+        if self.is_at_home() {
+            self.record.name = name;
+        } else if self.is_lent()
+            && let Location::OnLoan(loan) = &mut self.record.location
+        {
+            loan.name_inside = name;
         }
     }
 }

@@ -2,15 +2,28 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
 
-use crate::model::{Link, Step};
+use crate::model::{Link, NewLink, Step, Zone};
 
 /// What is to be done: the links as they will be, and how the kernel is brought there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// Every zone that differs afterwards.
+    pub zones: Vec<Zone>,
     /// Every link that differs afterwards.
     pub changes: Vec<LinkChange>,
-    /// The kernel's part, in order.
+    /// What is made in the kernel, before all else.
+    pub create: Option<Creation>,
+    /// What is changed in the kernel, in order.
     pub steps: Vec<PlannedStep>,
+}
+
+/// Links that are made together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// What is made.
+    pub new: NewLink,
+    /// What becomes of it: the link first, then its peer.
+    pub ids: Vec<LinkId>,
 }
 
 /// One link as it will be.
@@ -27,10 +40,11 @@ pub struct LinkChange {
 pub struct PlannedStep {
     /// The link it is for.
     pub id: LinkId,
-    /// What is done.
+    /// What is done, where the link is when the plan is made; a link that an earlier step of the
+    /// plan moved is followed.
     pub forward: Step,
-    /// What undoes it.
-    pub backward: Step,
+    /// What undoes it, if anything can.
+    pub backward: Option<Step>,
 }
 
 impl LinkChange {

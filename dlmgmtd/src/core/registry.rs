@@ -6,7 +6,9 @@ use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, Zon
 use imbl::{OrdMap, OrdSet};
 
 use super::plan::LinkChange;
-use crate::model::{AltName, Binding, Lifetime, Link, NsCookie, Origin};
+use crate::model::{
+    AltName, Binding, Lifetime, Link, NsCookie, Origin, Zone, ZoneRecord, ZoneUp,
+};
 
 /// Tells one hold from another for as long as the daemon runs.
 pub type HoldNumber = u64;
@@ -22,12 +24,16 @@ pub struct Holder(pub String);
 pub struct Registry {
     seq: Seq,
     home: NsCookie,
+    zones: OrdMap<ZoneId, Arc<Zone>>,
+    zone_names: OrdMap<ZoneName, ZoneId>,
+    zone_spaces: OrdMap<NsCookie, ZoneId>,
     links: OrdMap<LinkId, Arc<Link>>,
-    /// What each name means: rule 3.1 holds because a key has one value.
+    /// What each name means: rule 3.1 holds because a key has one value. A link has a seat where
+    /// the kernel has it, and one at home that stays reserved while it is away or absent.
     names: OrdMap<(ZoneId, LinkName), LinkId>,
-    /// Links that are not shown under the name their record wants, by that name.
+    /// Links that do not have the name they want in a zone, by that name.
     displaced: OrdSet<(ZoneId, LinkName, LinkId)>,
-    /// Names given to displaced links that the kernel does not have.
+    /// What links are called at home that are away or absent and whose own name others took.
     stand_ins: OrdMap<LinkId, LinkName>,
     altnames: OrdMap<(ZoneId, AltName), LinkId>,
     bindings: OrdMap<Binding, LinkId>,
@@ -39,9 +45,16 @@ pub struct Registry {
 impl Registry {
     /// A registry without links, of a daemon started in the namespace `home`.
     pub fn new(home: NsCookie, seq: Seq) -> Self {
-        Self {
+        let global = Zone {
+            record: ZoneRecord { id: ZoneId::GLOBAL, name: ZoneName::global() },
+            up: Some(ZoneUp { ns: home, is_ending: false, pid: None, path: None }),
+        };
+        let empty = Self {
             seq,
             home,
+            zones: OrdMap::new(),
+            zone_names: OrdMap::new(),
+            zone_spaces: OrdMap::new(),
             links: OrdMap::new(),
             names: OrdMap::new(),
             displaced: OrdSet::new(),
@@ -51,7 +64,8 @@ impl Registry {
             macs: OrdSet::new(),
             paths: OrdSet::new(),
             holds: OrdMap::new(),
-        }
+        };
+        empty.with_zone(global)
     }
 
     /// The newest commit that this registry shows.
@@ -72,22 +86,67 @@ impl Registry {
 
     /// The zone that a namespace is.
     pub fn zone_of_ns(&self, ns: NsCookie) -> Option<ZoneId> {
-        (ns == self.home).then_some(ZoneId::GLOBAL)
+        self.zone_spaces.get(&ns).copied()
+    }
+
+    /// A zone by its number.
+    pub fn zone(&self, zone: ZoneId) -> Option<&Arc<Zone>> {
+        self.zones.get(&zone)
+    }
+
+    /// Every zone in the order of numbers.
+    pub fn zones(&self) -> impl Iterator<Item = &Arc<Zone>> {
+        self.zones.values()
+    }
+
+    /// A number that no zone ever had.
+    pub fn fresh_zone_id(&self) -> ZoneId {
+        ZoneId(self.zones.get_max().map_or(1, |(id, _)| id.0 + 1))
+    }
+
+    /// The same registry with a zone added, or replaced by its number.
+    pub fn with_zone(&self, zone: Zone) -> Self {
+        let mut next = self.clone();
+        let id = zone.record.id;
+        if let Some(old) = next.zones.get(&id).and_then(|old| old.up.as_ref()) {
+            next.zone_spaces.remove(&old.ns);
+        }
+        if let Some(up) = &zone.up {
+            next.zone_spaces.insert(up.ns, id);
+        }
+        next.zone_names.insert(zone.record.name.clone(), id);
+        next.zones.insert(id, zone.into());
+        next
     }
 
     /// A zone's name.
     pub fn zone_name(&self, zone: ZoneId) -> Option<ZoneName> {
-        (zone == ZoneId::GLOBAL).then(ZoneName::global)
+        self.zones.get(&zone).map(|zone| zone.record.name.clone())
+    }
+
+    /// The zone of that name.
+    pub fn zone_by_name(&self, name: &ZoneName) -> Option<ZoneId> {
+        self.zone_names.get(name).copied()
+    }
+
+    /// Zones that `after` knows otherwise than this registry does.
+    pub fn zones_that_differ(&self, after: &Self) -> Vec<ZoneId> {
+        use imbl::ordmap::DiffItem;
+        let differing = self.zones.diff(&after.zones).map(|item| match item {
+            DiffItem::Add(id, _) | DiffItem::Remove(id, _) => *id,
+            DiffItem::Update { new: (id, _), .. } => *id,
+        });
+        differing.collect()
+    }
+
+    /// Links that are lent to a zone, there or not, in the order of ids.
+    pub fn lent_to(&self, zone: ZoneId) -> impl Iterator<Item = &Arc<Link>> {
+        self.links().filter(move |link| link.loan().is_some_and(|loan| loan.zone == zone))
     }
 
     /// What to call a zone, also one whose name is not known.
     pub fn zone_label(&self, zone: ZoneId) -> ZoneName {
         self.zone_name(zone).unwrap_or_else(|| ZoneName::numbered(zone))
-    }
-
-    /// The zone of that name.
-    pub fn zone_by_name(&self, name: &ZoneName) -> Option<ZoneId> {
-        name.is_global().then_some(ZoneId::GLOBAL)
     }
 
     /// A link by its id.
@@ -154,12 +213,12 @@ impl Registry {
             && self.wanting(zone, name).is_none()
     }
 
-    /// The name under which a link that lost its own is shown: `dl<linkid>` (SPEC.md section 6).
+    /// What a link is called at home that lost its own name: `dl<linkid>` (SPEC.md section 6).
     pub fn stand_in_name(&self, link: &Link) -> LinkName {
-        let (zone, id) = (link.zone(), link.record.id);
+        let (home, id) = (link.record.owner, link.record.id);
         self.spare_name(link, |name| {
-            self.by_name(zone, name).is_none_or(|owner| owner == id)
-                && self.by_altname(zone, &name).is_none()
+            self.by_name(home, name).is_none_or(|owner| owner == id)
+                && self.by_altname(home, &name).is_none()
         })
     }
 
@@ -183,8 +242,13 @@ impl Registry {
     pub fn shown_name(&self, link: &Link) -> LinkName {
         match &link.kernel {
             Some(kernel) => kernel.name,
-            None => self.stand_ins.get(&link.record.id).copied().unwrap_or(link.wanted_name()),
+            None => self.name_at_home(link),
         }
+    }
+
+    /// What a link is called at home, now or when it comes back.
+    pub fn name_at_home(&self, link: &Link) -> LinkName {
+        self.stand_ins.get(&link.record.id).copied().unwrap_or(link.record.name)
     }
 
     /// The flags of SPEC.md section 2.
@@ -197,7 +261,8 @@ impl Registry {
         flags.set(Flags::REMOVED, link.is_removed());
         flags.set(Flags::HELD, self.holders(record.id).next().is_some());
         flags.set(Flags::FOREIGN, record.origin == Origin::Foreign);
-        flags.set(Flags::CONFLICT, self.shown_name(link) != link.wanted_name());
+        let is_displaced = self.stand_ins.contains_key(&record.id);
+        flags.set(Flags::CONFLICT, is_displaced || self.shown_name(link) != link.wanted_name());
         flags
     }
 
@@ -218,6 +283,13 @@ impl Registry {
         let mut next = self.clone();
         next.holds.remove(&(id, number));
         next
+    }
+
+    /// The same registry without any hold of that link.
+    pub fn without_holds(&self, id: LinkId) -> Self {
+        let numbers: Vec<HoldNumber> =
+            self.holds.range((id, 0)..=(id, HoldNumber::MAX)).map(|((_, n), _)| *n).collect();
+        numbers.into_iter().fold(self.clone(), |registry, n| registry.without_hold(id, n))
     }
 
     /// The registry after these changes.
@@ -243,30 +315,33 @@ impl Registry {
         if let Some(at) = link.binding() {
             self.bindings.remove(&at);
         }
-        if let Some(kernel) = &link.kernel {
-            for altname in &kernel.altnames {
-                self.altnames.remove(&(zone, altname.clone()));
-            }
+        for key in altname_keys(&link) {
+            self.altnames.remove(&key);
         }
         if let Some(phys) = &link.record.phys {
             phys.mac.map(|mac| self.macs.remove(&(mac, id)));
             phys.path.clone().map(|path| self.paths.remove(&(path, id)));
         }
-        let shown = self.stand_ins.remove(&id).unwrap_or_else(|| {
-            link.kernel.as_ref().map_or(link.wanted_name(), |kernel| kernel.name)
-        });
         self.displaced.remove(&(zone, link.wanted_name(), id));
-        self.give_up_name(zone, shown, id);
+        if let Some(bound) = &link.kernel {
+            self.give_up_name(zone, bound.name, id);
+        }
+        if !link.is_at_home() {
+            let home = link.record.owner;
+            let name = self.stand_ins.remove(&id).unwrap_or(link.record.name);
+            self.displaced.remove(&(home, link.record.name, id));
+            self.give_up_name(home, name, id);
+        }
     }
 
-    /// Frees a name, and gives it to a record that has been waiting for it.
+    /// Frees a name, and gives it to the home seat that has been waiting for it.
     fn give_up_name(&mut self, zone: ZoneId, name: LinkName, id: LinkId) {
         if self.names.get(&(zone, name)) != Some(&id) {
             return;
         }
         self.names.remove(&(zone, name));
         let waiting = self.wanting(zone, name).and_then(|id| self.links.get(&id)).cloned();
-        if let Some(link) = waiting.filter(|link| link.kernel.is_none()) {
+        if let Some(link) = waiting.filter(|link| !link.is_at_home() && link.record.owner == zone) {
             let id = link.record.id;
             if let Some(stand_in) = self.stand_ins.remove(&id) {
                 self.names.remove(&(zone, stand_in));
@@ -278,52 +353,62 @@ impl Registry {
 
     fn put_in(&mut self, link: &Link) {
         let id = link.record.id;
-        let zone = link.zone();
         if let Some(at) = link.binding() {
             self.bindings.insert(at, id);
         }
-        if let Some(kernel) = &link.kernel {
-            for altname in &kernel.altnames {
-                self.altnames.insert((zone, altname.clone()), id);
-            }
+        for key in altname_keys(link) {
+            self.altnames.insert(key, id);
         }
         if let Some(phys) = &link.record.phys {
             phys.mac.map(|mac| self.macs.insert((mac, id)));
             phys.path.clone().map(|path| self.paths.insert((path, id)));
         }
         self.links.insert(id, Arc::new(link.clone()));
-        self.claim_name(zone, link);
+        self.take_seat(link);
+        if !link.is_at_home() {
+            self.reserve_home_seat(link);
+        }
     }
 
-    fn claim_name(&mut self, zone: ZoneId, link: &Link) {
+    /// What the kernel has wins its name; whoever only had it reserved gives way.
+    fn take_seat(&mut self, link: &Link) {
+        let (Some(bound), Some(zone)) = (&link.kernel, link.place()) else { return };
         let id = link.record.id;
-        let wanted = link.wanted_name();
-        if let Some(kernel) = &link.kernel {
-            if let Some(loser) = self.names.insert((zone, kernel.name), id) {
-                self.displace(zone, loser);
-            }
-            if kernel.name != wanted {
-                self.displaced.insert((zone, wanted, id));
-            }
-        } else if self.names.contains_key(&(zone, wanted)) {
-            self.displace(zone, id);
-        } else {
-            self.names.insert((zone, wanted), id);
+        if let Some(loser) = self.names.insert((zone, bound.name), id) {
+            self.displace(zone, bound.name, loser);
+        }
+        if bound.name != link.wanted_name() {
+            self.displaced.insert((zone, link.wanted_name(), id));
         }
     }
 
-    /// The link lost the name that it is known by; the kernel has another link there.
-    fn displace(&mut self, zone: ZoneId, id: LinkId) {
-        let Some(link) = self.links.get(&id).cloned() else { return };
-        if link.kernel.is_some() {
-            // Two links the kernel has cannot have one name: what is known of this one is old,
-            // and `outdated` tells the engine to look at it.
-            return;
+    fn reserve_home_seat(&mut self, link: &Link) {
+        let seat = (link.record.owner, link.record.name);
+        if self.names.get(&seat).is_none_or(|owner| *owner == link.record.id) {
+            self.names.insert(seat, link.record.id);
+        } else {
+            self.stand_in(link);
         }
-        let stand_in = self.stand_in_name(&link);
-        self.displaced.insert((zone, link.wanted_name(), id));
+    }
+
+    fn stand_in(&mut self, link: &Link) {
+        let (home, id) = (link.record.owner, link.record.id);
+        let stand_in = self.stand_in_name(link);
+        self.displaced.insert((home, link.record.name, id));
         self.stand_ins.insert(id, stand_in);
-        self.names.insert((zone, stand_in), id);
+        self.names.insert((home, stand_in), id);
+    }
+
+    /// The link lost a name to one that the kernel has.
+    ///
+    /// If the kernel has this one there too, what is known of it is old, for no two links have one
+    /// name; `outdated` tells the engine to look at it.
+    fn displace(&mut self, zone: ZoneId, name: LinkName, id: LinkId) {
+        let Some(link) = self.links.get(&id).cloned() else { return };
+        let has_it = link.kernel.as_ref().is_some_and(|b| b.zone == Some(zone) && b.name == name);
+        if !has_it && link.record.owner == zone {
+            self.stand_in(&link);
+        }
     }
 
     /// Links that `after` shows under another stand-in name than this registry does.
@@ -339,7 +424,9 @@ impl Registry {
     pub fn settleable(&self) -> impl Iterator<Item = Binding> {
         let free =
             self.displaced.iter().filter(|(zone, name, _)| self.by_name(*zone, *name).is_none());
-        free.filter_map(|(_, _, id)| self.link(*id)?.binding())
+        free.filter_map(|(zone, _, id)| {
+            self.link(*id).filter(|link| link.place() == Some(*zone))?.binding()
+        })
     }
 
     /// Links that the kernel had under a name that another link has now: what is known of them
@@ -347,11 +434,16 @@ impl Registry {
     pub fn outdated(&self, ids: impl IntoIterator<Item = LinkId>) -> Vec<Binding> {
         let owner_of_name = |id| {
             let link = self.link(id)?;
-            self.by_name(link.zone(), link.kernel.as_ref()?.name)
+            self.by_name(link.place()?, link.kernel.as_ref()?.name)
         };
         let is_outdated = |id: &LinkId| owner_of_name(*id).is_some_and(|owner| owner != *id);
         ids.into_iter().filter(is_outdated).filter_map(|id| self.link(id)?.binding()).collect()
     }
+}
+
+fn altname_keys(link: &Link) -> Vec<(ZoneId, AltName)> {
+    let (Some(bound), Some(zone)) = (&link.kernel, link.place()) else { return Vec::new() };
+    bound.altnames.iter().map(|altname| (zone, altname.clone())).collect()
 }
 
 /// No linkid is lower, so a range from here holds every id.

@@ -8,7 +8,7 @@ use dlmgmt_proto::{Error, ErrorCode, Generation, LinkId, LinkName, Result};
 use super::lookup::title;
 use super::plan::{LinkChange, Plan, PlannedStep};
 use super::registry::{Holder, Registry};
-use crate::model::{Action, Bound, KernelLink, Lifetime, Link, Step};
+use crate::model::{Action, Bound, Lifetime, Link, Step};
 
 /// One element of a rename set.
 struct Wish<'a> {
@@ -64,6 +64,11 @@ fn refuse_unmovable(registry: &Registry, wish: &Wish<'_>) -> Result<()> {
     if wish.link.is_loopback() {
         let text = format!("{}: the loopback device keeps its name", title(registry, wish.link));
         return Err(Error::new(ErrorCode::NotSupported, text));
+    }
+    if wish.link.kernel.is_some() && !wish.link.is_at_home() {
+        let zone = registry.zone_label(wish.link.zone());
+        let text = format!("{} is away from home, in zone {zone}", registry.name_at_home(wish.link));
+        return Err(Error::new(ErrorCode::Busy, text));
     }
     refuse_held(registry, wish.link)
 }
@@ -157,10 +162,10 @@ impl Bound {
     /// As the kernel will have it under another name; an alternative name of that text is then
     /// gone.
     pub(super) fn renamed(&self, to: LinkName) -> Self {
-        let mut kernel = KernelLink::clone(&self.link);
-        kernel.name = to;
-        kernel.altnames.retain(|altname| !altname.is(&to));
-        Self { ns: self.ns, link: kernel.into() }
+        self.with(|kernel| {
+            kernel.name = to;
+            kernel.altnames.retain(|altname| !altname.is(&to));
+        })
     }
 }
 
@@ -190,7 +195,10 @@ pub(super) fn kernel_steps(registry: &Registry, moves: &[Move<'_>]) -> Result<Ve
         steps.extend(own.map(|altname| PlannedStep {
             id: wish.id,
             forward: Step { at: wish.bound.at(), action: Action::DropAltName(altname.clone()) },
-            backward: Step { at: wish.bound.at(), action: Action::AddAltName(altname.clone()) },
+            backward: Some(Step {
+                at: wish.bound.at(),
+                action: Action::AddAltName(altname.clone()),
+            }),
         }));
     }
     let mut waiting: Vec<(&Move<'_>, LinkName)> = moves
@@ -225,5 +233,5 @@ pub(super) fn kernel_steps(registry: &Registry, moves: &[Move<'_>]) -> Result<Ve
 
 fn rename_step(wish: &Move<'_>, from: LinkName, to: LinkName) -> PlannedStep {
     let step = |name| Step { at: wish.bound.at(), action: Action::Rename(name) };
-    PlannedStep { id: wish.id, forward: step(to), backward: step(from) }
+    PlannedStep { id: wish.id, forward: step(to), backward: Some(step(from)) }
 }

@@ -4,32 +4,35 @@ use dlmgmt_proto::{LinkId, Seq};
 
 use super::plan::LinkChange;
 use super::registry::Registry;
-use crate::model::{Lifetime, Link, LinkRecord, NsCookie};
+use crate::model::{Lifetime, Link, LinkRecord, Location, NsCookie, Zone, ZoneRecord};
 
 /// The registry of the records that still hold, none of them active yet, and the links that do
-/// not hold any more.
-///
-/// What is not persistent holds only within one boot, and while its namespace can be looked at.
+/// not hold any more: what is not persistent holds only within one boot.
 pub fn restore(
     records: Vec<LinkRecord>,
+    zones: Vec<ZoneRecord>,
     is_same_boot: bool,
     home: NsCookie,
     seq: Seq,
 ) -> (Registry, Vec<LinkId>) {
-    let holds = |record: &LinkRecord| {
-        let is_reachable = record.anchor.as_ref().is_some_and(|anchor| anchor.at.ns == home);
-        record.lifetime == Lifetime::Persistent || (is_same_boot && is_reachable)
-    };
+    let holds = |record: &LinkRecord| record.lifetime == Lifetime::Persistent || is_same_boot;
     let (kept, ended): (Vec<LinkRecord>, Vec<LinkRecord>) = records.into_iter().partition(holds);
-    let links: Vec<LinkChange> = kept
-        .into_iter()
-        .map(|mut record| {
-            if !is_same_boot {
-                record.anchor = None;
-            }
-            Link { record, kernel: None }.into()
-        })
-        .collect();
-    let ended = ended.into_iter().map(|record| record.id).collect();
-    (Registry::new(home, seq).with(&links), ended)
+    let links: Vec<LinkChange> =
+        kept.into_iter().map(|record| remembered(record, is_same_boot).into()).collect();
+    let known = zones.into_iter().map(|record| Zone { record, up: None });
+    let registry = known.fold(Registry::new(home, seq), |registry, zone| registry.with_zone(zone));
+    (registry.with(&links), ended.into_iter().map(|record| record.id).collect())
+}
+
+/// A new boot knows nothing of places, and a loan that was not persistent ended with the old one.
+fn remembered(mut record: LinkRecord, is_same_boot: bool) -> Link {
+    if !is_same_boot {
+        if let Some(anchor) = &mut record.anchor {
+            anchor.at.ns = NsCookie::NONE;
+        }
+        if !matches!(&record.location, Location::OnLoan(loan) if loan.is_persistent) {
+            record.location = Location::Home;
+        }
+    }
+    Link { record, kernel: None }
 }

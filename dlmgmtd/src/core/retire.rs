@@ -21,5 +21,5 @@ pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
         return Err(Error::new(ErrorCode::Busy, text));
     }
     refuse_held(registry, link)?;
-    Ok(Plan { changes: vec![LinkChange::end(id)], steps: Vec::new() })
+    Ok(Plan { changes: vec![LinkChange::end(id)], ..Plan::default() })
 }

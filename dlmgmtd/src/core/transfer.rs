@@ -167,6 +167,7 @@ fn absent_link(entry: &Entry, ids: &mut LinkIds) -> Result<Link> {
         origin: Origin::Own,
         phys: Some(PhysIdentity { mac: entry.mac, path: entry.path.clone() }),
         anchor: None,
+        recipe: None,
         unsettled: false,
         generation: Generation::default(),
     };

@@ -2,58 +2,105 @@
 
 mod hub;
 mod observer;
+mod participants;
 mod perimeter;
 mod pipeline;
 mod requests;
 mod service;
+mod zones;
 
 use std::sync::Arc;
 
 use dlmgmt_proto::{LinkId, Seq, ZoneId};
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::core::{LinkIds, restore};
-use crate::kernel::{HintBatch, Kernel};
+use crate::kernel::Kernel;
 use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
+use crate::zones::{SourceEvents, ZoneSources};
+use observer::Glance;
 use pipeline::Pipeline;
+use zones::ZoneKeeper;
 
 pub use service::{Caller, EventStream, HoldGuard, Service, Snapshot};
 
 /// The daemon's engine. Dropping it stops following the kernel; links stay as they are.
 pub struct Engine {
     pipeline: Arc<Pipeline>,
-    observer: JoinHandle<()>,
+    zones: Arc<ZoneKeeper>,
+    limits: EngineLimits,
+    followers: Vec<JoinHandle<()>>,
+}
+
+/// What the engine lets callers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Transient links that callers inside a zone may have there.
+    pub transient_links: usize,
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self { transient_links: 256 }
+    }
+}
+
+/// What an engine runs on.
+pub struct Parts {
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// The store, and what it kept.
+    pub store: Arc<dyn Store>,
+    /// What the store kept.
+    pub loaded: Loaded,
+    /// This run of the kernel.
+    pub boot: BootId,
+    /// Why nothing may be changed in the kernel, if so: requests for changes are then refused.
+    pub read_only: Option<String>,
+    /// Where zones come from.
+    pub sources: (ZoneSources, SourceEvents),
+    /// What callers may have.
+    pub limits: EngineLimits,
 }
 
 impl Engine {
-    /// Starts on what the store kept. When this returns, the first reconciliation is done.
-    ///
-    /// With `read_only`, which says why, nothing is changed in the kernel and requests for changes
-    /// are refused.
-    pub async fn start(
-        kernel: Arc<dyn Kernel>,
-        store: Arc<dyn Store>,
-        loaded: Loaded,
-        boot: BootId,
-        read_only: Option<String>,
-    ) -> Result<Self, StoreError> {
+    /// Starts on what the store kept. When this returns, the first reconciliation is done, also in
+    /// the zones that are there.
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+        let Parts { kernel, store, loaded, boot, read_only, sources, limits } = parts;
         let epoch = loaded.epoch.saturating_add(1);
         let is_same_boot = loaded.boot.as_ref() == Some(&boot);
         let seq = Seq::first_of_epoch(epoch);
-        let (registry, ended) = restore(loaded.links, is_same_boot, kernel.home(), seq);
+        let home = kernel.home();
+        let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
         open_epoch(store.as_ref(), boot, epoch, ended).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
         let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only));
-        let everything = HintBatch { overrun: true, ..HintBatch::default() };
-        observer::reconcile(&pipeline, everything).await;
-        let observer = tokio::spawn(observer::run(pipeline.clone()));
-        Ok(Self { pipeline, observer })
+        let (sources, events) = sources;
+        let zones = Arc::new(ZoneKeeper::new(pipeline.clone(), sources));
+        observer::reconcile(&pipeline, home, Glance::whole()).await;
+        let (settle, settled) = oneshot::channel();
+        let followers = vec![
+            tokio::spawn(zones.clone().follow_sources(events, settle)),
+            tokio::spawn(observer::run(pipeline.clone(), zones.clone())),
+        ];
+        if settled.await.is_err() {
+            tracing::warn!("zones cannot be watched");
+        }
+        zones.finish_start().await;
+        Ok(Self { pipeline, zones, limits, followers })
     }
 
     /// The zone that a namespace is.
     pub fn zone_of(&self, ns: NsCookie) -> Option<ZoneId> {
         self.pipeline.registry().zone_of_ns(ns)
+    }
+
+    /// Tells which zones have ended.
+    pub fn ended_zones(&self) -> broadcast::Receiver<ZoneId> {
+        self.zones.ended()
     }
 
     /// Tells subscribers that no more follows.
@@ -64,7 +111,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.observer.abort();
+        self.followers.iter().for_each(JoinHandle::abort);
     }
 }
 

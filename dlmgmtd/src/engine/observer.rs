@@ -3,34 +3,106 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use dlmgmt_proto::{LinkId, LinkState};
+use dlmgmt_proto::{IfIndex, LinkId, LinkState};
 
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
+use super::zones::{ZoneKeeper, lent_and_home_again};
 use crate::core::{Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, HintBatch, KernelError};
-use crate::model::{Binding, Bound, KernelLink, Link};
+use crate::model::{Binding, Link, NsCookie};
 
-/// More links than this are looked at all at once.
+/// More links of a namespace than this are looked at all at once.
 const SINGLE_LOOKS_MAX: usize = 256;
 
 /// How long the kernel is left alone after it refused to be read.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Follows the kernel until dropped.
-pub(super) async fn run(pipeline: Arc<Pipeline>) {
-    loop {
-        let hints = pipeline.kernel.hints().take().await;
-        reconcile(&pipeline, hints).await;
+/// What of a namespace is to be looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Glance {
+    /// All of it.
+    pub is_whole: bool,
+    /// What is known of single links.
+    pub links: BTreeMap<IfIndex, Clue>,
+}
+
+/// What is known of one link before it is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clue {
+    hint: Hint,
+    /// The link that moved there.
+    known_as: Option<LinkId>,
+}
+
+impl Glance {
+    /// All of a namespace.
+    pub fn whole() -> Self {
+        Self { is_whole: true, links: BTreeMap::new() }
+    }
+
+    fn is_everything(&self) -> bool {
+        self.is_whole || self.links.len() > SINGLE_LOOKS_MAX
     }
 }
 
-/// Brings registry and kernel to agree where something happened, and does not give up.
-pub(super) async fn reconcile(pipeline: &Pipeline, mut hints: HintBatch) {
-    while let Err(why) = look_and_follow(pipeline, &mut hints).await {
-        tracing::warn!("cannot follow the kernel, trying again: {why}");
-        tokio::time::sleep(RETRY).await;
-        hints.overrun = true;
+/// Follows the kernel until dropped.
+pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
+    loop {
+        let hints = pipeline.kernel.hints().take().await;
+        for ns in &hints.ended {
+            zones.namespace_died(*ns);
+        }
+        let before = pipeline.registry();
+        for (ns, glance) in glances(&before, hints) {
+            reconcile(&pipeline, ns, glance).await;
+        }
+        let returned = lent_and_home_again(&before, &pipeline.registry());
+        if !returned.is_empty() {
+            let zones = zones.clone();
+            tokio::spawn(async move { zones.send_to(returned).await });
+        }
+    }
+}
+
+/// What is to be looked at, places to which links moved first: there they are known again, before
+/// they are missed where they were.
+fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
+    let mut glances: BTreeMap<NsCookie, Glance> = BTreeMap::new();
+    let mut arrivals = BTreeSet::new();
+    for (at, hint) in hints.links {
+        if let Some(moved) = &hint.moved_to
+            && let (Some(ns), Some(id)) = (moved.ns, registry.by_binding(at))
+        {
+            let there = glances.entry(ns).or_default().links.entry(moved.ifindex).or_default();
+            there.known_as = Some(id);
+            arrivals.insert(ns);
+        }
+        glances.entry(at.ns).or_default().links.entry(at.ifindex).or_default().hint = hint;
+    }
+    if hints.overrun {
+        let up = registry.zones().filter_map(|zone| zone.up.as_ref());
+        for ns in up.map(|up| up.ns) {
+            glances.entry(ns).or_default().is_whole = true;
+        }
+    }
+    let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();
+    glances.sort_by_key(|(ns, _)| !arrivals.contains(ns));
+    glances
+}
+
+/// Brings registry and kernel to agree where something happened, and does not give up while the
+/// namespace is one to look at.
+pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Glance) {
+    while pipeline.registry().zone_of_ns(ns).is_some() {
+        match look_and_follow(pipeline, ns, &mut glance).await {
+            Ok(()) => return,
+            Err(why) => {
+                tracing::warn!("cannot follow the kernel in namespace {ns}, trying again: {why}");
+                tokio::time::sleep(RETRY).await;
+                glance.is_whole = true;
+            }
+        }
     }
 }
 
@@ -43,18 +115,24 @@ enum LookError {
     Plan(#[from] dlmgmt_proto::Error),
 }
 
-async fn look_and_follow(pipeline: &Pipeline, hints: &mut HintBatch) -> Result<(), LookError> {
-    let mut keys = known_keys(&pipeline.registry(), hints);
+async fn look_and_follow(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    glance: &mut Glance,
+) -> Result<(), LookError> {
+    let mut keys = known_keys(&pipeline.registry(), ns, glance);
     loop {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
-        let look = look_at(pipeline, hints).await?;
+        let look = look_at(pipeline, ns, glance).await?;
         let registry = pipeline.registry();
         let may_change = pipeline.read_only.is_none();
         let observed = observe(&registry, &mut pipeline.ids(), &look, may_change)?;
-        let outdated = outdated(&registry, &observed);
+        let outdated = outdated(&registry, &observed, ns);
         if !outdated.is_empty() {
-            hints.links.extend(outdated.into_iter().map(|at| (at, Hint::default())));
-            keys = known_keys(&registry, hints);
+            outdated.into_iter().for_each(|ifindex| {
+                glance.links.entry(ifindex).or_default();
+            });
+            keys = known_keys(&registry, ns, glance);
             continue;
         }
         let needed = Keys::Some(links_of(&registry, &observed));
@@ -68,16 +146,15 @@ async fn look_and_follow(pipeline: &Pipeline, hints: &mut HintBatch) -> Result<(
     }
 }
 
-fn known_keys(registry: &Registry, hints: &HintBatch) -> Keys {
-    if is_everything(hints) {
+fn known_keys(registry: &Registry, ns: NsCookie, glance: &Glance) -> Keys {
+    if glance.is_everything() {
         return Keys::All;
     }
-    let known = hints.links.keys().filter_map(|at| registry.by_binding(*at));
+    let known = glance.links.iter().flat_map(|(ifindex, clue)| {
+        let bound = registry.by_binding(Binding { ns, ifindex: *ifindex });
+        bound.into_iter().chain(clue.known_as)
+    });
     Keys::Some(known.map(Key::Link).collect())
-}
-
-fn is_everything(hints: &HintBatch) -> bool {
-    hints.overrun || hints.links.len() > SINGLE_LOOKS_MAX
 }
 
 /// Links that are known already and that the plan touches. New ones are nobody else's yet.
@@ -96,36 +173,50 @@ fn union(keys: Keys, more: Keys) -> Keys {
     }
 }
 
-async fn look_at(pipeline: &Pipeline, hints: &HintBatch) -> Result<Look, KernelError> {
-    let ns = pipeline.kernel.home();
-    let is_whole = is_everything(hints);
+async fn look_at(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    glance: &Glance,
+) -> Result<Look, KernelError> {
+    let is_whole = glance.is_everything();
     let mut seen = BTreeMap::new();
     if is_whole {
         for kernel in pipeline.kernel.dump(ns).await? {
             seen.insert(kernel.ifindex, Some(kernel));
         }
-    }
-    for at in hints.links.keys().filter(|at| at.ns == ns && !is_whole) {
-        seen.insert(at.ifindex, pipeline.kernel.get(ns, at.ifindex).await?);
+    } else {
+        for ifindex in glance.links.keys() {
+            seen.insert(*ifindex, pipeline.kernel.get(ns, *ifindex).await?);
+        }
     }
     let seen = seen.into_iter().map(|(ifindex, kernel)| {
-        let hint = hints.links.get(&Binding { ns, ifindex }).copied().unwrap_or_default();
-        Sighting { ifindex, kernel, was_deleted: hint.was_deleted, went_down: hint.went_down }
+        let clue = glance.links.get(&ifindex).copied().unwrap_or_default();
+        Sighting {
+            ifindex,
+            kernel,
+            was_deleted: clue.hint.was_deleted,
+            went_down: clue.hint.went_down,
+            known_as: clue.known_as,
+        }
     });
     Ok(Look { ns, is_whole, seen: seen.collect() })
 }
 
 /// Where the kernel must have changed more than was looked at.
-fn outdated(registry: &Registry, observed: &Observed) -> Vec<Binding> {
+fn outdated(registry: &Registry, observed: &Observed, ns: NsCookie) -> Vec<IfIndex> {
     let changes = &observed.plan.changes;
     let touched: BTreeSet<LinkId> = changes.iter().map(|change| change.id).collect();
     let losers: Vec<LinkId> = changes
         .iter()
         .filter_map(|change| change.after.as_ref())
-        .filter_map(|link| registry.by_name(link.zone(), link.kernel.as_ref()?.name))
+        .filter_map(|link| registry.by_name(link.place()?, link.kernel.as_ref()?.name))
         .filter(|id| !touched.contains(id))
         .collect();
-    if losers.is_empty() { Vec::new() } else { registry.with(changes).outdated(losers) }
+    if losers.is_empty() {
+        return Vec::new();
+    }
+    let outdated = registry.with(changes).outdated(losers).into_iter();
+    outdated.filter(|at| at.ns == ns).map(|at| at.ifindex).collect()
 }
 
 /// Tells of links that were down and are up again, so that no `down` is lost.
@@ -133,9 +224,8 @@ fn show_dips(pipeline: &Pipeline, dipped: &[LinkId]) {
     let registry = pipeline.registry();
     let down = |id: &LinkId| {
         let mut link = Link::clone(registry.link(*id)?);
-        let bound = link.kernel.take()?;
-        let kernel = KernelLink { state: LinkState::Down, ..KernelLink::clone(&bound) };
-        link.kernel = Some(Bound { ns: bound.ns, link: kernel.into() });
+        link.kernel =
+            link.kernel.map(|bound| bound.with(|kernel| kernel.state = LinkState::Down));
         Some(link.into())
     };
     let changes: Vec<_> = dipped.iter().filter_map(down).collect();

@@ -14,6 +14,8 @@ pub enum Key {
     Link(LinkId),
     /// A name in a zone, also one that nothing has yet.
     Name(ZoneId, LinkName),
+    /// A zone's coming and going.
+    Zone(ZoneId),
 }
 
 /// What one change needs.

@@ -1,17 +1,19 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, Seq, SequencedEvent};
+use dlmgmt_proto::{Error, ErrorCode, Event, LinkId, Result, Seq, SequencedEvent, ZoneId};
 
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
-use crate::core::{LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between};
+use crate::core::{
+    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between, zone_event,
+};
 use crate::kernel::{Hint, Kernel, KernelError};
-use crate::model::{Binding, Bound, Link, LinkRecord};
+use crate::model::{Action, Anchor, Binding, Bound, Link, LinkRecord, NewLink, Step, Zone};
 use crate::store::{Batch, Store, StoreError};
 
 /// The state of the daemon and the one way to change it.
@@ -85,38 +87,93 @@ impl Pipeline {
 
     /// Carries out a request's plan: all of it, or nothing and an error.
     pub async fn carry_out(&self, plan: Plan) -> Result<Seq> {
-        if let Some(why) = &self.read_only {
-            return Err(Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}")));
-        }
+        self.refuse_if_read_only()?;
+        self.carry_out_always(plan).await
+    }
+
+    /// As [`Pipeline::carry_out`], for what is no change of a link.
+    pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
         let intent = intent(&before, &plan, self.ids().next());
-        self.store.commit(intent).await.map_err(store_error)?;
-        if let Err(refusal) = self.apply_all(&before, &plan.steps).await {
+        if !intent.is_empty() {
+            self.store.commit(intent).await.map_err(store_error)?;
+        }
+        let mut done = Done::default();
+        if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
+            self.take_back(&plan, &done).await;
+            self.let_go_of_unused(&plan);
             self.store.commit(inverse(&before, &plan)).await.map_err(store_error)?;
             return Err(refusal);
         }
-        let seq = self.commit(&plan.changes);
+        self.read_back(&mut plan, &done).await;
+        let seq = self.commit_plan(&plan);
         self.settle_records(&plan).await;
         Ok(seq)
     }
 
-    /// Every step or none.
-    async fn apply_all(&self, before: &Registry, steps: &[PlannedStep]) -> Result<()> {
-        for (done, step) in steps.iter().enumerate() {
-            if let Err(why) = self.kernel.apply(&step.forward).await {
-                self.take_back(&steps[..done]).await;
-                return Err(refusal(before, step.id, &why));
-            }
+    /// Nothing is changed by a daemon that may not.
+    pub fn refuse_if_read_only(&self) -> Result<()> {
+        let denied =
+            |why| Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}"));
+        self.read_only.as_ref().map_or(Ok(()), |why| Err(denied(why)))
+    }
+
+    /// Every step or none; what was done until a refusal is in `done`.
+    async fn apply_all(&self, before: &Registry, plan: &Plan, done: &mut Done) -> Result<()> {
+        if let Some(creation) = &plan.create {
+            let made = self.kernel.create(&creation.new).await;
+            let made = made.map_err(|why| cannot_make(before, creation, &why))?;
+            done.moved.extend(creation.ids.iter().copied().zip(made));
+        }
+        for step in &plan.steps {
+            let applied = self.apply(done.now(step)).await;
+            let at = applied.map_err(|why| refusal(before, step.id, &why))?;
+            done.note(step, at);
         }
         Ok(())
     }
 
-    async fn take_back(&self, done: &[PlannedStep]) {
-        for step in done.iter().rev() {
-            if let Err(why) = self.kernel.apply(&step.backward).await {
+    /// A namespace that a link goes to must not die before the link can come back.
+    async fn apply(&self, step: Step) -> std::result::Result<Binding, KernelError> {
+        if let Action::Move { to, .. } = &step.action
+            && *to != self.kernel.home()
+        {
+            self.kernel.pin(*to).await?;
+        }
+        Ok(self.kernel.apply(&step).await?.at)
+    }
+
+    async fn take_back(&self, plan: &Plan, done: &Done) {
+        for step in plan.steps[..done.steps].iter().rev() {
+            let Some(backward) = &step.backward else { continue };
+            let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
+            let backward = Step { at, action: backward.action.clone() };
+            if let Err(why) = self.apply(backward).await {
                 tracing::error!(LINKID = step.id.get(), "cannot take a change back: {why}");
-                self.kernel.hints().push(step.forward.at, Hint::default());
+                self.kernel.hints().push(at, Hint::default());
             }
+        }
+        let made = plan.create.as_ref().and_then(|creation| creation.ids.first());
+        if let Some(at) = made.and_then(|id| done.moved.get(id)) {
+            let delete = Step { at: *at, action: Action::Delete };
+            if let Err(why) = self.kernel.apply(&delete).await {
+                tracing::error!("cannot take a creation back: {why}");
+            }
+        }
+    }
+
+    /// Links that were made or moved are read as the kernel has them now.
+    async fn read_back(&self, plan: &mut Plan, done: &Done) {
+        let registry = self.registry();
+        for (id, at) in &done.moved {
+            let change = plan.changes.iter_mut().find(|change| change.id == *id);
+            let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
+            if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
+                link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
+                let zone = registry.zone_of_ns(at.ns);
+                link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
+            }
+            self.kernel.hints().push(*at, Hint::default());
         }
     }
 
@@ -134,17 +191,16 @@ impl Pipeline {
             self.look_again_later();
         }
         self.apply_each(&mut plan).await;
-        self.commit(&plan.changes);
+        self.commit_plan(&plan);
         self.settle_records(&plan).await;
     }
 
     async fn apply_each(&self, plan: &mut Plan) {
-        for step in std::mem::take(&mut plan.steps) {
+        for step in plan.steps.clone() {
             if let Err(why) = self.kernel.apply(&step.forward).await {
                 tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
                 self.correct(plan, step.id, step.forward.at).await;
             }
-            plan.steps.push(step);
         }
     }
 
@@ -153,7 +209,8 @@ impl Pipeline {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
         let change = plan.changes.iter_mut().find(|change| change.id == id);
         if let (Some(found), Some(link)) = (found, change.and_then(|c| c.after.as_mut())) {
-            link.kernel = Some(Bound { ns: at.ns, link: found.into() });
+            let zone = self.registry().zone_of_ns(at.ns);
+            link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
         }
         self.kernel.hints().push(at, Hint::default());
     }
@@ -166,7 +223,7 @@ impl Pipeline {
         });
     }
 
-    /// Makes changes visible, and tells of them.
+    /// Makes changes of links visible, and tells of them.
     pub fn commit(&self, changes: &[LinkChange]) -> Seq {
         self.commit_with(|registry| {
             let after = registry.with(changes);
@@ -175,18 +232,68 @@ impl Pipeline {
         })
     }
 
+    /// Makes what a plan comes to visible, and tells of it.
+    pub fn commit_plan(&self, plan: &Plan) -> Seq {
+        let seq = self.commit_with(|registry| {
+            let zones = plan.zones.iter().cloned();
+            let with_zones = zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
+            let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
+            (with_zones.with(&plan.changes), ids)
+        });
+        self.let_go_of_unused(plan);
+        seq
+    }
+
+    /// A zone without loans is not kept alive by the daemon.
+    fn let_go_of_unused(&self, plan: &Plan) {
+        let registry = self.registry();
+        let is_move = |step: &PlannedStep| matches!(step.forward.action, Action::Move { .. });
+        let places = plan.steps.iter().filter(|step| is_move(step)).flat_map(|step| {
+            let to = match &step.forward.action {
+                Action::Move { to, .. } => Some(*to),
+                _ => None,
+            };
+            [Some(step.forward.at.ns), to]
+        });
+        for ns in places.flatten().filter(|ns| *ns != self.kernel.home()) {
+            let zone = registry.zone_of_ns(ns);
+            let is_used = zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
+            if !is_used {
+                self.kernel.unpin(ns);
+            }
+        }
+    }
+
     /// Replaces the registry by what `change` makes of it; the ids are of the links that differ.
     pub fn commit_with(
         &self,
         change: impl FnOnce(&Registry) -> (Registry, BTreeSet<LinkId>),
     ) -> Seq {
+        self.commit_telling(|registry| {
+            let (after, ids) = change(registry);
+            (after, ids, Vec::new())
+        })
+    }
+
+    /// As [`Pipeline::commit_with`], with events that do not follow from the change.
+    fn commit_telling(
+        &self,
+        change: impl FnOnce(&Registry) -> (Registry, BTreeSet<LinkId>, Vec<Event>),
+    ) -> Seq {
         let commit = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.registry();
-        let (after, mut ids) = change(&before);
+        let (after, mut ids, told) = change(&before);
         ids.extend(before.displaced_by(&after));
         let mut seq = before.seq();
-        let events: Vec<SequencedEvent> = events_between(&before, &after, ids)
+        let zones = before.zones_that_differ(&after);
+        let zone_events = zones.into_iter().filter_map(|id| zone_event(&before, &after, id));
+        let (gone, come): (Vec<Event>, Vec<Event>) =
+            zone_events.partition(|event| matches!(event, Event::ZoneGone { .. }));
+        let events: Vec<SequencedEvent> = told
             .into_iter()
+            .chain(come)
+            .chain(events_between(&before, &after, ids))
+            .chain(gone)
             .map(|event| {
                 seq = seq.next();
                 SequencedEvent { seq, event }
@@ -200,6 +307,27 @@ impl Pipeline {
         seq
     }
 
+    /// A zone's end overrides holds, and tells who had them.
+    pub fn break_holds(&self, zone: ZoneId) {
+        self.commit_telling(|registry| {
+            let held: Vec<Arc<Link>> = registry
+                .links()
+                .filter(|link| link.place() == Some(zone))
+                .filter(|link| registry.holders(link.record.id).next().is_some())
+                .cloned()
+                .collect();
+            let broken = held.iter().map(|link| Event::HoldBroken {
+                id: link.record.id,
+                name: registry.shown_name(link),
+                zone: registry.zone_label(zone),
+            });
+            let told: Vec<Event> = broken.collect();
+            let ids: BTreeSet<LinkId> = held.iter().map(|link| link.record.id).collect();
+            let free = ids.iter().fold(registry.clone(), |free, id| free.without_holds(*id));
+            (free, ids, told)
+        });
+    }
+
     /// Runs `look` at the registry of a moment at which nothing is published.
     pub fn at_rest<T>(&self, look: impl FnOnce(&Arc<Registry>) -> T) -> T {
         let _rest = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +337,7 @@ impl Pipeline {
     /// The kernel agrees now, and a restart need not look after it. That this is lost in a crash
     /// does no harm, so nobody waits for the disk.
     async fn settle_records(&self, plan: &Plan) {
-        let stepped: BTreeSet<LinkId> = plan.steps.iter().map(|step| step.id).collect();
+        let stepped = stepped(plan);
         let put = plan
             .changes
             .iter()
@@ -248,6 +376,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
         let before = registry.link(change.id).map(|link| link.as_ref());
         for link in before.into_iter().chain(change.after.as_ref()) {
             keys.insert(Key::Name(link.zone(), link.wanted_name()));
+            keys.insert(Key::Name(link.record.owner, link.record.name));
             if let Some(bound) = &link.kernel {
                 keys.insert(Key::Name(link.zone(), bound.name));
             }
@@ -259,12 +388,16 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 /// What is written before the kernel is touched: the wanted result, marked where the kernel may
 /// not agree yet.
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
-    let stepped: BTreeSet<LinkId> = plan.steps.iter().map(|step| step.id).collect();
+    let stepped = stepped(plan);
     let record = |link: &Link| {
         let unsettled = stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
     };
-    let mut batch = Batch::default();
+    let is_new = |zone: &&Zone| {
+        before.zone(zone.record.id).is_none_or(|known| known.record != zone.record)
+    };
+    let zones = plan.zones.iter().filter(is_new).map(|zone| zone.record.clone()).collect();
+    let mut batch = Batch { zones, ..Batch::default() };
     for change in &plan.changes {
         let was = before.link(change.id).map(|link| &link.record);
         match change.after.as_ref().map(record) {
@@ -291,6 +424,43 @@ fn inverse(before: &Registry, plan: &Plan) -> Batch {
         }
     }
     batch
+}
+
+/// Links whose part of the kernel the plan changes.
+fn stepped(plan: &Plan) -> BTreeSet<LinkId> {
+    let made = plan.create.iter().flat_map(|creation| creation.ids.iter().copied());
+    plan.steps.iter().map(|step| step.id).chain(made).collect()
+}
+
+/// How far a plan was carried out.
+#[derive(Default)]
+struct Done {
+    /// Steps that were applied.
+    steps: usize,
+    /// Where links are that were made or moved.
+    moved: BTreeMap<LinkId, Binding>,
+}
+
+impl Done {
+    /// The step where its link is now.
+    fn now(&self, step: &PlannedStep) -> Step {
+        let at = self.moved.get(&step.id).copied().unwrap_or(step.forward.at);
+        Step { at, action: step.forward.action.clone() }
+    }
+
+    fn note(&mut self, step: &PlannedStep, at: Binding) {
+        self.steps += 1;
+        if at != step.forward.at {
+            self.moved.insert(step.id, at);
+        }
+    }
+}
+
+fn cannot_make(registry: &Registry, creation: &Creation, why: &KernelError) -> Error {
+    let NewLink { ns, name, .. } = &creation.new;
+    let zone = registry.zone_of_ns(*ns).map(|zone| registry.zone_label(zone));
+    let place = zone.map_or_else(String::new, |zone| format!(" in zone {zone}"));
+    Error::kernel(why.errno, format!("the kernel refused to make {name}{place}: {why}"))
 }
 
 fn store_error(why: StoreError) -> Error {

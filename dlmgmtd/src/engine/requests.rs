@@ -1,26 +1,33 @@
 //! The engine as its faces see it: every request of SPEC.md section 8.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Rename,
-    RenameItem, Subscribe,
+    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
+    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, RenameItem, ResetZone, SetZone,
+    Subscribe, Where,
 };
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, LinkId, LinkInfo, LinkName, LinkRef, Result, Seq, SequencedEvent,
-    ZoneId, ZoneName,
+    Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Result, Seq,
+    SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
+use super::hub::Subscription;
+use super::participants::Participant;
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    HoldNumber, Holder, LinkIds, Plan, Registry, Scope, describe, export, plan_delete_phys,
-    plan_import, plan_rename, resolve,
+    HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope, What, describe,
+    describe_zone, export, is_shown, plan_delete, plan_delete_phys, plan_import, plan_lend,
+    plan_make, plan_recall, plan_rename, resolve, visible_zone,
 };
+use crate::model::{Lifetime, Link, Recipe, Zone};
+use crate::zones::{Found, SourceError, ZoneSources};
 
 impl Engine {
     /// Plans and carries out a change to its end, also when nobody waits for it any more.
@@ -95,6 +102,150 @@ impl Service for Engine {
         .await
     }
 
+    async fn set_zone(&self, caller: &Caller, call: SetZone) -> Result<Changed> {
+        let scope = authorise(caller, Action::Lend)?;
+        let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
+        let id = link.record.id;
+        if self.pipeline.registry().zone_by_name(&call.zone) == Some(link.record.owner) {
+            let SetZone { link, temporary, force, generation, .. } = call;
+            return self.reset_zone(caller, ResetZone { link, temporary, force, generation }).await;
+        }
+        let name_inside = call.name_inside.as_deref().map(given).transpose()?;
+        self.pipeline.refuse_if_read_only()?;
+        let zone = match self.pipeline.registry().zone_by_name(&call.zone) {
+            Some(zone) => zone,
+            None if call.temporary => {
+                let text = format!("no zone {}", call.zone);
+                return Err(Error::new(ErrorCode::NoZone, text));
+            }
+            None => self.zones.ensure_zone(&call.zone).await?,
+        };
+        let lend = Lend {
+            id,
+            zone,
+            name_inside,
+            is_persistent: !call.temporary,
+            force: call.force,
+            generation: call.generation,
+        };
+        let gate = self.zones.enter(zone).await;
+        let addresses = self.addresses_of(&link).await?;
+        let changed = self.change(move |registry, _| plan_lend(registry, &lend, &addresses)).await;
+        drop(gate);
+        changed
+    }
+
+    async fn reset_zone(&self, caller: &Caller, call: ResetZone) -> Result<Changed> {
+        let scope = authorise(caller, Action::Lend)?;
+        let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
+        if link.loan().is_none() {
+            let text = format!("{} is not lent to a zone", call.link);
+            return Err(Error::new(ErrorCode::Invalid, text));
+        }
+        self.recall(&link, call.temporary, call.force, call.generation).await
+    }
+
+    async fn create_link(&self, caller: &Caller, call: CreateLink) -> Result<Created> {
+        let scope = authorise(caller, Action::MakeInside)?;
+        let quota = match scope.zone {
+            ZoneId::GLOBAL => None,
+            _ => Some(self.limits.transient_links),
+        };
+        let Make { zone, name, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
+        let gate = self.zones.enter(zone).await;
+        let plan = move |registry: &Registry, ids: &mut LinkIds| {
+            plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
+        };
+        let seq = self.change(plan).await?.seq;
+        drop(gate);
+        let registry = self.pipeline.registry();
+        let made = registry.by_name(zone, name).and_then(|id| registry.link(id));
+        let made = made.ok_or_else(|| {
+            Error::new(ErrorCode::NotFound, format!("{name} was made, and somebody ended it"))
+        })?;
+        let peer = match &made.record.recipe {
+            Some(Recipe::Veth { peer }) => Some(*peer),
+            _ => None,
+        };
+        Ok(Created { id: made.record.id, peer, seq })
+    }
+
+    async fn delete_link(&self, caller: &Caller, call: DeleteLink) -> Result<Changed> {
+        let scope = authorise(caller, Action::MakeInside)?;
+        let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
+        let is_own = link.record.owner == scope.zone && link.record.lifetime == Lifetime::Transient;
+        if !is_own {
+            authorise(caller, Action::Make)?;
+        }
+        let (id, class) = (link.record.id, call.class);
+        self.change(move |registry, _| plan_delete(registry, id, class)).await
+    }
+
+    async fn whereabouts(&self, caller: &Caller, call: Where) -> Result<Whereabouts> {
+        let scope = authorise(caller, Action::See)?;
+        let registry = self.pipeline.registry();
+        let link = resolve(&registry, scope, &call.link)?;
+        Ok(Whereabouts {
+            own_name: link.record.name,
+            zone: link.place().map(|zone| registry.zone_label(zone)),
+            nsid: None,
+            pid: None,
+            assigned: link.loan().map(|loan| registry.zone_label(loan.zone)),
+            link: describe(&registry, link),
+        })
+    }
+
+    async fn reclaim(&self, caller: &Caller, call: Reclaim) -> Result<Changed> {
+        let scope = authorise(caller, Action::Reclaim)?;
+        let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
+        self.recall(&link, false, true, None).await
+    }
+
+    fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>> {
+        let scope = authorise(caller, Action::See)?;
+        let registry = self.pipeline.registry();
+        let is_visible =
+            |zone: &&Arc<Zone>| scope.sees_zone(zone.record.id) && is_shown(&registry, zone);
+        Ok(registry.zones().filter(is_visible).map(|zone| describe_zone(&registry, zone)).collect())
+    }
+
+    async fn attach_zone(
+        &self,
+        caller: &Caller,
+        call: AttachZone,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Changed> {
+        authorise(caller, Action::ManageZones)?;
+        let sources = self.zones.sources.clone();
+        let name = call.zone.clone();
+        let found = tokio::task::spawn_blocking(move || find_zone(&sources, call, descriptor));
+        let found = found.await.map_err(|_| going_down())?;
+        let found = found.map_err(|why| {
+            Error::new(ErrorCode::Invalid, format!("zone {name} cannot be attached: {why}"))
+        })?;
+        if let Err(why) = self.zones.zone_appeared(found).await {
+            // It may have ended by itself meanwhile, and then it is unknown already.
+            let _ = self.zones.sources.remove(&name);
+            return Err(why);
+        }
+        Ok(Changed { seq: self.pipeline.registry().seq() })
+    }
+
+    async fn detach_zone(&self, caller: &Caller, call: DetachZone) -> Result<Changed> {
+        authorise(caller, Action::ManageZones)?;
+        let registry = self.pipeline.registry();
+        let zone = registry
+            .zone_by_name(&call.zone)
+            .filter(|zone| registry.zone(*zone).is_some_and(|zone| zone.up.is_some()))
+            .ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {}", call.zone)))?;
+        self.zones.sources.remove(&call.zone).map_err(|why| {
+            let text = format!("zone {} cannot be detached: {why}", call.zone);
+            Error::new(ErrorCode::Invalid, text)
+        })?;
+        self.zones.end_zone(zone).await;
+        Ok(Changed { seq: self.pipeline.registry().seq() })
+    }
+
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>> {
         let scope = authorise(caller, Action::Hold)?;
         let id = resolve(&self.pipeline.registry(), scope, &link)?.record.id;
@@ -113,18 +264,29 @@ impl Service for Engine {
             let text = "a subscription begins with a snapshot or after a number, not with both";
             return Err(Error::new(ErrorCode::Invalid, text));
         }
+        let part = if call.participant {
+            authorise(caller, Action::Participate)?;
+            Some(self.zones.participants.join())
+        } else {
+            None
+        };
         let hub = &self.pipeline.hub;
         self.pipeline.at_rest(|registry| {
             let seq = registry.seq();
-            let past = match call.since {
+            let mut past = match call.since {
                 Some(since) => hub
                     .history_after(since)
                     .unwrap_or_else(|| vec![SequencedEvent { seq, event: Event::Resync }]),
                 None if call.snapshot => told_snapshot(registry, scope)?,
                 None => Vec::new(),
             };
-            let subscription: Box<dyn EventStream> = Box::new(hub.subscribe(past));
-            Ok((seq, subscription))
+            if part.is_some() {
+                past.splice(0..0, told_zones(registry));
+            }
+            let scope = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let stream = hub.subscribe(past);
+            let told: Box<dyn EventStream> = Box::new(Told { stream, scope, part });
+            Ok((seq, told))
         })
     }
 
@@ -147,6 +309,154 @@ impl Engine {
     }
 }
 
+impl Engine {
+    async fn addresses_of(&self, link: &Link) -> Result<Vec<String>> {
+        let Some(at) = link.binding() else { return Ok(Vec::new()) };
+        self.pipeline.kernel.addresses(at).await.map_err(|why| {
+            let name = link.record.name;
+            Error::kernel(why.errno, format!("the addresses of {name} cannot be read: {why}"))
+        })
+    }
+
+    async fn recall(
+        &self,
+        link: &Link,
+        keeps_loan: bool,
+        force: bool,
+        generation: Option<Generation>,
+    ) -> Result<Changed> {
+        let recall = Recall { id: link.record.id, keeps_loan, force, generation };
+        let addresses = self.addresses_of(link).await?;
+        self.change(move |registry, _| plan_recall(registry, &recall, &addresses)).await
+    }
+}
+
+/// What a caller asks to make.
+fn asked(
+    registry: &Registry,
+    scope: Scope,
+    call: &CreateLink,
+    quota: Option<usize>,
+) -> Result<Make> {
+    let zone_of = |name: &Option<ZoneName>| match name {
+        Some(name) => visible_zone(registry, scope, name),
+        None => Ok(scope.zone),
+    };
+    let (zone, name) = (zone_of(&call.zone)?, given(&call.name)?);
+    let lifetime = match (call.temporary, zone) {
+        (true, ZoneId::GLOBAL) => Lifetime::Temporary,
+        (true, _) => Lifetime::Transient,
+        (false, ZoneId::GLOBAL) => Lifetime::Persistent,
+        (false, _) => {
+            let why = "a link made in a zone is temporary; make it in global and lend it";
+            return Err(Error::new(ErrorCode::Invalid, format!("{name}: {why}")));
+        }
+    };
+    let what = match &call.spec {
+        LinkSpec::Veth { peer, peer_zone } => {
+            What::Veth { peer_zone: zone_of(peer_zone)?, peer_name: given(peer)? }
+        }
+        LinkSpec::Vnic { over, mac, mode } => {
+            mac.map_or(Ok(()), refuse_multicast)?;
+            let over = resolve(registry, scope, over)?.record.id;
+            What::Macvlan { over, mac: *mac, mode: *mode }
+        }
+    };
+    Ok(Make { zone, name, lifetime, what, quota })
+}
+
+fn refuse_multicast(mac: dlmgmt_proto::HwAddr) -> Result<()> {
+    let is_fit = mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero();
+    if is_fit {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::Invalid, format!("{mac} is no unicast Ethernet address")))
+}
+
+fn find_zone(
+    sources: &ZoneSources,
+    call: AttachZone,
+    descriptor: Option<OwnedFd>,
+) -> std::result::Result<Found, SourceError> {
+    let AttachZone { zone, pid, path } = call;
+    match (descriptor, pid, path) {
+        (Some(pidfd), Some(_), _) => sources.add_pidfd(&zone, pidfd),
+        (None, Some(pid), _) => sources.add_process(&zone, pid),
+        (_, None, Some(path)) => sources.add_path(&zone, path.into()),
+        (Some(ns), None, None) => sources.add_descriptor(&zone, ns),
+        (None, None, None) => Err(SourceError::NotMounted),
+    }
+}
+
+fn told_zones(registry: &Registry) -> Vec<SequencedEvent> {
+    let seq = registry.seq();
+    let up = registry.zones().filter(|zone| zone.up.is_some() && zone.record.id != ZoneId::GLOBAL);
+    up.map(|zone| {
+        let info = describe_zone(registry, zone);
+        let is_ending = info.state == ZoneState::ShuttingDown;
+        let event = if is_ending { Event::ZoneShuttingDown(info) } else { Event::ZoneReady(info) };
+        SequencedEvent { seq, event }
+    })
+    .collect()
+}
+
+/// The events that a subscriber may see.
+struct VisibleEvents {
+    scope: Scope,
+    zone: ZoneName,
+}
+
+impl VisibleEvents {
+    fn sees(&self, event: &Event) -> bool {
+        if self.scope.zone == ZoneId::GLOBAL {
+            return true;
+        }
+        let is_own = |link: &LinkInfo| link.zone == self.zone || link.owner == self.zone;
+        match event {
+            Event::Snapshot(link)
+            | Event::Added(link)
+            | Event::Renamed { link, .. }
+            | Event::Changed(link)
+            | Event::Removed(link) => is_own(link),
+            Event::Moved { from, link } => *from == self.zone || is_own(link),
+            Event::State { zone, .. }
+            | Event::Gone { zone, .. }
+            | Event::HoldBroken { zone, .. } => *zone == self.zone,
+            Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => zone.name == self.zone,
+            Event::ZoneGone { name, .. } => *name == self.zone,
+            Event::SnapshotEnd | Event::Lost { .. } | Event::Resync => true,
+        }
+    }
+}
+
+/// A subscription as its subscriber gets it.
+struct Told {
+    stream: Subscription,
+    scope: VisibleEvents,
+    part: Option<Participant>,
+}
+
+#[async_trait]
+impl EventStream for Told {
+    async fn next(&mut self) -> Option<SequencedEvent> {
+        loop {
+            let event = self.stream.next().await?;
+            if self.scope.sees(&event.event) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn acknowledge(&self, zone: ZoneId) -> Result<()> {
+        let none = || Error::new(ErrorCode::Invalid, "the subscription takes no part in zone ends");
+        let part = self.part.as_ref().ok_or_else(none)?;
+        if part.acknowledge(zone) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::Stale, format!("zone {zone} does not wait for it")))
+    }
+}
+
 impl Snapshot for Registry {
     fn seq(&self) -> Seq {
         self.seq()
@@ -162,13 +472,23 @@ impl Snapshot for Registry {
     }
 }
 
-/// The new name of a rename, by the rules of SPEC.md section 4.
+/// The new name of a rename.
 fn checked(item: &RenameItem) -> Result<(LinkRef, LinkName)> {
-    let name = LinkName::given(&item.to).map_err(|why| {
-        let to = quotable(&item.to);
-        Error::new(ErrorCode::Invalid, format!("{} cannot be named `{to}`: {why}", item.link))
+    let name = given(&item.to).map_err(|why| {
+        Error::new(ErrorCode::Invalid, format!("{} cannot be renamed: {why}", item.link))
     })?;
     Ok((item.link.clone(), name))
+}
+
+/// A name that a user gives, by the rules of SPEC.md section 4.
+fn given(name: &str) -> Result<LinkName> {
+    LinkName::given(name).map_err(|why| {
+        Error::new(ErrorCode::Invalid, format!("`{}` is no link name: {why}", quotable(name)))
+    })
+}
+
+fn going_down() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "dlmgmtd is going down")
 }
 
 /// A caller's text as a message can hold it: printable, and not longer than a line.

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BootId, LinkRecord};
+use crate::model::{BootId, LinkRecord, ZoneRecord};
 
 const VERSION: u8 = 1;
 const CHECKSUM_LEN: usize = 4;
@@ -67,6 +67,19 @@ pub fn decode_link(bytes: &[u8]) -> Result<LinkRecord, CodecError> {
     }
 }
 
+/// The durable form of a zone.
+pub fn encode_zone(zone: &ZoneRecord) -> Result<Vec<u8>, CodecError> {
+    encode(zone)
+}
+
+/// The zone of this durable form.
+pub fn decode_zone(bytes: &[u8]) -> Result<ZoneRecord, CodecError> {
+    match open(bytes)? {
+        (1, body) => decode_body(1, body),
+        (version, _) => Err(CodecError::Newer(version)),
+    }
+}
+
 /// The durable form of what is kept beside the links.
 pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
     encode(meta)
@@ -111,9 +124,13 @@ fn decode_body<T: DeserializeOwned>(version: u8, body: &[u8]) -> Result<T, Codec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Anchor, Binding, Lifetime, Location, NsCookie, Origin, PhysIdentity};
+    use crate::model::{
+        AltName, Anchor, Binding, HomeState, Lifetime, Loan, Location, NsCookie, Origin,
+        PhysIdentity, Recipe,
+    };
     use dlmgmt_proto::{
-        DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, Media, ZoneId,
+        DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, MacvlanMode, Media,
+        ZoneId, ZoneName,
     };
 
     fn link() -> LinkRecord {
@@ -122,10 +139,17 @@ mod tests {
             id: LinkId::new(300).unwrap(),
             name: LinkName::given("net0").unwrap(),
             owner: ZoneId::GLOBAL,
-            location: Location::OnLoan {
+            location: Location::OnLoan(Loan {
                 zone: ZoneId(5),
                 name_inside: LinkName::given("up0").unwrap(),
-            },
+                is_persistent: true,
+                left: Some(HomeState {
+                    admin_up: true,
+                    mtu: 1500,
+                    mac: Some(mac),
+                    altnames: vec![AltName(b"alt".to_vec())],
+                }),
+            }),
             class: LinkClass::Phys,
             kind: Some("dummy".to_owned()),
             media: Media::Ethernet,
@@ -139,6 +163,11 @@ mod tests {
                 at: Binding { ns: NsCookie(4096), ifindex: IfIndex::new(2).unwrap() },
                 mac: None,
             }),
+            recipe: Some(Recipe::Macvlan {
+                over: LinkId::new(3).unwrap(),
+                mac: None,
+                mode: MacvlanMode::Bridge,
+            }),
             unsettled: true,
             generation: Generation(9),
         }
@@ -146,6 +175,10 @@ mod tests {
 
     fn meta() -> Meta {
         Meta { commit: 1000, next_link_id: 301, epoch: 4, boot: Some(BootId("b-1".to_owned())) }
+    }
+
+    fn zone() -> ZoneRecord {
+        ZoneRecord { id: ZoneId(5), name: ZoneName::new("web").unwrap() }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -161,12 +194,14 @@ mod tests {
             "01ac02046e6574300001050375703000010564756d6d7900000001010602000000000701107063692d303030303a30303a30332e3001802002000109a42cbb16"
         );
         assert_eq!(hex(&encode_meta(&meta()).unwrap()), "01e807ad02040103622d31c72c69c2");
+        assert_eq!(hex(&encode_zone(&zone()).unwrap()), "ZONEHEX");
     }
 
     #[test]
     fn what_was_encoded_is_decoded() {
         assert_eq!(decode_link(&encode_link(&link()).unwrap()), Ok(link()));
         assert_eq!(decode_meta(&encode_meta(&meta()).unwrap()), Ok(meta()));
+        assert_eq!(decode_zone(&encode_zone(&zone()).unwrap()), Ok(zone()));
     }
 
     #[test]

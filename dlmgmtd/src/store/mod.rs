@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::LinkId;
 
-use crate::model::{BootId, LinkRecord};
+use crate::model::{BootId, LinkRecord, ZoneRecord};
 
 /// Why the store cannot do what it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,8 @@ pub enum StoreError {
 pub struct Loaded {
     /// Every link, in the order of their ids.
     pub links: Vec<LinkRecord>,
+    /// Every zone that ever had a number, in the order of numbers.
+    pub zones: Vec<ZoneRecord>,
     /// The boot in which it was last written.
     pub boot: Option<BootId>,
     /// The lowest id that was never given. At least 1.
@@ -56,6 +58,8 @@ pub struct Loaded {
 pub struct Batch {
     /// Records to keep; each replaces an earlier one of its id.
     pub put: Vec<Arc<LinkRecord>>,
+    /// Zones to keep, for ever.
+    pub zones: Vec<ZoneRecord>,
     /// Records that end.
     pub delete: Vec<LinkId>,
     /// Ids below this were given. The store keeps the highest it was ever told.

@@ -9,10 +9,10 @@ use std::future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dlmgmt_proto::LinkId;
+use dlmgmt_proto::{LinkId, ZoneId};
 
 use super::{Batch, Loaded, Store, StoreError};
-use crate::model::{BootId, LinkRecord};
+use crate::model::{BootId, LinkRecord, ZoneRecord};
 
 /// Most times that a commit lets others go first, before it is applied and before it is durable.
 const YIELDS_MAX: u64 = 3;
@@ -54,6 +54,7 @@ enum Fault {
 #[derive(Clone, Default)]
 struct Records {
     links: BTreeMap<LinkId, Arc<LinkRecord>>,
+    zones: BTreeMap<ZoneId, ZoneRecord>,
     next_link_id: u32,
     boot: Option<BootId>,
     epoch: u32,
@@ -140,6 +141,7 @@ impl Records {
         for id in &batch.delete {
             self.links.remove(id);
         }
+        self.zones.extend(batch.zones.iter().map(|zone| (zone.id, zone.clone())));
         self.next_link_id = self.next_link_id.max(batch.next_link_id.unwrap_or(0));
         self.epoch = batch.epoch.unwrap_or(self.epoch);
         if batch.boot.is_some() {
@@ -150,6 +152,7 @@ impl Records {
     fn loaded(&self) -> Loaded {
         Loaded {
             links: self.links.values().map(|link| LinkRecord::clone(link)).collect(),
+            zones: self.zones.values().cloned().collect(),
             boot: self.boot.clone(),
             next_link_id: self.next_link_id.max(1),
             epoch: self.epoch,

@@ -20,7 +20,7 @@ use dlmgmt_proto::LinkId;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use super::state::{Changes, State};
-use crate::store::codec::{CodecError, decode_link, decode_meta, encode_meta};
+use crate::store::codec::{CodecError, decode_link, decode_zone, decode_meta, encode_meta};
 
 /// Room enough for tens of thousands of links; sled's default of 1 GiB is for other uses.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -79,6 +79,7 @@ impl From<CodecError> for DatabaseError {
 pub struct Database {
     db: sled::Db,
     links: sled::Tree,
+    zones: sled::Tree,
     meta: sled::Tree,
     file: File,
 }
@@ -90,9 +91,10 @@ impl Database {
         let database = guarded(|| {
             let db = open_sled(dir)?;
             let links = db.open_tree("links")?;
+            let zones = db.open_tree("zones")?;
             let meta = db.open_tree("meta")?;
             let file = File::open(dir.join(LOG))?;
-            Ok(Self { db, links, meta, file })
+            Ok(Self { db, links, zones, meta, file })
         })?;
         match guarded(|| database.settle(dir)) {
             Ok(state) => Ok((database, state)),
@@ -120,25 +122,33 @@ impl Database {
             }
             state.links.insert(id, value.to_vec());
         }
+        for entry in self.zones.iter() {
+            let (_, value) = entry?;
+            state.zones.insert(decode_zone(&value)?.id, value.to_vec());
+        }
         match self.meta.get(META_KEY)? {
             Some(meta) => state.meta = decode_meta(&meta)?,
-            None if state.links.is_empty() => {}
+            None if state.links.is_empty() && state.zones.is_empty() => {}
             None => return Err(DatabaseError::Damaged("its meta record is missing".to_owned())),
         }
         Ok(state)
     }
 
-    /// Writes the changes as one transaction over both trees: sled's log has it wholly or not at
+    /// Writes the changes as one transaction over all trees: sled's log has it wholly or not at
     /// all. It is durable after [`Database::flush`] and [`Database::sync`].
     pub fn write(&self, changes: &Changes) -> Result<(), DatabaseError> {
         let new_meta = encode_meta(&changes.meta)?;
         guarded(|| {
-            let written = (&self.links, &self.meta).transaction(|(links, meta)| {
+            let trees = (&self.links, &self.zones, &self.meta);
+            let written = trees.transaction(|(links, zones, meta)| {
                 for (id, link) in &changes.links {
                     match link {
                         Some(link) => links.insert(&key_of(*id), link.as_slice())?,
                         None => links.remove(&key_of(*id))?,
                     };
+                }
+                for (id, zone) in &changes.zones {
+                    zones.insert(&id.0.to_be_bytes(), zone.as_slice())?;
                 }
                 meta.insert(META_KEY, new_meta.as_slice())?;
                 Ok::<(), ConflictableTransactionError>(())

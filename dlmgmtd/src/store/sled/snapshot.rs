@@ -1,9 +1,8 @@
 //! A plain export beside the database, from which the store is restored when that is damaged.
 //!
-//! JSON lines: a head, then one line per link, then a checksum of everything before it. A record
+//! JSON lines: a head with the zones, then one line per link, then a checksum of everything before it. A record
 //! is there in its durable form, in hexadecimal; its name stands beside it only for people.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +11,8 @@ use dlmgmt_proto::LinkId;
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
-use crate::store::codec::{Meta, decode_link};
+use crate::model::ZoneRecord;
+use crate::store::codec::{Meta, decode_link, decode_zone, encode_zone};
 
 const FORMAT: u32 = 1;
 
@@ -24,6 +24,7 @@ struct Head {
     format: u32,
     meta: Meta,
     links: usize,
+    zones: Vec<ZoneRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,7 +75,7 @@ impl Reserve {
 pub fn write(path: &Path, state: &State, reserve: Reserve) -> io::Result<()> {
     let Reserve { next_link_id, epoch } = reserve;
     let meta = Meta { next_link_id, epoch, ..state.meta.clone() };
-    let text = render(meta, &state.links)?;
+    let text = render(meta, state)?;
     let new = path.with_extension("new");
     let written = File::create(&new)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
@@ -87,10 +88,12 @@ pub fn write(path: &Path, state: &State, reserve: Reserve) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-fn render(meta: Meta, links: &BTreeMap<LinkId, Vec<u8>>) -> io::Result<String> {
-    let head = Head { format: FORMAT, meta, links: links.len() };
+fn render(meta: Meta, state: &State) -> io::Result<String> {
+    let zones = state.zones.values().map(|zone| decode_zone(zone).map_err(io::Error::other));
+    let zones = zones.collect::<io::Result<_>>()?;
+    let head = Head { format: FORMAT, meta, links: state.links.len(), zones };
     let mut text = serde_json::to_string(&head)? + "\n";
-    for (id, record) in links {
+    for (id, record) in &state.links {
         let name = decode_link(record).map_err(io::Error::other)?.name.to_string();
         text += &serde_json::to_string(&Line { id: *id, name, record: to_hex(record) })?;
         text += "\n";
@@ -122,7 +125,9 @@ fn parse(text: &str) -> Result<State, String> {
         return Err(format!("format {} is not known here", head.format));
     }
     let links = lines.map(parse_link).collect::<Result<_, String>>()?;
-    Ok(State { meta: head.meta, links })
+    let encoded = |zone: &ZoneRecord| Ok((zone.id, encode_zone(zone).map_err(|e| e.to_string())?));
+    let zones = head.zones.iter().map(encoded).collect::<Result<_, String>>()?;
+    Ok(State { meta: head.meta, links, zones })
 }
 
 fn parse_line<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use dlmgmt_proto::LinkId;
+use dlmgmt_proto::{LinkId, ZoneId};
 
 use crate::model::BootId;
-use crate::store::codec::{CodecError, Meta, decode_link, encode_link};
+use crate::store::codec::{
+    CodecError, Meta, decode_link, decode_zone, encode_link, encode_zone,
+};
 use crate::store::{Batch, Loaded};
 
 /// All that is kept, in its durable form.
@@ -13,6 +15,7 @@ use crate::store::{Batch, Loaded};
 pub struct State {
     pub meta: Meta,
     pub links: BTreeMap<LinkId, Vec<u8>>,
+    pub zones: BTreeMap<ZoneId, Vec<u8>>,
 }
 
 impl State {
@@ -21,6 +24,7 @@ impl State {
         let links = self.links.values().map(|link| decode_link(link)).collect::<Result<_, _>>()?;
         Ok(Loaded {
             links,
+            zones: self.zones.values().map(|zone| decode_zone(zone)).collect::<Result<_, _>>()?,
             boot: self.meta.boot.clone(),
             next_link_id: self.meta.next_link_id,
             epoch: self.meta.epoch,
@@ -29,10 +33,15 @@ impl State {
 
     /// The changes that these batches make, one after the other.
     pub fn changes<'a>(&self, batches: impl Iterator<Item = &'a EncodedBatch>) -> Changes {
-        let mut changes = Changes { meta: self.meta.clone(), links: BTreeMap::new() };
+        let mut changes = Changes {
+            meta: self.meta.clone(),
+            links: BTreeMap::new(),
+            zones: BTreeMap::new(),
+        };
         changes.meta.commit += 1;
         for batch in batches {
             changes.links.extend(batch.links.iter().cloned());
+            changes.zones.extend(batch.zones.iter().cloned());
             let meta = &mut changes.meta;
             meta.next_link_id = meta.next_link_id.max(batch.next_link_id.unwrap_or(0));
             meta.epoch = batch.epoch.unwrap_or(meta.epoch);
@@ -53,12 +62,14 @@ impl State {
                 .map(|id| (*id, None))
                 .chain(kept.map(|(id, link)| (*id, Some(link.clone()))))
                 .collect(),
+            zones: other.zones.clone(),
         }
     }
 
     /// Makes the changes.
     pub fn apply(&mut self, changes: Changes) {
         self.meta = changes.meta;
+        self.zones.extend(changes.zones);
         for (id, link) in changes.links {
             match link {
                 Some(link) => self.links.insert(id, link),
@@ -68,17 +79,19 @@ impl State {
     }
 }
 
-/// What is to be written; a link without bytes ends.
+/// What is to be written; a link without bytes ends, a zone never does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
     pub meta: Meta,
     pub links: BTreeMap<LinkId, Option<Vec<u8>>>,
+    pub zones: BTreeMap<ZoneId, Vec<u8>>,
 }
 
-/// A [`Batch`] whose links have their durable form.
+/// A [`Batch`] whose records have their durable form.
 #[derive(Clone, Debug)]
 pub struct EncodedBatch {
     links: Vec<(LinkId, Option<Vec<u8>>)>,
+    zones: Vec<(ZoneId, Vec<u8>)>,
     next_link_id: Option<u32>,
     boot: Option<BootId>,
     epoch: Option<u32>,
@@ -90,8 +103,10 @@ impl TryFrom<Batch> for EncodedBatch {
     fn try_from(batch: Batch) -> Result<Self, CodecError> {
         let put = batch.put.iter().map(|link| Ok((link.id, Some(encode_link(link)?))));
         let delete = batch.delete.iter().map(|id| Ok((*id, None)));
+        let zones = batch.zones.iter().map(|zone| Ok((zone.id, encode_zone(zone)?)));
         Ok(Self {
             links: put.chain(delete).collect::<Result<_, CodecError>>()?,
+            zones: zones.collect::<Result<_, CodecError>>()?,
             next_link_id: batch.next_link_id,
             boot: batch.boot,
             epoch: batch.epoch,

@@ -1,0 +1,286 @@
+//! Links are lent to zones, and come home: SPEC.md section 6.
+
+use std::sync::Arc;
+
+use dlmgmt_proto::{Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId};
+
+use super::lookup::title;
+use super::plan::{Plan, PlannedStep};
+use super::registry::Registry;
+use super::rename::refuse_held;
+use crate::model::{
+    Action, AltName, Bound, HomeState, Link, Loan, Location, NsCookie, Step, Zone, ZoneUp,
+};
+
+/// A link that is to be lent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lend {
+    /// Which link.
+    pub id: LinkId,
+    /// Where it is to be.
+    pub zone: ZoneId,
+    /// Its name there; `None` for its own.
+    pub name_inside: Option<LinkName>,
+    /// Whether the loan outlives the zone's end.
+    pub is_persistent: bool,
+    /// Also if somebody uses it.
+    pub force: bool,
+    /// The generation that the caller knows.
+    pub generation: Option<Generation>,
+}
+
+/// A link that is to come home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recall {
+    /// Which link.
+    pub id: LinkId,
+    /// Whether a persistent loan stays as it is, for when the zone comes up anew.
+    pub keeps_loan: bool,
+    /// Also if somebody uses it.
+    pub force: bool,
+    /// The generation that the caller knows.
+    pub generation: Option<Generation>,
+}
+
+/// Lends a link: it moves now if the zone is up, else whenever the zone comes up.
+///
+/// `addresses` are those that the link has now.
+pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Result<Plan> {
+    let link = known(registry, lend.id)?;
+    refuse_stale(registry, link, lend.generation)?;
+    refuse_pinned(registry, link)?;
+    refuse_held(registry, link)?;
+    if !lend.force {
+        refuse_used(registry, link, addresses)?;
+    }
+    let zone = registry.zone(lend.zone).ok_or_else(|| no_zone(registry, lend.zone))?;
+    let name_inside = lend.name_inside.unwrap_or(link.record.name);
+    let mut lent = Link::clone(link);
+    lent.record.generation.0 += 1;
+    let left = link.loan().and_then(|loan| loan.left.clone());
+    let is_persistent = lend.is_persistent;
+    lent.record.location =
+        Location::OnLoan(Loan { zone: lend.zone, name_inside, is_persistent, left });
+    match &zone.up {
+        Some(up) if up.is_ending => {
+            let text = format!("zone {} is shutting down", zone.record.name);
+            Err(Error::new(ErrorCode::ShuttingDown, text))
+        }
+        Some(up) => lend_now(registry, link, lent, up.ns, zone, name_inside),
+        None if !is_persistent => {
+            Err(Error::new(ErrorCode::NoZone, format!("zone {} is down", zone.record.name)))
+        }
+        None => Ok(Plan { changes: vec![lent.into()], ..Plan::default() }),
+    }
+}
+
+fn lend_now(
+    registry: &Registry,
+    link: &Arc<Link>,
+    mut lent: Link,
+    ns: NsCookie,
+    zone: &Zone,
+    name: LinkName,
+) -> Result<Plan> {
+    let Some(bound) = &link.kernel else {
+        return Ok(Plan { changes: vec![lent.into()], ..Plan::default() });
+    };
+    if bound.ns == ns && bound.name == name {
+        return Ok(Plan { changes: vec![lent.into()], ..Plan::default() });
+    }
+    refuse_taken_inside(registry, link, zone, name)?;
+    if let Location::OnLoan(loan) = &mut lent.record.location
+        && link.is_at_home()
+    {
+        loan.left = Some(HomeState::of(bound));
+    }
+    let step = |action| Step { at: bound.at(), action };
+    let forward = if bound.ns == ns {
+        step(Action::Rename(name))
+    } else {
+        step(Action::Move { to: ns, name })
+    };
+    let backward = if bound.ns == ns {
+        step(Action::Rename(bound.name))
+    } else {
+        step(Action::Move { to: bound.ns, name: bound.name })
+    };
+    lent.kernel = Some(Bound {
+        ns,
+        zone: Some(zone.record.id),
+        link: bound.with(|kernel| {
+            kernel.name = name;
+            kernel.admin_up = false;
+            kernel.master = None;
+        }).link,
+    });
+    let steps = vec![PlannedStep { id: link.record.id, forward, backward: Some(backward) }];
+    Ok(Plan { changes: vec![lent.into()], steps, ..Plan::default() })
+}
+
+/// Brings a link home: under its own name, and as it was when it left.
+pub fn plan_recall(registry: &Registry, recall: &Recall, addresses: &[String]) -> Result<Plan> {
+    let link = known(registry, recall.id)?;
+    refuse_stale(registry, link, recall.generation)?;
+    if link.loan().is_none() && (link.kernel.is_none() || link.is_at_home()) {
+        let text = format!("{} is at home", title(registry, link));
+        return Err(Error::new(ErrorCode::Invalid, text));
+    }
+    refuse_held(registry, link)?;
+    if !recall.force && !link.is_at_home() {
+        refuse_used(registry, link, addresses)?;
+    }
+    plan_home_coming(registry, link, recall.keeps_loan)
+}
+
+/// As [`plan_recall`], with nobody to ask: the end of a zone overrides holds and use.
+pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> Result<Plan> {
+    let mut home = link.clone();
+    home.record.generation.0 += 1;
+    let left = take_loan(&mut home, keeps_loan);
+    let away = link.kernel.as_ref().filter(|_| !link.is_at_home());
+    let Some(bound) = away else {
+        return Ok(Plan { changes: vec![home.into()], ..Plan::default() });
+    };
+    let owner = registry.zone(link.record.owner).and_then(|zone| zone.up.as_ref());
+    let Some(ZoneUp { ns, .. }) = owner else {
+        return Err(no_zone(registry, link.record.owner));
+    };
+    let name = registry.name_at_home(link);
+    let was = left.unwrap_or_else(|| HomeState::of(bound));
+    let mut steps = vec![PlannedStep {
+        id: link.record.id,
+        forward: Step { at: bound.at(), action: Action::Move { to: *ns, name } },
+        backward: Some(Step {
+            at: bound.at(),
+            action: Action::Move { to: bound.ns, name: bound.name },
+        }),
+    }];
+    steps.extend(restoring(bound, &was).into_iter().map(|action| PlannedStep {
+        id: link.record.id,
+        forward: Step { at: bound.at(), action },
+        backward: None,
+    }));
+    home.kernel = Some(Bound {
+        ns: *ns,
+        zone: Some(link.record.owner),
+        link: bound
+            .with(|kernel| {
+                kernel.name = name;
+                kernel.admin_up = was.admin_up;
+                kernel.mtu = was.mtu;
+                kernel.mac = was.mac;
+                kernel.altnames = was.altnames.clone();
+            })
+            .link,
+    });
+    Ok(Plan { changes: vec![home.into()], steps, ..Plan::default() })
+}
+
+/// Ends the loan or, if it is persistent and is to be kept, makes it wait.
+fn take_loan(link: &mut Link, keeps_loan: bool) -> Option<HomeState> {
+    let Location::OnLoan(loan) = &mut link.record.location else { return None };
+    let left = loan.left.take();
+    if !(keeps_loan && loan.is_persistent) {
+        link.record.location = Location::Home;
+    }
+    left
+}
+
+/// What brings a link that was just moved back to how it was. A move leaves it down.
+fn restoring(now: &Bound, was: &HomeState) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if let Some(mac) = was.mac.filter(|mac| now.mac != Some(*mac)) {
+        actions.push(Action::SetMac(mac));
+    }
+    if now.mtu != was.mtu {
+        actions.push(Action::SetMtu(was.mtu));
+    }
+    let missing = |from: &[AltName], of: &[AltName]| -> Vec<AltName> {
+        of.iter().filter(|altname| !from.contains(altname)).cloned().collect()
+    };
+    actions.extend(missing(&was.altnames, &now.altnames).into_iter().map(Action::DropAltName));
+    actions.extend(missing(&now.altnames, &was.altnames).into_iter().map(Action::AddAltName));
+    if was.admin_up {
+        actions.push(Action::SetUp(true));
+    }
+    actions
+}
+
+fn known(registry: &Registry, id: LinkId) -> Result<&Arc<Link>> {
+    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
+    registry.link(id).ok_or_else(gone)
+}
+
+fn no_zone(registry: &Registry, zone: ZoneId) -> Error {
+    Error::new(ErrorCode::NoZone, format!("zone {} is not up", registry.zone_label(zone)))
+}
+
+/// A late request does nothing, so that it never hurts the link's next user.
+fn refuse_stale(registry: &Registry, link: &Link, known: Option<Generation>) -> Result<()> {
+    let now = link.record.generation;
+    if known.is_none_or(|known| known == now) {
+        return Ok(());
+    }
+    let text = format!("{} is of generation {} by now", title(registry, link), now.0);
+    Err(Error::new(ErrorCode::Stale, text))
+}
+
+fn refuse_pinned(registry: &Registry, link: &Link) -> Result<()> {
+    let why = match link.record.class {
+        _ if link.is_loopback() => "every zone has a loopback device of its own",
+        LinkClass::Bridge => "the kernel pins a bridge to its namespace",
+        LinkClass::Aggr => "the kernel pins a bond to its namespace",
+        _ => return Ok(()),
+    };
+    let text = format!("{} cannot be lent: {why}", title(registry, link));
+    Err(Error::new(ErrorCode::NotSupported, text))
+}
+
+fn refuse_used(registry: &Registry, link: &Link, addresses: &[String]) -> Result<()> {
+    let mut users = uses(registry, link);
+    users.extend(addresses.iter().map(|address| format!("address {address}")));
+    if users.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} is in use: {}", title(registry, link), users.join(", "));
+    Err(Error::new(ErrorCode::Busy, text))
+}
+
+/// What in its namespace depends on a link.
+fn uses(registry: &Registry, link: &Link) -> Vec<String> {
+    let Some(bound) = &link.kernel else { return Vec::new() };
+    let named = |other: &Arc<Link>| registry.shown_name(other).to_string();
+    let master = bound.master.and_then(|ifindex| {
+        let at = crate::model::Binding { ns: bound.ns, ifindex };
+        registry.link(registry.by_binding(at)?).map(|master| format!("port of {}", named(master)))
+    });
+    let lies_over_it = |other: &&Arc<Link>| {
+        other.kernel.as_ref().is_some_and(|upper| {
+            upper.ns == bound.ns
+                && upper.kind.as_deref() != Some("veth")
+                && upper.lower.is_some_and(|l| l.nsid.is_none() && l.ifindex == bound.ifindex)
+        })
+    };
+    let uppers = registry.links().filter(lies_over_it);
+    uppers.map(|upper| format!("lower link of {}", named(upper))).chain(master).collect()
+}
+
+fn refuse_taken_inside(
+    registry: &Registry,
+    link: &Link,
+    zone: &Zone,
+    name: LinkName,
+) -> Result<()> {
+    let id = zone.record.id;
+    let has = registry.by_name(id, name).filter(|other| *other != link.record.id);
+    if has.is_none() && registry.by_altname(id, &name).is_none_or(|other| other == link.record.id) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} cannot be lent to zone {}: {name} is taken there",
+        title(registry, link),
+        zone.record.name
+    );
+    Err(Error::new(ErrorCode::Exists, text))
+}

@@ -1,0 +1,121 @@
+//! Zones come and go: SPEC.md section 6.
+
+use std::sync::Arc;
+
+use dlmgmt_proto::{Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
+
+use super::plan::{LinkChange, Plan};
+use super::registry::Registry;
+use crate::model::{Lifetime, Link, Location, Zone, ZoneRecord, ZoneUp};
+
+/// The zone of that name, made up with a number of its own if there never was one.
+pub fn zone_named(registry: &Registry, name: &ZoneName) -> Zone {
+    let known = registry.zone_by_name(name).and_then(|id| registry.zone(id));
+    known.map_or_else(
+        || Zone {
+            record: ZoneRecord { id: registry.fresh_zone_id(), name: name.clone() },
+            up: None,
+        },
+        |zone| Zone::clone(zone),
+    )
+}
+
+/// The zone with its namespace.
+pub fn plan_zone_up(registry: &Registry, name: &ZoneName, up: ZoneUp) -> Plan {
+    let zone = Zone { up: Some(up), ..zone_named(registry, name) };
+    Plan { zones: vec![zone], ..Plan::default() }
+}
+
+/// The zone is ending: nothing new is lent to it or made in it.
+pub fn plan_zone_ending(registry: &Registry, zone: ZoneId) -> Plan {
+    let ending = registry.zone(zone).map(|zone| {
+        let mut zone = Zone::clone(zone);
+        zone.up = zone.up.map(|up| ZoneUp { is_ending: true, ..up });
+        zone
+    });
+    Plan { zones: ending.into_iter().collect(), ..Plan::default() }
+}
+
+/// The zone has ended: what is still in its namespace is not ours to show any more.
+pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
+    let Some(known) = registry.zone(zone) else { return Plan::default() };
+    let ns = known.up.as_ref().map(|up| up.ns);
+    let inside = registry.links().filter(|link| {
+        link.record.owner == zone || ns.is_some() && link.kernel.as_ref().map(|b| b.ns) == ns
+    });
+    let changes = inside.map(|link| left_behind(link, zone)).collect();
+    let down = Zone { up: None, ..Zone::clone(known) };
+    Plan { zones: vec![down], changes, ..Plan::default() }
+}
+
+/// What becomes of a link whose namespace is gone or no zone any more.
+fn left_behind(link: &Link, zone: ZoneId) -> LinkChange {
+    let is_kept = link.record.lifetime == Lifetime::Persistent && link.record.owner != zone;
+    if is_kept {
+        Link { kernel: None, ..link.clone() }.into()
+    } else {
+        LinkChange::end(link.record.id)
+    }
+}
+
+/// All that a client is told of a zone.
+pub fn describe_zone(registry: &Registry, zone: &Zone) -> ZoneInfo {
+    let inside = registry.links().filter(|link| {
+        !link.is_loopback() && link.place() == Some(zone.record.id)
+    });
+    let up = zone.up.as_ref();
+    ZoneInfo {
+        id: zone.record.id,
+        name: zone.record.name.clone(),
+        state: match up {
+            Some(up) if up.is_ending => ZoneState::ShuttingDown,
+            Some(_) => ZoneState::Ready,
+            None => ZoneState::Down,
+        },
+        // A zone has fewer links than u32::MAX, since linkids are u32.
+        links: u32::try_from(inside.count()).unwrap_or(u32::MAX),
+        pid: up.and_then(|up| up.pid),
+        netns: up.and_then(|up| up.path.clone()),
+    }
+}
+
+/// Whether a zone is one to show: it is up, or links wait for it.
+pub fn is_shown(registry: &Registry, zone: &Zone) -> bool {
+    zone.up.is_some() || registry.lent_to(zone.record.id).next().is_some()
+}
+
+/// What subscribers are told of a zone when `before` becomes `after`.
+pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<Event> {
+    let state = |registry: &Registry| {
+        let up = registry.zone(zone)?.up.as_ref()?;
+        Some(up.is_ending)
+    };
+    let info = || after.zone(zone).map(|zone| describe_zone(after, zone));
+    match (state(before), state(after)) {
+        (before, after) if before == after => None,
+        (_, Some(false)) => info().map(Event::ZoneReady),
+        (_, Some(true)) => info().map(Event::ZoneShuttingDown),
+        (_, None) => Some(Event::ZoneGone { id: zone, name: after.zone_label(zone) }),
+    }
+}
+
+/// What of an earlier run of the daemon is lost, once every namespace was looked at: links that
+/// were not persistent and were not found again. A loan that was to last only as long as its zone
+/// ended with it.
+pub fn plan_forget_lost(registry: &Registry) -> Result<Plan> {
+    let lost = registry.links().filter(|link| {
+        link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent
+    });
+    let ended = lost.map(|link| LinkChange::end(link.record.id));
+    let is_over = |link: &&Arc<Link>| {
+        let loan = link.loan().filter(|loan| !loan.is_persistent);
+        let zone = loan.and_then(|loan| registry.zone(loan.zone));
+        link.record.lifetime == Lifetime::Persistent && zone.is_some_and(|zone| zone.up.is_none())
+    };
+    let returned = registry.links().filter(is_over).map(|link| {
+        let mut link = Link::clone(link);
+        link.record.location = Location::Home;
+        link.into()
+    });
+    Ok(Plan { changes: ended.chain(returned).collect(), ..Plan::default() })
+}

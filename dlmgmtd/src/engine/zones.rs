@@ -1,0 +1,390 @@
+//! Zones come up and end: SPEC.md section 6.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::observer::{self, Glance};
+use super::participants::Participants;
+use super::perimeter::{Key, Keys, Perimeter, Perimeters};
+use super::pipeline::Pipeline;
+use crate::core::{
+    Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake, plan_zone_down, plan_zone_ending,
+    plan_zone_up, zone_named,
+};
+use crate::kernel::NsOpener;
+use crate::model::{Action, Lifetime, Link, NsCookie, Step, ZoneUp};
+use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
+
+/// How long a namespace may take to die by itself, before transient links in it are ended one
+/// by one. The kernel ends those of a dying namespace all at once, which is far quicker.
+const DYING: Duration = Duration::from_millis(500);
+
+/// Tries to bring one link home, while others take the names it is to have.
+const TRIES: usize = 3;
+
+/// Brings zones up and down.
+pub(super) struct ZoneKeeper {
+    pipeline: Arc<Pipeline>,
+    pub participants: Arc<Participants>,
+    pub sources: ZoneSources,
+    /// One zone's coming and going, and what is lent to it or made in it, happen in order. Who is
+    /// inside may enter perimeters of links; never the other way round.
+    gates: Perimeters,
+    /// Numbers are given to zones one by one.
+    births: tokio::sync::Mutex<()>,
+    deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
+    ended: broadcast::Sender<ZoneId>,
+}
+
+impl ZoneKeeper {
+    pub fn new(pipeline: Arc<Pipeline>, sources: ZoneSources) -> Self {
+        Self {
+            pipeline,
+            sources,
+            participants: Arc::default(),
+            gates: Perimeters::default(),
+            births: tokio::sync::Mutex::default(),
+            deaths: Mutex::default(),
+            ended: broadcast::Sender::new(1024),
+        }
+    }
+
+    /// Tells which zones have ended.
+    pub fn ended(&self) -> broadcast::Receiver<ZoneId> {
+        self.ended.subscribe()
+    }
+
+    /// The right to lend to a zone, to make links in it, or to end it.
+    pub async fn enter(&self, zone: ZoneId) -> Perimeter {
+        self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
+    }
+
+    /// The zone of that name, with a number that is kept, though it may never have been up.
+    pub async fn ensure_zone(&self, name: &ZoneName) -> Result<ZoneId> {
+        let _birth = self.births.lock().await;
+        let zone = zone_named(&self.pipeline.registry(), name);
+        let id = zone.record.id;
+        self.pipeline.carry_out(Plan { zones: vec![zone], ..Plan::default() }).await?;
+        Ok(id)
+    }
+
+    /// A namespace has a name: it is a zone from now on.
+    pub async fn zone_appeared(self: &Arc<Self>, found: Found) -> Result<ZoneId> {
+        let Found { name, source, cookie, ns } = found;
+        if let Some(ending) = self.pipeline.registry().zone_by_name(&name) {
+            // An earlier zone of that name may still be on its way down.
+            drop(self.enter(ending).await);
+        }
+        let zone = {
+            let _birth = self.births.lock().await;
+            let registry = self.pipeline.registry();
+            refuse_known_name(&registry, &name)?;
+            let watched = self.pipeline.kernel.watch(ns, opener_of(&source, cookie)).await;
+            let ns = watched.map_err(|why| {
+                Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
+            })?;
+            if let Some(other) = registry.zone_of_ns(ns) {
+                let other = registry.zone_label(other);
+                let text = format!("zone {name} has the namespace of zone {other}");
+                return Err(Error::new(ErrorCode::Exists, text));
+            }
+            self.deaths().insert(ns, watch::Sender::new(false));
+            let up = zone_up(ns, &source);
+            let plan = plan_zone_up(&registry, &name, up);
+            let zone = plan.zones[0].record.id;
+            if let Err(why) = self.pipeline.carry_out_always(plan).await {
+                self.forget(ns).await;
+                return Err(why);
+            }
+            observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
+            zone
+        };
+        tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        self.send_loans(zone).await;
+        Ok(zone)
+    }
+
+    /// Every link that is lent to the zone goes there.
+    async fn send_loans(&self, zone: ZoneId) {
+        let _gate = self.enter(zone).await;
+        let registry = self.pipeline.registry();
+        let inside = registry.lent_to(zone).find(|link| link.is_lent());
+        if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
+            && let Err(why) = self.pipeline.kernel.pin(bound.ns).await
+        {
+            tracing::warn!("zone {} cannot be kept: {why}", registry.zone_label(zone));
+        }
+        let waiting: Vec<LinkId> = registry
+            .lent_to(zone)
+            .filter(|link| link.kernel.is_some() && !link.is_lent())
+            .map(|link| link.record.id)
+            .collect();
+        for id in waiting {
+            if let Err(why) = self.send_loan(id, zone).await {
+                tracing::warn!(LINKID = id.get(), "a link stays at home: {why}");
+            }
+        }
+    }
+
+    async fn send_loan(&self, id: LinkId, zone: ZoneId) -> Result<()> {
+        let (plan, _perimeter) = self
+            .pipeline
+            .plan_inside(|registry, _| {
+                let loan = registry.link(id).and_then(|link| link.loan());
+                let Some(loan) = loan.filter(|loan| loan.zone == zone) else {
+                    return Ok(Plan::default());
+                };
+                let lend = Lend {
+                    id,
+                    zone,
+                    name_inside: Some(loan.name_inside),
+                    is_persistent: loan.is_persistent,
+                    force: true,
+                    generation: None,
+                };
+                plan_lend(registry, &lend, &[])
+            })
+            .await?;
+        self.pipeline.carry_out(plan).await.map(drop)
+    }
+
+    /// Follows the sources of zones until they end; `settled` is told once those that were there at
+    /// the start are up.
+    pub async fn follow_sources(
+        self: Arc<Self>,
+        mut events: SourceEvents,
+        settled: oneshot::Sender<()>,
+    ) {
+        let mut settled = Some(settled);
+        while let Some(event) = events.next().await {
+            match event {
+                SourceEvent::Appeared(found) => {
+                    let name = found.name.clone();
+                    if let Err(why) = self.zone_appeared(found).await {
+                        tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+                    }
+                }
+                SourceEvent::Ended { name, cookie, .. } => self.source_ended(&name, cookie).await,
+                SourceEvent::Settled => {
+                    // Who does not wait for it does not mind.
+                    settled.take().map(|settled| settled.send(()));
+                }
+            }
+        }
+    }
+
+    /// The source's zone ends, while others come and go. Its name must not come up anew before.
+    async fn source_ended(self: &Arc<Self>, name: &ZoneName, cookie: NsCookie) {
+        let registry = self.pipeline.registry();
+        let Some(zone) = registry.zone_of_ns(cookie) else { return };
+        if registry.zone_label(zone) == *name {
+            let keeper = self.clone();
+            tokio::spawn(async move { keeper.end_zone(zone).await });
+        }
+    }
+
+    /// A namespace is dead: so is its zone.
+    pub fn namespace_died(self: &Arc<Self>, ns: NsCookie) {
+        if let Some(death) = self.deaths().get(&ns) {
+            death.send_replace(true);
+        }
+        if let Some(zone) = self.pipeline.registry().zone_of_ns(ns) {
+            // Only a zone without a source that watches it is told of here.
+            let _ = self.sources.remove(&self.pipeline.registry().zone_label(zone));
+            let keeper = self.clone();
+            tokio::spawn(async move { keeper.end_zone(zone).await });
+        }
+    }
+
+    /// Ends a zone: its loans come home first, then its namespace is let go.
+    pub async fn end_zone(self: &Arc<Self>, zone: ZoneId) {
+        let gate = self.enter(zone).await;
+        let registry = self.pipeline.registry();
+        let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
+        self.participants.expect(zone);
+        self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
+        self.participants.wait(zone).await;
+        self.pipeline.break_holds(zone);
+        self.bring_loans_home(zone).await;
+        self.pipeline.kernel.unpin(up.ns);
+        self.end_transient_links(zone, up.ns).await;
+        self.close_down(zone).await;
+        self.forget(up.ns).await;
+        drop(gate);
+        // Nobody may be listening, which is fine.
+        let _ = self.ended.send(zone);
+        tracing::info!("zone {} has ended", registry.zone_label(zone));
+        self.remake_lost_links().await;
+    }
+
+    async fn bring_loans_home(&self, zone: ZoneId) {
+        let registry = self.pipeline.registry();
+        let lent: Vec<LinkId> = registry.lent_to(zone).map(|link| link.record.id).collect();
+        for id in lent {
+            for _ in 0..TRIES {
+                match self.bring_home(id).await {
+                    Ok(()) => break,
+                    Err(why) => tracing::warn!(LINKID = id.get(), "cannot bring home yet: {why}"),
+                }
+            }
+        }
+    }
+
+    async fn bring_home(&self, id: LinkId) -> Result<()> {
+        let (plan, _perimeter) = self
+            .pipeline
+            .plan_inside(|registry, _| match registry.link(id) {
+                Some(link) => plan_home_coming(registry, link, true),
+                None => Ok(Plan::default()),
+            })
+            .await?;
+        let result = self.pipeline.carry_out(plan).await;
+        if result.is_err() {
+            // Who took its name at home is looked at, so that the next try gives it another one.
+            let home = self.pipeline.kernel.home();
+            drop(_perimeter);
+            observer::reconcile(&self.pipeline, home, Glance::whole()).await;
+        }
+        result.map(drop)
+    }
+
+    /// What is transient in the zone ends with it, also where the namespace lives on.
+    async fn end_transient_links(&self, zone: ZoneId, ns: NsCookie) {
+        let registry = self.pipeline.registry();
+        let is_transient = |link: &&Arc<Link>| {
+            link.record.lifetime == Lifetime::Transient && link.record.owner == zone
+        };
+        let transient: Vec<Arc<Link>> = registry.links().filter(is_transient).cloned().collect();
+        if transient.is_empty() || self.dies_by_itself(ns).await {
+            return;
+        }
+        for at in transient.iter().filter_map(|link| link.binding()) {
+            let delete = Step { at, action: Action::Delete };
+            match self.pipeline.kernel.apply(&delete).await {
+                Ok(_) => {}
+                // Its peer took it along, or the namespace is gone after all.
+                Err(why) => tracing::debug!("a transient link was not deleted: {why}"),
+            }
+        }
+    }
+
+    async fn dies_by_itself(&self, ns: NsCookie) -> bool {
+        let Some(mut death) = self.deaths().get(&ns).map(watch::Sender::subscribe) else {
+            return true;
+        };
+        tokio::time::timeout(DYING, death.wait_for(|is_dead| *is_dead)).await.is_ok()
+    }
+
+    async fn close_down(&self, zone: ZoneId) {
+        let prepare = |registry: &Registry, _: &mut _| {
+            Ok(plan_zone_down(registry, zone))
+        };
+        match self.pipeline.plan_inside(prepare).await {
+            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
+            Err(why) => tracing::error!("a zone cannot be closed: {why}"),
+        }
+    }
+
+    /// What the daemon's absence left behind: links of namespaces that are no zones any more, loans
+    /// of zones that ended meanwhile, and links that a reboot or a dead namespace took.
+    pub async fn finish_start(&self) {
+        let prepare = |registry: &Registry, _: &mut _| plan_forget_lost(registry);
+        match self.pipeline.plan_inside(prepare).await {
+            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
+            Err(why) => tracing::error!("lost links cannot be forgotten: {why}"),
+        }
+        self.remake_lost_links().await;
+    }
+
+    /// Persistent virtual links of ours that went down with a namespace are made again at home.
+    pub async fn remake_lost_links(&self) {
+        let registry = self.pipeline.registry();
+        let is_lost = |link: &&Arc<Link>| {
+            link.kernel.is_none()
+                && link.record.recipe.is_some()
+                && link.record.lifetime == Lifetime::Persistent
+        };
+        let lost: Vec<LinkId> =
+            registry.links().filter(is_lost).map(|link| link.record.id).collect();
+        for id in lost {
+            self.remake(id).await;
+        }
+        self.send_to(lent_and_home_again(&registry, &self.pipeline.registry())).await;
+    }
+
+    /// Loans of these zones go there.
+    pub async fn send_to(&self, zones: BTreeSet<ZoneId>) {
+        for zone in zones {
+            self.send_loans(zone).await;
+        }
+    }
+
+    async fn remake(&self, id: LinkId) {
+        let prepare = |registry: &Registry, _: &mut _| {
+            Ok(plan_remake(registry, id).unwrap_or_default())
+        };
+        let made = match self.pipeline.plan_inside(prepare).await {
+            Ok((plan, _perimeter)) if plan.create.is_some() => self.pipeline.carry_out(plan).await,
+            Ok(_) => return,
+            Err(why) => Err(why),
+        };
+        match made {
+            Ok(_) => tracing::info!(LINKID = id.get(), "a lost link is made again"),
+            Err(why) => tracing::warn!(LINKID = id.get(), "a lost link is not made again: {why}"),
+        }
+    }
+
+    async fn forget(&self, ns: NsCookie) {
+        self.deaths().remove(&ns);
+        self.pipeline.kernel.unwatch(ns).await;
+    }
+
+    fn deaths(&self) -> std::sync::MutexGuard<'_, BTreeMap<NsCookie, watch::Sender<bool>>> {
+        // Every statement leaves the map whole, so a poisoned lock does no harm.
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Zones to which links are lent that became active, at home, between two moments.
+pub(super) fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeSet<ZoneId> {
+    let was_absent = |id| before.link(id).is_none_or(|link| link.kernel.is_none());
+    let is_up = |zone| after.zone(zone).is_some_and(|zone| zone.up.is_some());
+    let returned =
+        after.links().filter(|link| link.is_at_home() && was_absent(link.record.id));
+    returned
+        .filter_map(|link| Some(link.loan()?.zone))
+        .filter(|zone| is_up(*zone))
+        .collect()
+}
+
+/// How the kernel's side enters the namespace again. There is no way but a pin into one that only
+/// a descriptor was passed of.
+fn opener_of(source: &Source, cookie: NsCookie) -> NsOpener {
+    let nothing = || Err(std::io::Error::other("nothing is known to open the namespace by"));
+    source.opener(cookie).unwrap_or_else(|| Arc::new(nothing))
+}
+
+fn zone_up(ns: NsCookie, source: &Source) -> ZoneUp {
+    let (pid, path) = match source {
+        Source::Directory(path) | Source::Path(path) => (None, Some(path.display().to_string())),
+        Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
+        Source::Descriptor => (None, None),
+    };
+    ZoneUp { ns, is_ending: false, pid, path }
+}
+
+fn refuse_known_name(registry: &Registry, name: &ZoneName) -> Result<()> {
+    if name.is_global() {
+        let text = "`global` is the zone of dlmgmtd itself";
+        return Err(Error::new(ErrorCode::Exists, text));
+    }
+    let known = registry.zone_by_name(name).and_then(|id| registry.zone(id));
+    if known.is_some_and(|zone| zone.up.is_some()) {
+        return Err(Error::new(ErrorCode::Exists, format!("zone {name} is up already")));
+    }
+    Ok(())
+}
