@@ -98,8 +98,8 @@ impl KernelLink {
 pub struct Lower {
     /// Its index.
     pub ifindex: IfIndex,
-    /// The nsid of its namespace as the upper link's namespace numbers it (`IFLA_LINK_NETNSID`);
-    /// `None` for the same namespace.
+    /// The number of its namespace (`IFLA_LINK_NETNSID`) as the daemon's namespace counts, wherever
+    /// the upper link is; `None` for the upper link's own namespace.
     pub nsid: Option<i32>,
 }
 
@@ -125,6 +125,78 @@ pub enum Action {
     SetMtu(u32),
     /// Puts it up or down.
     SetUp(bool),
+    /// Gives it another address.
+    SetMac(HwAddr),
+    /// Moves it to another namespace and gives it its name there, in one step. It keeps its
+    /// address, its largest packet and its alternative names; it is down afterwards, and its index
+    /// may be another one.
+    Move {
+        /// The other namespace.
+        to: NsCookie,
+        /// Its name there.
+        name: LinkName,
+    },
+    /// Ends it, and with it its peer if it is one end of a pair. Hardware cannot be ended.
+    Delete,
+}
+
+/// A link that is to be made, at once in its namespace and under its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLink {
+    /// Where it is made.
+    pub ns: NsCookie,
+    /// Its name.
+    pub name: LinkName,
+    /// Its address; without one, the kernel takes one by chance.
+    pub mac: Option<HwAddr>,
+    /// Its largest packet in bytes; without one, what the kernel takes for its kind.
+    pub mtu: Option<u32>,
+    /// What it is.
+    pub kind: NewKind,
+}
+
+/// What a [`NewLink`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewKind {
+    /// One end of a pair; the other end is made with it.
+    Veth {
+        /// Where the other end is made.
+        peer_ns: NsCookie,
+        /// The other end's name.
+        peer_name: LinkName,
+        /// The other end's address; without one, the kernel takes one by chance.
+        peer_mac: Option<HwAddr>,
+    },
+    /// A share of another link, with an address of its own.
+    Macvlan {
+        /// The link that it lies over, in whatever namespace.
+        over: Binding,
+        /// What passes between the shares.
+        mode: MacvlanMode,
+    },
+}
+
+impl NewLink {
+    /// The namespace of the link's peer, or of the link that it lies over.
+    pub fn other_side(&self) -> NsCookie {
+        match &self.kind {
+            NewKind::Veth { peer_ns, .. } => *peer_ns,
+            NewKind::Macvlan { over, .. } => over.ns,
+        }
+    }
+}
+
+/// What passes between the macvlan links over one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MacvlanMode {
+    /// Everything, directly.
+    Bridge,
+    /// Nothing.
+    Private,
+    /// What the switch outside sends back.
+    Vepa,
+    /// There is only one, and it has the lower link to itself.
+    Passthru,
 }
 
 /// How long a record is kept.
