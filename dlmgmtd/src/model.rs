@@ -6,9 +6,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use dlmgmt_proto::{
-    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, MacvlanMode,
-    Media, ZoneId, ZoneName,
+    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media,
+    ZoneId, ZoneName,
 };
+pub use dlmgmt_proto::MacvlanMode;
 use serde::{Deserialize, Serialize};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
@@ -104,8 +105,8 @@ impl KernelLink {
 pub struct Lower {
     /// Its index.
     pub ifindex: IfIndex,
-    /// The nsid of its namespace as the upper link's namespace numbers it (`IFLA_LINK_NETNSID`);
-    /// `None` for the same namespace.
+    /// The number of its namespace (`IFLA_LINK_NETNSID`) as the daemon's namespace counts, wherever
+    /// the upper link is; `None` for the upper link's own namespace.
     pub nsid: Option<i32>,
 }
 
@@ -133,51 +134,63 @@ pub enum Action {
     SetUp(bool),
     /// Gives it another address.
     SetMac(HwAddr),
-    /// Takes it to another namespace, under a name there, in one step.
+    /// Moves it to another namespace and gives it its name there, in one step. It keeps its
+    /// address, its largest packet and its alternative names; it is down afterwards, and its index
+    /// may be another one.
     Move {
-        /// The namespace.
+        /// The other namespace.
         to: NsCookie,
         /// Its name there.
         name: LinkName,
     },
-    /// Ends it.
+    /// Ends it, and with it its peer if it is one end of a pair. Hardware cannot be ended.
     Delete,
 }
 
-/// A link that is to be made.
+/// A link that is to be made, at once in its namespace and under its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewLink {
-    /// The namespace in which it is made.
+    /// Where it is made.
     pub ns: NsCookie,
     /// Its name.
     pub name: LinkName,
-    /// Its address; `None` lets the kernel choose.
+    /// Its address; without one, the kernel takes one by chance.
     pub mac: Option<HwAddr>,
-    /// Its largest packet; `None` lets the kernel choose.
+    /// Its largest packet in bytes; without one, what the kernel takes for its kind.
     pub mtu: Option<u32>,
     /// What it is.
     pub kind: NewKind,
 }
 
-/// The kind of a [`NewLink`].
+/// What a [`NewLink`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewKind {
-    /// A pair, of which this is the other end.
+    /// One end of a pair; the other end is made with it.
     Veth {
-        /// The namespace of the other end.
+        /// Where the other end is made.
         peer_ns: NsCookie,
-        /// Its name.
+        /// The other end's name.
         peer_name: LinkName,
-        /// Its address; `None` lets the kernel choose.
+        /// The other end's address; without one, the kernel takes one by chance.
         peer_mac: Option<HwAddr>,
     },
-    /// A macvlan.
+    /// A share of another link, with an address of its own.
     Macvlan {
-        /// The link it lies over.
+        /// The link that it lies over, in whatever namespace.
         over: Binding,
-        /// Who hears whom.
+        /// What passes between the shares.
         mode: MacvlanMode,
     },
+}
+
+impl NewLink {
+    /// The namespace of the link's peer, or of the link that it lies over.
+    pub fn other_side(&self) -> NsCookie {
+        match &self.kind {
+            NewKind::Veth { peer_ns, .. } => *peer_ns,
+            NewKind::Macvlan { over, .. } => over.ns,
+        }
+    }
 }
 
 /// How long a record is kept.

@@ -4,12 +4,13 @@
 //! repeated hints about one link fold into one, old ones can do no harm, and when too many are
 //! waiting they fold into "look at everything".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dlmgmt_proto::IfIndex;
 use tokio::sync::Notify;
 
-use crate::model::Binding;
+use crate::model::{Binding, NsCookie};
 
 /// Hints about more links than this fold into [`HintBatch::overrun`].
 const HINTS_MAX: usize = 4096;
@@ -21,6 +22,31 @@ pub struct Hint {
     pub went_down: bool,
     /// The link that had this index ended, though another one may have it again.
     pub was_deleted: bool,
+    /// The link that had this index was moved away; then it did not end here.
+    pub moved_to: Option<MovedTo>,
+}
+
+impl Hint {
+    /// Takes in what happened later under the same index. A link that ended or left has no more to
+    /// do with what became of the next one there.
+    fn fold(&mut self, later: Self) {
+        self.went_down |= later.went_down;
+        if !self.was_deleted && self.moved_to.is_none() {
+            self.was_deleted = later.was_deleted;
+            self.moved_to = later.moved_to;
+        }
+    }
+}
+
+/// Where a link was moved to, when it was moved: it may be elsewhere by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MovedTo {
+    /// The namespace, where that is the daemon's own or a watched one.
+    pub ns: Option<NsCookie>,
+    /// Its number as the daemon's namespace counts; -1 where it has none there.
+    pub nsid: i32,
+    /// The link's index there.
+    pub ifindex: IfIndex,
 }
 
 /// All hints since the last batch.
@@ -30,11 +56,14 @@ pub struct HintBatch {
     pub overrun: bool,
     /// Where something happened.
     pub links: BTreeMap<Binding, Hint>,
+    /// Watched namespaces that died, with all that was in them. They are watched no more. A death
+    /// is told after any overrun too.
+    pub ended: BTreeSet<NsCookie>,
 }
 
 impl HintBatch {
     fn is_empty(&self) -> bool {
-        !self.overrun && self.links.is_empty()
+        !self.overrun && self.links.is_empty() && self.ended.is_empty()
     }
 }
 
@@ -58,10 +87,14 @@ impl HintQueue {
             waiting.links.clear();
             waiting.overrun = true;
         }
-        let known = waiting.links.entry(at).or_default();
-        known.went_down |= hint.went_down;
-        known.was_deleted |= hint.was_deleted;
+        waiting.links.entry(at).or_default().fold(hint);
         drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// A watched namespace died.
+    pub fn push_ended(&self, ns: NsCookie) {
+        self.waiting().ended.insert(ns);
         self.arrived.notify_one();
     }
 

@@ -5,13 +5,21 @@ pub mod rtnetlink;
 pub mod sim;
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::IfIndex;
 
-use crate::model::{KernelLink, NsCookie, Step};
+use crate::model::{Binding, KernelLink, NewLink, NsCookie, Step};
 
-pub use hints::{Hint, HintBatch, HintQueue};
+pub use hints::{Hint, HintBatch, HintQueue, MovedTo};
+
+/// Opens a watched namespace again when the daemon needs it open for a moment: by a name in a
+/// directory, or by a process. It may fail, may find another namespace in that place by now, and
+/// may block.
+pub type NsOpener = Arc<dyn Fn() -> io::Result<OwnedFd> + Send + Sync>;
 
 /// A refusal by the kernel: its errno and, where it gave one, its own words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +48,21 @@ impl fmt::Display for KernelError {
     }
 }
 
+/// How a [`Step`] took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Where the link is now. Only [`Action::Move`](crate::model::Action::Move) makes that another
+    /// place.
+    pub at: Binding,
+}
+
 /// What the daemon asks of the kernel.
 ///
 /// Reads show the kernel as it is when they run. What happens in the kernel, also by the daemon's
 /// own hand, is told through the [`HintQueue`]: hints say only *where* to look.
+///
+/// Every request is about the daemon's own namespace or one that is watched; about others it is
+/// refused with ESRCH, as it is about a watched namespace that has died or cannot be entered.
 #[async_trait]
 pub trait Kernel: Send + Sync + 'static {
     /// The namespace in which the daemon was started.
@@ -56,7 +75,26 @@ pub trait Kernel: Send + Sync + 'static {
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;
 
     /// Changes one link. On an error nothing has changed.
-    async fn apply(&self, step: &Step) -> Result<(), KernelError>;
+    async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;
+
+    /// Makes a link, and its peer if it is one end of a pair, each at once in its namespace and
+    /// under its name. Answers where they are, the link first. On an error nothing has changed.
+    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError>;
+
+    /// Begins to follow a namespace: what happens there becomes hints, and requests about it are
+    /// answered. It keeps nothing of it open, so that the namespace dies with its last user: that
+    /// is told in [`HintBatch::ended`]. Watching it again only takes the new opener.
+    async fn watch(&self, ns: OwnedFd, opener: NsOpener) -> Result<NsCookie, KernelError>;
+
+    /// Ends that, and any pin. The namespace keeps its number (nsid).
+    async fn unwatch(&self, ns: NsCookie);
+
+    /// Keeps a watched namespace alive until it is unpinned or unwatched, and makes it certain
+    /// that it can be entered.
+    async fn pin(&self, ns: NsCookie) -> Result<(), KernelError>;
+
+    /// Ends that; of a namespace that is not pinned, nothing.
+    fn unpin(&self, ns: NsCookie);
 
     /// Where this kernel tells what happens.
     fn hints(&self) -> &HintQueue;

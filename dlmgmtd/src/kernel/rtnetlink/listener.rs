@@ -91,6 +91,7 @@ fn push_hint(message: Message<'_>, ns: NsCookie, hints: &HintQueue) -> bool {
     let hint = Hint {
         went_down: link.state() == LinkState::Down,
         was_deleted: message.kind == RTM_DELLINK && !link.is_of_bridge(),
+        moved_to: None,
     };
     hints.push(Binding { ns, ifindex: link.ifindex() }, hint);
     true

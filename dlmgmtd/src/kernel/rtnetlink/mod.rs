@@ -11,13 +11,14 @@ mod request;
 pub(super) mod tests;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::IfIndex;
 
-use crate::kernel::{Hint, HintQueue, Kernel, KernelError};
-use crate::model::{Action, KernelLink, NsCookie, Step};
+use crate::kernel::{Applied, Hint, HintQueue, Kernel, KernelError, NsOpener};
+use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use listener::Listener;
 use namespace::Namespace;
@@ -87,7 +88,23 @@ impl Kernel for RtnetlinkKernel {
         self.namespace(ns)?.request(move |connection| connection.get(ifindex)).await
     }
 
-    async fn apply(&self, step: &Step) -> Result<(), KernelError> {
+    async fn create(&self, _: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        Err(KernelError { errno: libc::ENOSYS, text: None })
+    }
+
+    async fn watch(&self, _: OwnedFd, _: NsOpener) -> Result<NsCookie, KernelError> {
+        Err(KernelError { errno: libc::ENOSYS, text: None })
+    }
+
+    async fn unwatch(&self, _: NsCookie) {}
+
+    async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
+        Err(KernelError::no_namespace(ns))
+    }
+
+    fn unpin(&self, _: NsCookie) {}
+
+    async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
         let namespace = self.namespace(step.at.ns)?;
         let step = step.clone();
         let hints = Arc::clone(&self.hints);
@@ -98,7 +115,7 @@ impl Kernel for RtnetlinkKernel {
                 if matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_)) {
                     hints.push(step.at, Hint::default());
                 }
-                Ok(())
+                Ok(Applied { at: step.at })
             })
             .await
     }

@@ -46,6 +46,9 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::DropAltName(name) => {
             RouteNetlinkMessage::DelLinkProp(link.append_extra_attribute(altname(name)).build())
         }
+        Action::SetMac(_) | Action::Move { .. } | Action::Delete => {
+            return Err(KernelError { errno: libc::ENOSYS, text: None });
+        }
     })
 }
 

@@ -9,7 +9,7 @@ use dlmgmt_proto::{HwAddr, LinkName, LinkState, Media};
 
 use super::*;
 use crate::kernel::HintBatch;
-use crate::model::{AltName, Binding, Lower};
+use crate::model::{AltName, Lower};
 use crate::sys;
 
 /// Longer than any of these tests takes on the slowest machine.
@@ -67,7 +67,7 @@ impl RtnetlinkKernel {
         Binding { ns: self.home(), ifindex: self.link(called).await.ifindex }
     }
 
-    async fn act(&self, at: Binding, action: Action) -> Result<(), KernelError> {
+    async fn act(&self, at: Binding, action: Action) -> Result<Applied, KernelError> {
         self.apply(&Step { at, action }).await
     }
 }

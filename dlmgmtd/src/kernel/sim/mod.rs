@@ -9,19 +9,23 @@ mod namespace;
 mod random;
 #[cfg(test)]
 mod tests;
+mod view;
+mod world;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
-use tokio::sync::watch;
+use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Hint, HintQueue, Kernel, KernelError};
-use crate::model::{Action, Binding, KernelLink, Lower, NsCookie, Step};
+use crate::kernel::{Applied, HintQueue, Kernel, KernelError, NsOpener};
+use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
-use namespace::{Namespace, bare_link, refusal};
-use random::Random;
+use namespace::refusal;
+use view::{Life, View};
+use world::World;
 
 /// Every call lets other tasks run at most this often before it acts, and again after.
 const YIELDS_MAX: u64 = 3;
@@ -69,55 +73,10 @@ pub struct HintFaults {
 #[derive(Clone, Debug)]
 pub struct SimWorld(Arc<Mutex<World>>);
 
-#[derive(Debug)]
-struct World {
-    random: Random,
-    home: NsCookie,
-    last_cookie: u64,
-    namespaces: BTreeMap<NsCookie, Namespace>,
-    views: Vec<Weak<View>>,
-    hint_faults: HintFaults,
-    holding_hints: bool,
-    late_hints: Vec<(Binding, Hint)>,
-    armed: VecDeque<KernelError>,
-    armed_dumps: VecDeque<KernelError>,
-    refusal_percent: u8,
-    applied: Vec<Step>,
-}
-
-/// What one daemon gets to see.
-#[derive(Debug)]
-struct View {
-    hints: HintQueue,
-    life: Mutex<Life>,
-    crashed: watch::Sender<bool>,
-}
-
-/// How long a daemon lives: so many more steps take effect.
-#[derive(Clone, Copy, Debug, Default)]
-struct Life {
-    steps_left: Option<u64>,
-    last_answer_lost: bool,
-}
-
 impl SimWorld {
     /// A machine with one namespace, in which there is only the loopback.
     pub fn new(seed: u64) -> Self {
-        let home = NsCookie(1);
-        Self(Arc::new(Mutex::new(World {
-            random: Random::new(seed),
-            home,
-            last_cookie: home.0,
-            namespaces: BTreeMap::from([(home, Namespace::new())]),
-            views: Vec::new(),
-            hint_faults: HintFaults::default(),
-            holding_hints: false,
-            late_hints: Vec::new(),
-            armed: VecDeque::new(),
-            armed_dumps: VecDeque::new(),
-            refusal_percent: 0,
-            applied: Vec::new(),
-        })))
+        Self(Arc::new(Mutex::new(World::new(seed))))
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -127,51 +86,54 @@ impl SimWorld {
 
     /// A daemon starts: it hears of what happens from now on.
     pub fn kernel(&self) -> SimKernel {
-        let view = Arc::new(View {
-            hints: HintQueue::default(),
-            life: Mutex::default(),
-            crashed: watch::Sender::new(false),
-        });
+        let view = Arc::new(View::default());
         let mut world = self.world();
         world.views.push(Arc::downgrade(&view));
         SimKernel { home: world.home, world: self.clone(), view }
     }
 
-    /// The namespace of the daemon.
+    /// The namespace of the daemon, into which hardware falls from those that die.
     pub fn home(&self) -> NsCookie {
         self.world().home
     }
 
     /// Somebody makes a namespace. Its cookie was never given before.
     pub fn add_namespace(&self) -> NsCookie {
-        let mut world = self.world();
-        world.last_cookie += 1;
-        let cookie = NsCookie(world.last_cookie);
-        world.namespaces.insert(cookie, Namespace::new());
-        cookie
+        self.world().add_namespace()
     }
 
-    /// A namespace ends, and all that is in it, without a word about each of its links.
-    pub fn end_namespace(&self, ns: NsCookie) -> Result<(), KernelError> {
-        let mut world = self.world();
-        world.namespaces.remove(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
-        Ok(())
+    /// All users of a namespace end. It dies at once, or with the last pin of a daemon.
+    ///
+    /// Its virtual links end then, and what lies over them elsewhere; its hardware falls home.
+    pub fn end_users(&self, ns: NsCookie) -> Result<(), KernelError> {
+        self.world().end_users(ns)
+    }
+
+    /// Whether a namespace has not died.
+    pub fn is_alive(&self, ns: NsCookie) -> bool {
+        self.world().namespace(ns).is_ok()
+    }
+
+    /// What [`Kernel::watch`] takes for a namespace. Unlike a real descriptor it keeps nothing
+    /// alive.
+    pub fn open(&self, ns: NsCookie) -> io::Result<OwnedFd> {
+        let fd = rustix::fs::memfd_create("simulated namespace", MemfdFlags::CLOEXEC)?;
+        rustix::io::pwrite(&fd, &ns.0.to_ne_bytes(), 0)?;
+        Ok(fd)
+    }
+
+    /// An opener that works while the namespace lives.
+    pub fn opener(&self, ns: NsCookie) -> NsOpener {
+        let world = self.clone();
+        Arc::new(move || match world.is_alive(ns) {
+            true => world.open(ns),
+            false => Err(io::ErrorKind::NotFound.into()),
+        })
     }
 
     /// A card is plugged in, at home. It is down.
     pub fn plug(&self, device: PhysDevice) -> Binding {
-        let mut world = self.world();
-        let home = world.home;
-        let namespace = world.namespaces.entry(home).or_insert_with(Namespace::new);
-        let name = namespace.free_name(device.name);
-        let ifindex = namespace.add(|ifindex| KernelLink {
-            media: device.media,
-            mac: device.mac,
-            permanent_mac: device.mac,
-            path: device.path,
-            ..bare_link(ifindex, name)
-        });
-        world.happened(Binding { ns: home, ifindex })
+        self.world().plug(device)
     }
 
     /// A card is pulled out, and with it what lies over it. Its index is not given again.
@@ -181,45 +143,28 @@ impl SimWorld {
 
     /// Somebody makes a virtual link. It is down.
     pub fn create(&self, ns: NsCookie, link: VirtualLink) -> Result<Binding, KernelError> {
-        let mut world = self.world();
-        let namespace = world.namespace(ns)?;
-        namespace.check_free(&link.name)?;
-        let lower = match link.lower {
-            Some(ifindex) => {
-                namespace.existing(ifindex)?;
-                Some(Lower { ifindex, nsid: None })
-            }
-            None => None,
-        };
-        let ifindex = namespace.add(|ifindex| KernelLink {
-            kind: Some(link.kind),
-            mac: link.mac,
-            lower,
-            ..bare_link(ifindex, link.name)
-        });
-        Ok(world.happened(Binding { ns, ifindex }))
+        self.world().create_virtual(ns, link)
+    }
+
+    /// Somebody else than the daemon makes a link. It is not in [`SimWorld::created`].
+    pub fn create_by_others(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        self.world().create(new)
     }
 
     /// Somebody deletes a virtual link, and with it what lies over it. Hardware is not deleted.
     pub fn delete(&self, at: Binding) -> Result<(), KernelError> {
-        let mut world = self.world();
-        if world.namespace(at.ns)?.existing(at.ifindex)?.kind.is_none() {
-            return Err(refusal(libc::EOPNOTSUPP));
-        }
-        world.remove(at)
+        self.by_others(&Step { at, action: Action::Delete }).map(|_| ())
     }
 
     /// Somebody else than the daemon takes a step. It is not in [`SimWorld::applied`].
     ///
     /// The kernel tells of a change of alternative names only while the link is up.
-    pub fn by_others(&self, step: &Step) -> Result<(), KernelError> {
+    pub fn by_others(&self, step: &Step) -> Result<Applied, KernelError> {
         let mut world = self.world();
-        world.act(step)?;
         let renames = matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_));
-        if !renames || world.namespace(step.at.ns)?.existing(step.at.ifindex)?.admin_up {
-            world.happened(step.at);
-        }
-        Ok(())
+        let link = world.namespace(step.at.ns)?.existing(step.at.ifindex)?;
+        let is_told = !renames || link.admin_up;
+        world.act(step, is_told)
     }
 
     /// The cable is pulled or plugged in, or the driver no longer knows.
@@ -240,8 +185,7 @@ impl SimWorld {
 
     /// The links of a namespace as they truly are, without any fault; none of one that is unknown.
     pub fn links(&self, ns: NsCookie) -> Vec<KernelLink> {
-        let world = self.world();
-        world.namespaces.get(&ns).map(|n| n.links().cloned().collect()).unwrap_or_default()
+        self.world().links(ns).unwrap_or_default()
     }
 
     /// Where the link of this name is in a namespace.
@@ -265,7 +209,7 @@ impl SimWorld {
     pub fn release_hints(&self) {
         let mut world = self.world();
         world.holding_hints = false;
-        while world.deliver_a_late_hint() {}
+        while world.deliver_late_news() {}
     }
 
     /// The daemon's next step is refused; called again, the one after it too.
@@ -288,87 +232,14 @@ impl SimWorld {
     pub fn applied(&self) -> Vec<Step> {
         self.world().applied.clone()
     }
-}
 
-impl World {
-    fn namespace(&mut self, ns: NsCookie) -> Result<&mut Namespace, KernelError> {
-        self.namespaces.get_mut(&ns).ok_or_else(|| KernelError::no_namespace(ns))
-    }
-
-    fn act(&mut self, step: &Step) -> Result<(), KernelError> {
-        self.namespace(step.at.ns)?.act(step.at.ifindex, &step.action)
-    }
-
-    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        if let Some(error) = self.armed.pop_front() {
-            return Err(error);
-        }
-        if self.random.chance(self.refusal_percent) {
-            return Err(refusal(libc::EBUSY));
-        }
-        self.act(step)?;
-        self.happened(step.at);
-        self.applied.push(step.clone());
-        Ok(())
-    }
-
-    fn remove(&mut self, at: Binding) -> Result<(), KernelError> {
-        for ifindex in self.namespace(at.ns)?.remove_with_uppers(at.ifindex)? {
-            self.happened(Binding { ns: at.ns, ifindex });
-        }
-        Ok(())
-    }
-
-    /// Something happened to a link: daemons get to know, as well as the faults let them.
-    fn happened(&mut self, at: Binding) -> Binding {
-        let link = self.namespaces.get(&at.ns).and_then(|namespace| namespace.link(at.ifindex));
-        let hint = Hint {
-            went_down: link.is_some_and(|link| link.state == LinkState::Down),
-            was_deleted: link.is_none(),
-        };
-        let faults = self.hint_faults;
-        if self.random.chance(faults.lost) {
-            if !faults.losses_untold {
-                self.each_view(HintQueue::push_overrun);
-            }
-        } else if self.holding_hints || self.random.chance(faults.delayed) {
-            self.late_hints.push((at, hint));
-        } else {
-            self.each_view(|hints| hints.push(at, hint));
-            if self.random.chance(faults.duplicated) {
-                self.late_hints.push((at, hint));
-            }
-        }
-        if !self.holding_hints && self.random.chance(50) {
-            self.deliver_a_late_hint();
-        }
-        at
-    }
-
-    /// Whether there was one.
-    fn deliver_a_late_hint(&mut self) -> bool {
-        if self.late_hints.is_empty() {
-            return false;
-        }
-        let chosen = self.random.below(self.late_hints.len() as u64) as usize;
-        let (at, hint) = self.late_hints.swap_remove(chosen);
-        self.each_view(|hints| hints.push(at, hint));
-        true
-    }
-
-    fn each_view(&mut self, tell: impl Fn(&HintQueue)) {
-        self.views.retain(|view| match view.upgrade() {
-            Some(view) => {
-                tell(&view.hints);
-                true
-            }
-            None => false,
-        });
+    /// Every link that a daemon made, oldest first.
+    pub fn created(&self) -> Vec<NewLink> {
+        self.world().created.clone()
     }
 }
 
 /// One daemon's view of a [`SimWorld`].
-#[derive(Debug)]
 pub struct SimKernel {
     home: NsCookie,
     world: SimWorld,
@@ -421,23 +292,74 @@ impl SimKernel {
         }
     }
 
-    /// The answer of a step in which the daemon crashes reaches nobody.
-    fn take_step(&self, world: &mut World, step: &Step) -> Result<(), KernelError> {
+    /// One change by the daemon. The answer of a step in which it crashes reaches nobody.
+    async fn step<T>(
+        &self,
+        act: impl FnOnce(&mut World) -> Result<T, KernelError>,
+    ) -> Result<T, KernelError> {
+        match self.among_others(|world| self.take_step(world, act)).await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// `None` where the daemon has crashed before it.
+    fn take_step<T>(
+        &self,
+        world: &mut World,
+        act: impl FnOnce(&mut World) -> Result<T, KernelError>,
+    ) -> Option<Result<T, KernelError>> {
         let mut life = self.life();
         if life.steps_left == Some(0) {
             self.crash();
-            return Ok(());
+            return None;
         }
-        world.apply(step)?;
-        life.steps_left = life.steps_left.map(|left| left - 1);
-        if life.steps_left == Some(0) && life.last_answer_lost {
-            self.crash();
+        let answer = act(world);
+        if answer.is_ok() {
+            life.steps_left = life.steps_left.map(|left| left - 1);
+            if life.steps_left == Some(0) && life.last_answer_lost {
+                self.crash();
+            }
         }
-        Ok(())
+        Some(answer)
     }
 
     fn crash(&self) {
         self.view.crashed.send_replace(true);
+    }
+
+    /// Refuses namespaces that the daemon does not watch.
+    fn check_known(&self, ns: NsCookie) -> Result<(), KernelError> {
+        let is_known = ns == self.home || self.view.watches(ns);
+        if is_known { Ok(()) } else { Err(KernelError::no_namespace(ns)) }
+    }
+
+    /// Refuses namespaces that the daemon cannot open: it needs that for all but looking, making
+    /// and deleting.
+    ///
+    /// Called with nothing locked, because an opener may do what it likes.
+    fn check_enterable(&self, ns: NsCookie) -> Result<(), KernelError> {
+        if ns == self.home || self.view.is_pinned(ns) {
+            return Ok(());
+        }
+        let opener = self.view.opener(ns).ok_or_else(|| KernelError::no_namespace(ns))?;
+        let opened = opener().ok().and_then(|fd| cookie_of(&fd));
+        if opened == Some(ns) { Ok(()) } else { Err(KernelError::no_namespace(ns)) }
+    }
+}
+
+/// The namespace that a descriptor of [`SimWorld::open`] stands for.
+fn cookie_of(fd: impl AsFd) -> Option<NsCookie> {
+    let mut cookie = [0; 8];
+    let len = rustix::io::pread(fd, &mut cookie, 0).ok()?;
+    (len == cookie.len()).then(|| NsCookie(u64::from_ne_bytes(cookie)))
+}
+
+impl Drop for SimKernel {
+    /// A daemon that is gone holds nothing open.
+    fn drop(&mut self) {
+        self.view.forget_all();
+        self.world.world().bury_the_dead();
     }
 }
 
@@ -448,19 +370,68 @@ impl Kernel for SimKernel {
     }
 
     async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
+        self.check_known(ns)?;
         self.among_others(|world| match world.armed_dumps.pop_front() {
             Some(error) => Err(error),
-            None => Ok(world.namespace(ns)?.links().cloned().collect()),
+            None => world.links(ns),
         })
         .await
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
+        self.check_known(ns)?;
         self.among_others(|world| Ok(world.namespace(ns)?.link(ifindex).cloned())).await
     }
 
-    async fn apply(&self, step: &Step) -> Result<(), KernelError> {
-        self.among_others(|world| self.take_step(world, step)).await
+    async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
+        self.check_known(step.at.ns)?;
+        if step.action != Action::Delete {
+            self.check_enterable(step.at.ns)?;
+        }
+        if let Action::Move { to, .. } = &step.action {
+            self.check_enterable(*to)?;
+        }
+        self.step(|world| world.apply(step)).await
+    }
+
+    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        self.check_known(new.ns)?;
+        self.check_known(new.other_side())?;
+        self.step(|world| world.create_for_daemon(new)).await
+    }
+
+    async fn watch(&self, ns: OwnedFd, opener: NsOpener) -> Result<NsCookie, KernelError> {
+        let cookie = cookie_of(&ns).ok_or_else(|| refusal(libc::EINVAL))?;
+        self.among_others(|world| {
+            world.namespace(cookie)?;
+            self.view.watch(cookie, opener);
+            Ok(cookie)
+        })
+        .await
+    }
+
+    async fn unwatch(&self, ns: NsCookie) {
+        self.among_others(|world| {
+            self.view.unwatch(ns);
+            world.bury_the_dead();
+        })
+        .await;
+    }
+
+    async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
+        self.check_known(ns)?;
+        self.check_enterable(ns)?;
+        self.among_others(|world| {
+            world.namespace(ns)?;
+            self.view.set_pinned(ns, true);
+            Ok(())
+        })
+        .await
+    }
+
+    fn unpin(&self, ns: NsCookie) {
+        self.view.set_pinned(ns, false);
+        self.world.world().bury_the_dead();
     }
 
     fn hints(&self) -> &HintQueue {

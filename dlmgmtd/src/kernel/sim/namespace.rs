@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use dlmgmt_proto::{IfIndex, LinkName, LinkState, Media};
+use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
+use super::world::place_of;
 use crate::kernel::KernelError;
-use crate::model::{Action, AltName, KernelLink};
+use crate::model::{AltName, Binding, KernelLink, NsCookie};
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
 
 /// The links of a namespace.
 ///
-/// Names and alternative names are one name space in it; an index is never given twice.
+/// Names and alternative names are one name space in it; it gives an index never twice, but a link
+/// that is moved in may bring an old one.
 #[derive(Debug)]
 pub struct Namespace {
+    /// Whether anybody but daemons keeps it alive.
+    pub has_users: bool,
+    /// Whether it is dying: what happens to links in it then is not told.
+    pub is_dying: bool,
     links: BTreeMap<IfIndex, KernelLink>,
     next_index: u32,
 }
@@ -22,7 +28,8 @@ pub struct Namespace {
 impl Namespace {
     /// A namespace with its loopback.
     pub fn new() -> Self {
-        let mut namespace = Self { links: BTreeMap::new(), next_index: 1 };
+        let mut namespace =
+            Self { has_users: true, is_dying: false, links: BTreeMap::new(), next_index: 1 };
         if let Ok(lo) = LinkName::found(b"lo") {
             namespace.add(|ifindex| KernelLink {
                 media: Media::Loopback,
@@ -55,52 +62,32 @@ impl Namespace {
         ifindex
     }
 
-    /// Takes out a link and all that lie over it, and tells their indexes.
-    pub fn remove_with_uppers(&mut self, ifindex: IfIndex) -> Result<Vec<IfIndex>, KernelError> {
-        self.existing(ifindex)?;
-        let mut ending = vec![ifindex];
-        let mut next = 0;
-        while let Some(lower) = ending.get(next).copied() {
-            self.links.remove(&lower);
-            let over = |link: &&KernelLink| link.lower.is_some_and(|l| l.ifindex == lower);
-            ending.extend(self.links.values().filter(over).map(|link| link.ifindex));
-            next += 1;
-        }
-        Ok(ending)
+    /// Takes a link out.
+    pub fn take(&mut self, ifindex: IfIndex) -> Result<KernelLink, KernelError> {
+        self.links.remove(&ifindex).ok_or_else(|| refusal(libc::ENODEV))
     }
 
-    /// Does what a step says, or refuses it and changes nothing.
-    pub fn act(&mut self, ifindex: IfIndex, action: &Action) -> Result<(), KernelError> {
-        match action {
-            Action::Rename(name) => self.rename(ifindex, *name),
-            Action::AddAltName(name) => self.add_altname(ifindex, name),
-            Action::DropAltName(name) => self.drop_altname(ifindex, name),
-            Action::SetMtu(mtu) => self.set_mtu(ifindex, *mtu),
-            Action::SetUp(up) => self.set_up(ifindex, *up),
-        }
+    /// Takes a link in, under its old index if that is free and nothing speaks against it.
+    pub fn take_in(&mut self, link: KernelLink, changes_index: bool) -> IfIndex {
+        let keeps = !changes_index && !self.links.contains_key(&link.ifindex);
+        let ifindex = if keeps { link.ifindex } else { self.take_index() };
+        self.links.insert(ifindex, KernelLink { ifindex, ..link });
+        ifindex
     }
 
-    /// Refuses a name that the kernel would not give to a new link.
-    pub fn check_free(&self, name: &LinkName) -> Result<(), KernelError> {
-        if !is_kernel_name(name.as_bytes()) {
-            return Err(refusal(libc::EINVAL));
-        }
-        if self.holder(name.as_bytes()).is_some() {
-            return Err(refusal(libc::EEXIST));
-        }
-        Ok(())
+    /// Those of its links that lie over `lower`, or are its peer. `ns` is this namespace.
+    pub fn links_over(
+        &mut self,
+        ns: NsCookie,
+        lower: Binding,
+    ) -> impl Iterator<Item = &mut KernelLink> {
+        let is_over =
+            move |link: &&mut KernelLink| link.lower.map(|l| place_of(ns, l)) == Some(lower);
+        self.links.values_mut().filter(is_over)
     }
 
-    /// The name if it is free, else the first free one of its kind: `eth0` for hardware.
-    pub fn free_name(&self, wanted: LinkName) -> LinkName {
-        let numbered = (0..u32::MAX).filter_map(|number| LinkName::numbered("eth", number));
-        std::iter::once(wanted)
-            .chain(numbered)
-            .find(|name| self.check_free(name).is_ok())
-            .unwrap_or(wanted)
-    }
-
-    fn rename(&mut self, ifindex: IfIndex, name: LinkName) -> Result<(), KernelError> {
+    /// Gives a link another name.
+    pub fn rename(&mut self, ifindex: IfIndex, name: LinkName) -> Result<(), KernelError> {
         if self.existing(ifindex)?.name != name {
             self.check_free(&name)?;
         }
@@ -108,12 +95,13 @@ impl Namespace {
         Ok(())
     }
 
-    fn add_altname(&mut self, ifindex: IfIndex, name: &AltName) -> Result<(), KernelError> {
+    /// Gives a link one more alternative name.
+    pub fn add_altname(&mut self, ifindex: IfIndex, name: &AltName) -> Result<(), KernelError> {
         self.existing(ifindex)?;
         if name.0.len() > ALT_NAME_MAX {
             return Err(refusal(libc::ERANGE));
         }
-        if self.holder(&name.0).is_some() {
+        if self.has_name(&name.0) {
             return Err(refusal(libc::EEXIST));
         }
         let link = self.existing(ifindex)?;
@@ -122,51 +110,130 @@ impl Namespace {
         Ok(())
     }
 
-    fn drop_altname(&mut self, ifindex: IfIndex, name: &AltName) -> Result<(), KernelError> {
-        let holder = self.holder(&name.0);
+    /// Takes an alternative name of a link away.
+    pub fn drop_altname(&mut self, ifindex: IfIndex, name: &AltName) -> Result<(), KernelError> {
+        let is_known = self.has_name(&name.0);
         let link = self.existing(ifindex)?;
         match link.altnames.iter().position(|altname| altname == name) {
             Some(at) => {
                 link.altnames.remove(at);
                 Ok(())
             }
-            None if holder.is_some() => Err(refusal(libc::EINVAL)),
+            None if is_known => Err(refusal(libc::EINVAL)),
             None => Err(refusal(libc::ENOENT)),
         }
     }
 
-    fn set_mtu(&mut self, ifindex: IfIndex, mtu: u32) -> Result<(), KernelError> {
+    /// Sets a link's largest packet.
+    pub fn set_mtu(&mut self, ifindex: IfIndex, mtu: u32) -> Result<(), KernelError> {
         let link = self.existing(ifindex)?;
-        if mtu < 68 {
-            return Err(refusal_saying(libc::EINVAL, "mtu less than device minimum"));
-        }
-        if mtu > 65535 {
-            return Err(refusal_saying(libc::EINVAL, "mtu greater than device maximum"));
-        }
+        check_mtu(mtu)?;
         link.mtu = mtu;
         Ok(())
     }
 
-    fn set_up(&mut self, ifindex: IfIndex, up: bool) -> Result<(), KernelError> {
+    /// Puts a link up or down.
+    pub fn set_up(&mut self, ifindex: IfIndex, up: bool) -> Result<(), KernelError> {
         let link = self.existing(ifindex)?;
         link.admin_up = up;
         link.state = if up { LinkState::Up } else { LinkState::Down };
         Ok(())
     }
 
-    fn holder(&self, name: &[u8]) -> Option<IfIndex> {
-        let has = |link: &KernelLink| {
+    /// Gives a link another address.
+    pub fn set_mac(&mut self, ifindex: IfIndex, mac: HwAddr) -> Result<(), KernelError> {
+        let link = self.existing(ifindex)?;
+        check_mac(mac)?;
+        link.mac = Some(mac);
+        Ok(())
+    }
+
+    /// Refuses to end hardware.
+    pub fn check_deletable(&mut self, ifindex: IfIndex) -> Result<(), KernelError> {
+        match self.existing(ifindex)?.kind {
+            Some(_) => Ok(()),
+            None => Err(refusal(libc::EOPNOTSUPP)),
+        }
+    }
+
+    /// The link of an index, if the kernel lets it go to another namespace.
+    pub fn check_movable(&mut self, ifindex: IfIndex) -> Result<&KernelLink, KernelError> {
+        let link = self.existing(ifindex)?;
+        if link.is_loopback() || link.kind.as_deref() == Some("bridge") {
+            return Err(refusal_saying(libc::EINVAL, "The interface netns is immutable"));
+        }
+        Ok(link)
+    }
+
+    /// Refuses a link that comes from another namespace and whose names are taken here.
+    pub fn check_accepts(&self, link: &KernelLink, name: &LinkName) -> Result<(), KernelError> {
+        if self.has_name(name.as_bytes()) {
+            let text = format!("a link of the name {name} exists in the target namespace");
+            return Err(refusal_saying(libc::EEXIST, &text));
+        }
+        self.check_free(name)?;
+        if let Some(taken) = link.altnames.iter().find(|altname| self.has_name(&altname.0)) {
+            let taken = taken.0.escape_ascii();
+            let text = format!("An interface with the altname {taken} exists in the target netns");
+            return Err(refusal_saying(libc::EEXIST, &text));
+        }
+        Ok(())
+    }
+
+    /// Refuses what the kernel would not make a link of.
+    pub fn check_new(
+        &self,
+        name: &LinkName,
+        mac: Option<HwAddr>,
+        mtu: Option<u32>,
+    ) -> Result<(), KernelError> {
+        self.check_free(name)?;
+        mac.map_or(Ok(()), check_mac)?;
+        mtu.map_or(Ok(()), check_mtu)
+    }
+
+    /// Whether a link has this name, as its name or as an alternative one.
+    pub fn has_name(&self, name: &[u8]) -> bool {
+        self.links.values().any(|link| {
             link.name.as_bytes() == name || link.altnames.iter().any(|altname| altname.0 == name)
-        };
-        self.links.values().find(|link| has(link)).map(|link| link.ifindex)
+        })
+    }
+
+    /// The name under which this namespace takes hardware in whose namespace died.
+    pub fn name_for_fallen(&self, link: &KernelLink) -> LinkName {
+        let by_index = LinkName::numbered("dev", link.ifindex.get());
+        let numbered = (0..u32::MAX).filter_map(|number| LinkName::numbered("dev", number));
+        self.first_free([link.name].into_iter().chain(by_index).chain(numbered), link.name)
+    }
+
+    /// Refuses a name that the kernel would not give to a new link.
+    pub fn check_free(&self, name: &LinkName) -> Result<(), KernelError> {
+        if !is_kernel_name(name.as_bytes()) {
+            return Err(refusal(libc::EINVAL));
+        }
+        if self.has_name(name.as_bytes()) {
+            return Err(refusal(libc::EEXIST));
+        }
+        Ok(())
+    }
+
+    /// The name if it is free, else the first free one of its kind: `eth0` for hardware.
+    pub fn free_name(&self, wanted: LinkName) -> LinkName {
+        let numbered = (0..u32::MAX).filter_map(|number| LinkName::numbered("eth", number));
+        self.first_free(std::iter::once(wanted).chain(numbered), wanted)
+    }
+
+    fn first_free(&self, mut names: impl Iterator<Item = LinkName>, or: LinkName) -> LinkName {
+        names.find(|name| self.check_free(name).is_ok()).unwrap_or(or)
     }
 
     fn take_index(&mut self) -> IfIndex {
         loop {
             let number = self.next_index;
             self.next_index += 1;
-            if let Some(ifindex) = IfIndex::new(number) {
-                return ifindex;
+            match IfIndex::new(number) {
+                Some(ifindex) if !self.links.contains_key(&ifindex) => return ifindex,
+                _ => {}
             }
         }
     }
@@ -188,6 +255,31 @@ pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
         lower: None,
         master: None,
         altnames: Vec::new(),
+    }
+}
+
+/// Whether a link is more than software, and outlives its namespace.
+pub fn is_hardware(link: &KernelLink) -> bool {
+    link.kind.is_none() && !link.is_loopback()
+}
+
+fn check_mtu(mtu: u32) -> Result<(), KernelError> {
+    match mtu {
+        ..68 => Err(refusal_saying(libc::EINVAL, "mtu less than device minimum")),
+        68..=65535 => Ok(()),
+        _ => Err(refusal_saying(libc::EINVAL, "mtu greater than device maximum")),
+    }
+}
+
+/// Only the addresses of single Ethernet stations are taken.
+fn check_mac(mac: HwAddr) -> Result<(), KernelError> {
+    let is_group = mac.as_bytes().first().is_some_and(|first| first & 1 != 0);
+    if mac.as_bytes().len() != 6 {
+        Err(refusal(libc::EINVAL))
+    } else if is_group || mac.is_zero() {
+        Err(refusal(libc::EADDRNOTAVAIL))
+    } else {
+        Ok(())
     }
 }
 

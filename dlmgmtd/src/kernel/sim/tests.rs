@@ -142,7 +142,7 @@ fn names_and_alternative_names_are_one_name_space_and_each_namespace_has_its_own
 fn a_cookie_is_never_given_again() {
     let world = SimWorld::new(0);
     let first = world.add_namespace();
-    world.end_namespace(first).unwrap();
+    world.end_users(first).unwrap();
     assert_ne!(world.add_namespace(), first);
     let refused = block_on(world.kernel().dump(first)).unwrap_err();
     assert_eq!(refused, KernelError::no_namespace(first));

@@ -1,0 +1,418 @@
+//! The simulated machine: its namespaces, and what is told of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Weak;
+
+use dlmgmt_proto::{HwAddr, LinkName, LinkState};
+
+use super::namespace::{Namespace, bare_link, is_hardware, refusal};
+use super::random::Random;
+use super::view::View;
+use super::{HintFaults, PhysDevice, VirtualLink};
+use crate::kernel::{Applied, Hint, KernelError, MovedTo};
+use crate::model::{Action, Binding, KernelLink, Lower, NewKind, NewLink, NsCookie, Step};
+
+/// So many of 100 moves change the index although it is free in the target.
+const INDEX_CHANGES: u8 = 25;
+
+#[derive(Debug)]
+pub struct World {
+    pub home: NsCookie,
+    pub views: Vec<Weak<View>>,
+    pub random: Random,
+    pub hint_faults: HintFaults,
+    pub holding_hints: bool,
+    pub armed: VecDeque<KernelError>,
+    pub armed_dumps: VecDeque<KernelError>,
+    pub refusal_percent: u8,
+    pub applied: Vec<Step>,
+    pub created: Vec<NewLink>,
+    last_cookie: u64,
+    namespaces: BTreeMap<NsCookie, Namespace>,
+    late_news: Vec<News>,
+}
+
+/// What daemons get to know.
+#[derive(Clone, Copy, Debug)]
+enum News {
+    Link(Binding, Hint),
+    Ended(NsCookie),
+}
+
+impl World {
+    /// A machine with one namespace, in which there is only the loopback.
+    pub fn new(seed: u64) -> Self {
+        let home = NsCookie(1);
+        Self {
+            home,
+            views: Vec::new(),
+            random: Random::new(seed),
+            hint_faults: HintFaults::default(),
+            holding_hints: false,
+            armed: VecDeque::new(),
+            armed_dumps: VecDeque::new(),
+            refusal_percent: 0,
+            applied: Vec::new(),
+            created: Vec::new(),
+            last_cookie: home.0,
+            namespaces: BTreeMap::from([(home, Namespace::new())]),
+            late_news: Vec::new(),
+        }
+    }
+
+    pub fn add_namespace(&mut self) -> NsCookie {
+        self.last_cookie += 1;
+        let cookie = NsCookie(self.last_cookie);
+        self.namespaces.insert(cookie, Namespace::new());
+        cookie
+    }
+
+    pub fn namespace(&mut self, ns: NsCookie) -> Result<&mut Namespace, KernelError> {
+        self.namespaces.get_mut(&ns).ok_or_else(|| KernelError::no_namespace(ns))
+    }
+
+    pub fn links(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
+        let namespace = self.namespaces.get(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
+        Ok(namespace.links().cloned().collect())
+    }
+
+    pub fn plug(&mut self, device: PhysDevice) -> Binding {
+        let home = self.home;
+        let namespace = self.namespaces.entry(home).or_insert_with(Namespace::new);
+        let name = namespace.free_name(device.name);
+        let ifindex = namespace.add(|ifindex| KernelLink {
+            media: device.media,
+            mac: device.mac,
+            permanent_mac: device.mac,
+            path: device.path,
+            ..bare_link(ifindex, name)
+        });
+        self.happened(Binding { ns: home, ifindex })
+    }
+
+    pub fn create_virtual(
+        &mut self,
+        ns: NsCookie,
+        link: VirtualLink,
+    ) -> Result<Binding, KernelError> {
+        let namespace = self.namespace(ns)?;
+        namespace.check_free(&link.name)?;
+        let lower = match link.lower {
+            Some(ifindex) => {
+                namespace.existing(ifindex)?;
+                Some(Lower { ifindex, nsid: None })
+            }
+            None => None,
+        };
+        let ifindex = namespace.add(|ifindex| KernelLink {
+            kind: Some(link.kind),
+            mac: link.mac,
+            lower,
+            ..bare_link(ifindex, link.name)
+        });
+        Ok(self.happened(Binding { ns, ifindex }))
+    }
+
+    /// A step of the daemon.
+    pub fn apply(&mut self, step: &Step) -> Result<Applied, KernelError> {
+        self.permit()?;
+        let applied = self.act(step, true)?;
+        self.applied.push(step.clone());
+        Ok(applied)
+    }
+
+    /// The daemon makes a link.
+    pub fn create_for_daemon(&mut self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        self.permit()?;
+        let made = self.create(new)?;
+        self.created.push(new.clone());
+        Ok(made)
+    }
+
+    fn permit(&mut self) -> Result<(), KernelError> {
+        if let Some(error) = self.armed.pop_front() {
+            return Err(error);
+        }
+        if self.random.chance(self.refusal_percent) {
+            return Err(refusal(libc::EBUSY));
+        }
+        Ok(())
+    }
+
+    /// Does what a step says, or refuses it and changes nothing.
+    pub fn act(&mut self, step: &Step, is_told: bool) -> Result<Applied, KernelError> {
+        let at = step.at;
+        let namespace = self.namespace(at.ns)?;
+        match &step.action {
+            Action::Move { to, name } if *to != at.ns => {
+                return self.move_link(at, *to, *name).map(|at| Applied { at });
+            }
+            Action::Delete => {
+                namespace.check_deletable(at.ifindex)?;
+                self.remove(at)?;
+                return Ok(Applied { at });
+            }
+            Action::Rename(name) | Action::Move { name, .. } => {
+                namespace.rename(at.ifindex, *name)?;
+            }
+            Action::AddAltName(name) => namespace.add_altname(at.ifindex, name)?,
+            Action::DropAltName(name) => namespace.drop_altname(at.ifindex, name)?,
+            Action::SetMtu(mtu) => namespace.set_mtu(at.ifindex, *mtu)?,
+            Action::SetUp(up) => namespace.set_up(at.ifindex, *up)?,
+            Action::SetMac(mac) => namespace.set_mac(at.ifindex, *mac)?,
+        }
+        if is_told {
+            self.happened(at);
+        }
+        Ok(Applied { at })
+    }
+
+    fn move_link(
+        &mut self,
+        at: Binding,
+        to: NsCookie,
+        name: LinkName,
+    ) -> Result<Binding, KernelError> {
+        let link = self.namespace(at.ns)?.check_movable(at.ifindex)?.clone();
+        self.namespace(to)?.check_accepts(&link, &name)?;
+        let now = self.relocate(at, to, name)?;
+        let moved_to = MovedTo { ns: Some(now.ns), nsid: nsid_of(now.ns), ifindex: now.ifindex };
+        self.tell(at, Hint { went_down: true, was_deleted: false, moved_to: Some(moved_to) });
+        Ok(self.happened(now))
+    }
+
+    /// Moves a link whose name and alternative names are free there. What lies over it stays over
+    /// it.
+    fn relocate(
+        &mut self,
+        from: Binding,
+        to: NsCookie,
+        name: LinkName,
+    ) -> Result<Binding, KernelError> {
+        let changes_index = self.random.chance(INDEX_CHANGES);
+        let mut link = self.namespace(from.ns)?.take(from.ifindex)?;
+        link.lower = link.lower.map(|lower| seen_from(to, place_of(from.ns, lower)));
+        let link =
+            KernelLink { name, admin_up: false, state: LinkState::Down, master: None, ..link };
+        let ifindex = self.namespace(to)?.take_in(link, changes_index);
+        let now = Binding { ns: to, ifindex };
+        for (ns, namespace) in &mut self.namespaces {
+            for upper in namespace.links_over(*ns, from) {
+                upper.lower = Some(seen_from(*ns, now));
+            }
+        }
+        Ok(now)
+    }
+
+    /// Makes a link, and its peer.
+    pub fn create(&mut self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        self.namespace(new.ns)?.check_new(&new.name, new.mac, new.mtu)?;
+        match &new.kind {
+            NewKind::Veth { peer_ns, peer_name, peer_mac } => {
+                self.namespace(*peer_ns)?.check_new(peer_name, *peer_mac, None)?;
+                if (peer_ns, peer_name) == (&new.ns, &new.name) {
+                    return Err(refusal(libc::EEXIST));
+                }
+                let link = self.add(new.ns, new.name, "veth", new.mac, new.mtu)?;
+                let peer = self.add(*peer_ns, *peer_name, "veth", *peer_mac, None)?;
+                self.put_over(link, peer)?;
+                self.put_over(peer, link)?;
+                Ok(vec![self.happened(link), self.happened(peer)])
+            }
+            NewKind::Macvlan { over, .. } => {
+                let lower_mtu = self.namespace(over.ns)?.existing(over.ifindex)?.mtu;
+                let mtu = new.mtu.unwrap_or(lower_mtu);
+                let link = self.add(new.ns, new.name, "macvlan", new.mac, Some(mtu))?;
+                self.put_over(link, *over)?;
+                Ok(vec![self.happened(link)])
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        ns: NsCookie,
+        name: LinkName,
+        kind: &str,
+        mac: Option<HwAddr>,
+        mtu: Option<u32>,
+    ) -> Result<Binding, KernelError> {
+        let mac = mac.or_else(|| self.chance_mac());
+        let ifindex = self.namespace(ns)?.add(|ifindex| {
+            let bare = bare_link(ifindex, name);
+            let mtu = mtu.unwrap_or(bare.mtu);
+            KernelLink { kind: Some(kind.to_owned()), mac, mtu, ..bare }
+        });
+        Ok(Binding { ns, ifindex })
+    }
+
+    /// An address of those that nobody sells.
+    fn chance_mac(&mut self) -> Option<HwAddr> {
+        let mut address = self.random.next().to_be_bytes();
+        address[0] = 0x02;
+        HwAddr::new(&address[..6]).ok()
+    }
+
+    fn put_over(&mut self, upper: Binding, lower: Binding) -> Result<(), KernelError> {
+        let link = self.namespace(upper.ns)?.existing(upper.ifindex)?;
+        link.lower = Some(seen_from(upper.ns, lower));
+        Ok(())
+    }
+
+    /// Takes out a link, its peer, and all that lie over them, wherever they are.
+    pub fn remove(&mut self, at: Binding) -> Result<(), KernelError> {
+        self.namespace(at.ns)?.take(at.ifindex)?;
+        let mut ended = vec![at];
+        let mut next = 0;
+        while let Some(lower) = ended.get(next).copied() {
+            for (ns, namespace) in &mut self.namespaces {
+                let over = namespace.links_over(*ns, lower).map(|link| link.ifindex);
+                for ifindex in over.collect::<Vec<_>>() {
+                    namespace.take(ifindex)?;
+                    ended.push(Binding { ns: *ns, ifindex });
+                }
+            }
+            next += 1;
+        }
+        for at in ended {
+            self.happened(at);
+        }
+        Ok(())
+    }
+
+    pub fn end_users(&mut self, ns: NsCookie) -> Result<(), KernelError> {
+        self.namespace(ns)?.has_users = false;
+        self.bury_the_dead();
+        Ok(())
+    }
+
+    /// Namespaces that nobody uses or pins any more die.
+    pub fn bury_the_dead(&mut self) {
+        let unused = self.namespaces.iter().filter(|(_, namespace)| !namespace.has_users);
+        let unused: Vec<NsCookie> = unused.map(|(ns, _)| *ns).collect();
+        for ns in unused {
+            let is_pinned = |view: &Weak<View>| view.upgrade().is_some_and(|v| v.is_pinned(ns));
+            if !self.views.iter().any(is_pinned) {
+                self.die(ns);
+            }
+        }
+    }
+
+    /// The death is told, and what it does elsewhere, but nothing of what was in the namespace.
+    fn die(&mut self, ns: NsCookie) {
+        self.tell_news(News::Ended(ns));
+        if let Some(namespace) = self.namespaces.get_mut(&ns) {
+            namespace.is_dying = true;
+        }
+        for link in self.links(ns).unwrap_or_default() {
+            let at = Binding { ns, ifindex: link.ifindex };
+            // What went with another one is gone already, and what is gone needs no burial.
+            let _ = if is_hardware(&link) { self.fall_home(at) } else { self.remove(at) };
+        }
+        self.namespaces.remove(&ns);
+    }
+
+    /// Hardware keeps its name or becomes `dev<ifindex>`; alternative names that are taken go.
+    fn fall_home(&mut self, at: Binding) -> Result<(), KernelError> {
+        let link = self.namespace(at.ns)?.existing(at.ifindex)?.clone();
+        let home = self.namespace(self.home)?;
+        let name = home.name_for_fallen(&link);
+        let altnames = link.altnames.into_iter().filter(|altname| !home.has_name(&altname.0));
+        let altnames = altnames.collect();
+        self.namespace(at.ns)?.existing(at.ifindex)?.altnames = altnames;
+        let now = self.relocate(at, self.home, name)?;
+        self.happened(now);
+        Ok(())
+    }
+
+    /// Something happened to a link: daemons get to know, as well as the faults let them.
+    pub fn happened(&mut self, at: Binding) -> Binding {
+        let link = self.namespaces.get(&at.ns).and_then(|namespace| namespace.link(at.ifindex));
+        let hint = Hint {
+            went_down: link.is_some_and(|link| link.state == LinkState::Down),
+            was_deleted: link.is_none(),
+            moved_to: None,
+        };
+        self.tell(at, hint);
+        at
+    }
+
+    fn tell(&mut self, at: Binding, hint: Hint) {
+        if self.namespaces.get(&at.ns).is_none_or(|namespace| !namespace.is_dying) {
+            self.tell_news(News::Link(at, hint));
+        }
+    }
+
+    fn tell_news(&mut self, news: News) {
+        let faults = self.hint_faults;
+        if self.random.chance(faults.lost) {
+            if !faults.losses_untold {
+                self.tell_of_a_loss(news);
+            }
+        } else if self.holding_hints || self.random.chance(faults.delayed) {
+            self.late_news.push(news);
+        } else {
+            self.deliver(news);
+            if self.random.chance(faults.duplicated) {
+                self.late_news.push(news);
+            }
+        }
+        if !self.holding_hints && self.random.chance(50) {
+            self.deliver_late_news();
+        }
+    }
+
+    /// After a loss a daemon looks which namespaces are left, so it gets to know of deaths anyway.
+    fn tell_of_a_loss(&mut self, lost: News) {
+        if let News::Ended(_) = lost {
+            self.deliver(lost);
+        }
+        self.each_view(|view| view.hints.push_overrun());
+    }
+
+    /// Whether there were any.
+    pub fn deliver_late_news(&mut self) -> bool {
+        if self.late_news.is_empty() {
+            return false;
+        }
+        let chosen = self.random.below(self.late_news.len() as u64) as usize;
+        let news = self.late_news.swap_remove(chosen);
+        self.deliver(news);
+        true
+    }
+
+    fn deliver(&mut self, news: News) {
+        let home = self.home;
+        self.each_view(|view| match news {
+            News::Link(at, hint) => view.tell(home, at, hint),
+            News::Ended(ns) => view.tell_ended(ns),
+        });
+    }
+
+    fn each_view(&mut self, tell: impl Fn(&View)) {
+        self.views.retain(|view| match view.upgrade() {
+            Some(view) => {
+                tell(&view);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// The number that home has for a namespace. Here every namespace has one, also home itself.
+fn nsid_of(ns: NsCookie) -> i32 {
+    i32::try_from(ns.0).unwrap_or(i32::MAX)
+}
+
+/// How a link in `ns` names the one it lies over.
+fn seen_from(ns: NsCookie, lower: Binding) -> Lower {
+    let nsid = (lower.ns != ns).then(|| nsid_of(lower.ns));
+    Lower { ifindex: lower.ifindex, nsid }
+}
+
+/// Where the link is that one in `ns` lies over.
+pub fn place_of(ns: NsCookie, lower: Lower) -> Binding {
+    let ns = lower.nsid.map_or(ns, |nsid| NsCookie(nsid.unsigned_abs().into()));
+    Binding { ns, ifindex: lower.ifindex }
+}
