@@ -13,3 +13,4 @@ pub mod kernel;
 pub mod model;
 pub mod store;
 pub mod sys;
+pub mod zones;

@@ -77,6 +77,23 @@ pub(crate) fn enter_new_network_namespace() -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
+/// Which kind of namespace a file of the nsfs file system stands for: one of the `CLONE_NEW*` flags.
+pub fn namespace_kind(namespace: impl AsFd) -> io::Result<c_int> {
+    // SAFETY: the descriptor is open for as long as `namespace` is borrowed; the request has no
+    // argument and makes the kernel touch no memory of this process.
+    let kind = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
+/// Gives the calling thread, and what it starts from now on, a mount table of its own.
+#[cfg(test)]
+pub(crate) fn enter_new_mount_namespace() -> io::Result<()> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: only unsharing the table of file descriptors endangers memory safety (a thread could
+    // use a descriptor of another table); mounts are no part of it.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
@@ -104,5 +121,13 @@ mod tests {
         let shown = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
         let bits = u64::from_str_radix(shown, 16).unwrap();
         assert_eq!(may_change_links().unwrap(), bits & (1 << 12) != 0);
+    }
+
+    #[test]
+    fn a_namespace_tells_its_kind() {
+        let network = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let mounts = std::fs::File::open("/proc/thread-self/ns/mnt").unwrap();
+        assert_eq!(namespace_kind(&network).unwrap(), libc::CLONE_NEWNET);
+        assert_eq!(namespace_kind(&mounts).unwrap(), libc::CLONE_NEWNS);
     }
 }
