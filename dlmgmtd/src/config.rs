@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::engine::EngineLimits;
+
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
 
@@ -40,6 +42,7 @@ struct File {
     runtime_dir: Option<PathBuf>,
     netns_dirs: Option<Vec<PathBuf>>,
     bus: Option<String>,
+    transient_links_per_zone: Option<usize>,
 }
 
 /// How the daemon is to run.
@@ -55,6 +58,8 @@ pub struct Config {
     pub bus: String,
     /// Log for a person at a terminal.
     pub foreground: bool,
+    /// What callers may have.
+    pub limits: EngineLimits,
 }
 
 /// Why there is no configuration.
@@ -86,6 +91,11 @@ impl Config {
             netns_dirs: netns_dirs.or(file.netns_dirs).unwrap_or_else(|| vec!["/run/netns".into()]),
             bus: args.bus.or(file.bus).unwrap_or_else(|| "system".to_owned()),
             foreground: args.foreground,
+            limits: EngineLimits {
+                transient_links: file
+                    .transient_links_per_zone
+                    .unwrap_or(EngineLimits::default().transient_links),
+            },
         })
     }
 

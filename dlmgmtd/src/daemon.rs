@@ -8,12 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::door::{Door, DoorOptions, Limits};
-use crate::engine::Engine;
+use crate::engine::{Engine, Parts};
 use crate::kernel::rtnetlink::{OpenError, RtnetlinkKernel};
 use crate::model::BootId;
 use crate::store::StoreError;
 use crate::store::sled::{Options, SledStore};
 use crate::sys;
+use crate::zones::ZoneSources;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +42,18 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     raise_descriptor_limit();
     let kernel = Arc::new(RtnetlinkKernel::open()?);
     let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
-    let engine = Engine::start(kernel, Arc::new(store), loaded, boot_id()?, read_only()?).await?;
-    let engine = Arc::new(engine);
+    let sources = ZoneSources::start(config.netns_dirs.clone())
+        .map_err(|why| DaemonError::System("zones cannot be watched", why))?;
+    let parts = Parts {
+        kernel,
+        store: Arc::new(store),
+        loaded,
+        boot: boot_id()?,
+        read_only: read_only()?,
+        sources,
+        limits: config.limits,
+    };
+    let engine = Arc::new(Engine::start(parts).await?);
     let door = open_door(&config, &engine)?;
     notify(sd_notify::NotifyState::Ready);
     tracing::info!("ready, the door is {}", config.door().display());

@@ -1,5 +1,7 @@
 //! The datalink management daemon, as a library: `docs/architecture.md` tells how it is built.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod auth;
 pub mod config;
 pub mod core;

@@ -5,11 +5,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use dlmgmt_proto::{
-    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media,
-    ZoneId, ZoneName,
-};
 pub use dlmgmt_proto::MacvlanMode;
+use dlmgmt_proto::{
+    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
+    ZoneName,
+};
 use serde::{Deserialize, Serialize};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.

@@ -108,11 +108,13 @@ fn lend_now(
     lent.kernel = Some(Bound {
         ns,
         zone: Some(zone.record.id),
-        link: bound.with(|kernel| {
-            kernel.name = name;
-            kernel.admin_up = false;
-            kernel.master = None;
-        }).link,
+        link: bound
+            .with(|kernel| {
+                kernel.name = name;
+                kernel.admin_up = false;
+                kernel.master = None;
+            })
+            .link,
     });
     let steps = vec![PlannedStep { id: link.record.id, forward, backward: Some(backward) }];
     Ok(Plan { changes: vec![lent.into()], steps, ..Plan::default() })

@@ -200,7 +200,11 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
         link.record.anchor = None;
         link.into()
     });
-    Some(Plan { changes: changes.collect(), create: Some(Creation { new, ids: ids.clone() }), ..Plan::default() })
+    Some(Plan {
+        changes: changes.collect(),
+        create: Some(Creation { new, ids: ids.clone() }),
+        ..Plan::default()
+    })
 }
 
 /// The address that a link had when it was last seen: it is made again with the same one.
@@ -223,11 +227,8 @@ pub fn plan_delete(registry: &Registry, id: LinkId, class: LinkClass) -> Result<
         refuse_held(registry, peer)?;
         changes.push(LinkChange::end(peer.record.id));
     }
-    let delete = |at| PlannedStep {
-        id,
-        forward: Step { at, action: Action::Delete },
-        backward: None,
-    };
+    let delete =
+        |at| PlannedStep { id, forward: Step { at, action: Action::Delete }, backward: None };
     Ok(Plan { changes, steps: link.binding().map(delete).into_iter().collect(), ..Plan::default() })
 }
 

@@ -401,8 +401,7 @@ impl Link {
         link.record.anchor = Some(Anchor { at, mac: kernel.mac });
         link.record.phys = link.record.phys.map(|_| kernel.phys_identity());
         link.record.media = kernel.media;
-        link.kernel =
-            Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
+        link.kernel = Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
         link
     }
 

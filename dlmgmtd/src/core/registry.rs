@@ -6,9 +6,7 @@ use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, Zon
 use imbl::{OrdMap, OrdSet};
 
 use super::plan::LinkChange;
-use crate::model::{
-    AltName, Binding, Lifetime, Link, NsCookie, Origin, Zone, ZoneRecord, ZoneUp,
-};
+use crate::model::{AltName, Binding, Lifetime, Link, NsCookie, Origin, Zone, ZoneRecord, ZoneUp};
 
 /// Tells one hold from another for as long as the daemon runs.
 pub type HoldNumber = u64;

@@ -67,7 +67,8 @@ fn refuse_unmovable(registry: &Registry, wish: &Wish<'_>) -> Result<()> {
     }
     if wish.link.kernel.is_some() && !wish.link.is_at_home() {
         let zone = registry.zone_label(wish.link.zone());
-        let text = format!("{} is away from home, in zone {zone}", registry.name_at_home(wish.link));
+        let text =
+            format!("{} is away from home, in zone {zone}", registry.name_at_home(wish.link));
         return Err(Error::new(ErrorCode::Busy, text));
     }
     refuse_held(registry, wish.link)

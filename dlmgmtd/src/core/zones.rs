@@ -60,9 +60,8 @@ fn left_behind(link: &Link, zone: ZoneId) -> LinkChange {
 
 /// All that a client is told of a zone.
 pub fn describe_zone(registry: &Registry, zone: &Zone) -> ZoneInfo {
-    let inside = registry.links().filter(|link| {
-        !link.is_loopback() && link.place() == Some(zone.record.id)
-    });
+    let inside =
+        registry.links().filter(|link| !link.is_loopback() && link.place() == Some(zone.record.id));
     let up = zone.up.as_ref();
     ZoneInfo {
         id: zone.record.id,
@@ -103,9 +102,9 @@ pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<E
 /// were not persistent and were not found again. A loan that was to last only as long as its zone
 /// ended with it.
 pub fn plan_forget_lost(registry: &Registry) -> Result<Plan> {
-    let lost = registry.links().filter(|link| {
-        link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent
-    });
+    let lost = registry
+        .links()
+        .filter(|link| link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent);
     let ended = lost.map(|link| LinkChange::end(link.record.id));
     let is_over = |link: &&Arc<Link>| {
         let loan = link.loan().filter(|loan| !loan.is_persistent);

@@ -6,11 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use async_trait::async_trait;
 use dlmgmt_proto::{Event, LinkId, LinkState, Seq, SequencedEvent};
 use tokio::sync::Notify;
-
-use super::service::EventStream;
 
 /// Events kept for those who ask for what followed a sequence number.
 const HISTORY_MAX: usize = 8192;
@@ -207,9 +204,9 @@ pub struct Subscription {
     queue: Arc<Queue>,
 }
 
-#[async_trait]
-impl EventStream for Subscription {
-    async fn next(&mut self) -> Option<SequencedEvent> {
+impl Subscription {
+    /// The next event; `None` once the hub is closed. Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<SequencedEvent> {
         loop {
             {
                 let mut waiting = self.queue.waiting();

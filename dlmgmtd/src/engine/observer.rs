@@ -173,11 +173,7 @@ fn union(keys: Keys, more: Keys) -> Keys {
     }
 }
 
-async fn look_at(
-    pipeline: &Pipeline,
-    ns: NsCookie,
-    glance: &Glance,
-) -> Result<Look, KernelError> {
+async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<Look, KernelError> {
     let is_whole = glance.is_everything();
     let mut seen = BTreeMap::new();
     if is_whole {
@@ -224,8 +220,7 @@ fn show_dips(pipeline: &Pipeline, dipped: &[LinkId]) {
     let registry = pipeline.registry();
     let down = |id: &LinkId| {
         let mut link = Link::clone(registry.link(*id)?);
-        link.kernel =
-            link.kernel.map(|bound| bound.with(|kernel| kernel.state = LinkState::Down));
+        link.kernel = link.kernel.map(|bound| bound.with(|kernel| kernel.state = LinkState::Down));
         Some(link.into())
     };
     let changes: Vec<_> = dipped.iter().filter_map(down).collect();

@@ -113,8 +113,7 @@ impl Pipeline {
 
     /// Nothing is changed by a daemon that may not.
     pub fn refuse_if_read_only(&self) -> Result<()> {
-        let denied =
-            |why| Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}"));
+        let denied = |why| Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}"));
         self.read_only.as_ref().map_or(Ok(()), |why| Err(denied(why)))
     }
 
@@ -236,7 +235,8 @@ impl Pipeline {
     pub fn commit_plan(&self, plan: &Plan) -> Seq {
         let seq = self.commit_with(|registry| {
             let zones = plan.zones.iter().cloned();
-            let with_zones = zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
+            let with_zones =
+                zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
             let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
             (with_zones.with(&plan.changes), ids)
         });
@@ -257,7 +257,8 @@ impl Pipeline {
         });
         for ns in places.flatten().filter(|ns| *ns != self.kernel.home()) {
             let zone = registry.zone_of_ns(ns);
-            let is_used = zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
+            let is_used =
+                zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
             if !is_used {
                 self.kernel.unpin(ns);
             }
@@ -393,9 +394,8 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
         let unsettled = stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
     };
-    let is_new = |zone: &&Zone| {
-        before.zone(zone.record.id).is_none_or(|known| known.record != zone.record)
-    };
+    let is_new =
+        |zone: &&Zone| before.zone(zone.record.id).is_none_or(|known| known.record != zone.record);
     let zones = plan.zones.iter().filter(is_new).map(|zone| zone.record.clone()).collect();
     let mut batch = Batch { zones, ..Batch::default() };
     for change in &plan.changes {

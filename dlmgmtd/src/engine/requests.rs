@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, RenameItem, ResetZone, SetZone,
-    Subscribe, Where,
+    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, RenameItem, ResetZone,
+    SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Result, Seq,
-    SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
+    Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Result,
+    Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
 use super::hub::Subscription;

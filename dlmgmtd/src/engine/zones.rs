@@ -12,8 +12,8 @@ use super::participants::Participants;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use super::pipeline::Pipeline;
 use crate::core::{
-    Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake, plan_zone_down, plan_zone_ending,
-    plan_zone_up, zone_named,
+    Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake,
+    plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
 };
 use crate::kernel::NsOpener;
 use crate::model::{Action, Lifetime, Link, NsCookie, Step, ZoneUp};
@@ -280,9 +280,7 @@ impl ZoneKeeper {
     }
 
     async fn close_down(&self, zone: ZoneId) {
-        let prepare = |registry: &Registry, _: &mut _| {
-            Ok(plan_zone_down(registry, zone))
-        };
+        let prepare = |registry: &Registry, _: &mut _| Ok(plan_zone_down(registry, zone));
         match self.pipeline.plan_inside(prepare).await {
             Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
             Err(why) => tracing::error!("a zone cannot be closed: {why}"),
@@ -324,9 +322,8 @@ impl ZoneKeeper {
     }
 
     async fn remake(&self, id: LinkId) {
-        let prepare = |registry: &Registry, _: &mut _| {
-            Ok(plan_remake(registry, id).unwrap_or_default())
-        };
+        let prepare =
+            |registry: &Registry, _: &mut _| Ok(plan_remake(registry, id).unwrap_or_default());
         let made = match self.pipeline.plan_inside(prepare).await {
             Ok((plan, _perimeter)) if plan.create.is_some() => self.pipeline.carry_out(plan).await,
             Ok(_) => return,
@@ -353,12 +350,8 @@ impl ZoneKeeper {
 pub(super) fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeSet<ZoneId> {
     let was_absent = |id| before.link(id).is_none_or(|link| link.kernel.is_none());
     let is_up = |zone| after.zone(zone).is_some_and(|zone| zone.up.is_some());
-    let returned =
-        after.links().filter(|link| link.is_at_home() && was_absent(link.record.id));
-    returned
-        .filter_map(|link| Some(link.loan()?.zone))
-        .filter(|zone| is_up(*zone))
-        .collect()
+    let returned = after.links().filter(|link| link.is_at_home() && was_absent(link.record.id));
+    returned.filter_map(|link| Some(link.loan()?.zone)).filter(|zone| is_up(*zone)).collect()
 }
 
 /// How the kernel's side enters the namespace again. There is no way but a pin into one that only

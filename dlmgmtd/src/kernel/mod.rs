@@ -77,6 +77,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Changes one link. On an error nothing has changed.
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;
 
+    /// The addresses of a link, as `ip address` shows them: those by which others reach it, not
+    /// those that IPv6 gives every link by itself.
+    async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError>;
+
     /// Makes a link, and its peer if it is one end of a pair, each at once in its namespace and
     /// under its name. Answers where they are, the link first. On an error nothing has changed.
     async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError>;

@@ -47,10 +47,7 @@ pub(super) struct End {
 impl Names {
     /// No names, in a daemon whose own namespace is `own`.
     pub fn new(own: NsCookie) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            by_cookie: HashMap::from([(own, ZoneName::global())]),
-        }
+        Self { entries: BTreeMap::new(), by_cookie: HashMap::from([(own, ZoneName::global())]) }
     }
 
     /// Gives a free name, with a namespace that has none, to a source.

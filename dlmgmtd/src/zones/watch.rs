@@ -84,7 +84,8 @@ impl Watcher {
         shared: Arc<Shared>,
         events: mpsc::Sender<SourceEvent>,
     ) -> io::Result<Self> {
-        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let inotify =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open("/proc/thread-self/mountinfo", flags, Mode::empty())?;
         for (source, flags) in [

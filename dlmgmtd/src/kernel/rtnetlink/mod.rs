@@ -88,6 +88,10 @@ impl Kernel for RtnetlinkKernel {
         self.namespace(ns)?.request(move |connection| connection.get(ifindex)).await
     }
 
+    async fn addresses(&self, _: Binding) -> Result<Vec<String>, KernelError> {
+        Ok(Vec::new())
+    }
+
     async fn create(&self, _: &NewLink) -> Result<Vec<Binding>, KernelError> {
         Err(KernelError { errno: libc::ENOSYS, text: None })
     }

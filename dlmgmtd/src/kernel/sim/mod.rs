@@ -383,6 +383,12 @@ impl Kernel for SimKernel {
         self.among_others(|world| Ok(world.namespace(ns)?.link(ifindex).cloned())).await
     }
 
+    /// Nobody here gives links addresses.
+    async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
+        self.check_known(at.ns)?;
+        Ok(Vec::new())
+    }
+
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
         self.check_known(step.at.ns)?;
         if step.action != Action::Delete {

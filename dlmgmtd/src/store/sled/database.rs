@@ -20,7 +20,7 @@ use dlmgmt_proto::LinkId;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use super::state::{Changes, State};
-use crate::store::codec::{CodecError, decode_link, decode_zone, decode_meta, encode_meta};
+use crate::store::codec::{CodecError, decode_link, decode_meta, decode_zone, encode_meta};
 
 /// Room enough for tens of thousands of links; sled's default of 1 GiB is for other uses.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;

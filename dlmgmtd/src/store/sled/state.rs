@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use dlmgmt_proto::{LinkId, ZoneId};
 
 use crate::model::BootId;
-use crate::store::codec::{
-    CodecError, Meta, decode_link, decode_zone, encode_link, encode_zone,
-};
+use crate::store::codec::{CodecError, Meta, decode_link, decode_zone, encode_link, encode_zone};
 use crate::store::{Batch, Loaded};
 
 /// All that is kept, in its durable form.
@@ -33,11 +31,8 @@ impl State {
 
     /// The changes that these batches make, one after the other.
     pub fn changes<'a>(&self, batches: impl Iterator<Item = &'a EncodedBatch>) -> Changes {
-        let mut changes = Changes {
-            meta: self.meta.clone(),
-            links: BTreeMap::new(),
-            zones: BTreeMap::new(),
-        };
+        let mut changes =
+            Changes { meta: self.meta.clone(), links: BTreeMap::new(), zones: BTreeMap::new() };
         changes.meta.commit += 1;
         for batch in batches {
             changes.links.extend(batch.links.iter().cloned());
