@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ZoneId, ZoneName};
+use crate::{ZoneId, ZoneName, ZoneState};
 
 /// One zone as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
