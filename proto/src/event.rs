@@ -60,6 +60,15 @@ pub enum Event {
         /// Its last zone.
         zone: ZoneName,
     },
+    /// The subscriber was too slow: events were dropped here.
+    Lost {
+        /// How many.
+        count: u64,
+        /// Links that went down in what was dropped.
+        went_down: Vec<LinkId>,
+    },
+    /// The events asked for are no longer kept: take a new snapshot.
+    Resync,
     /// A zone's namespace is there.
     ZoneReady(ZoneInfo),
     /// A zone ends; participants are waited for, for a bounded time.
@@ -80,15 +89,6 @@ pub enum Event {
         /// The zone that ended.
         zone: ZoneName,
     },
-    /// The subscriber was too slow: events were dropped here.
-    Lost {
-        /// How many.
-        count: u64,
-        /// Links that went down in what was dropped.
-        went_down: Vec<LinkId>,
-    },
-    /// The events asked for are no longer kept: take a new snapshot.
-    Resync,
 }
 
 impl Event {
