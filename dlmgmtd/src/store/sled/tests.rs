@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId};
+use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId, ZoneName};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::model::{BootId, Lifetime, LinkRecord, Location, Origin};
+use crate::model::{BootId, Lifetime, LinkRecord, Location, Origin, ZoneRecord};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -34,6 +34,7 @@ pub(super) fn link(number: u32, name: &str) -> LinkRecord {
         origin: Origin::Own,
         phys: None,
         anchor: None,
+        recipe: None,
         unsettled: false,
         generation: Generation(0),
     }
@@ -114,6 +115,10 @@ fn play_a_role() {
 }
 
 /// A fresh store keeps nothing; what is committed is all there after it is opened again.
+fn zone() -> ZoneRecord {
+    ZoneRecord { id: ZoneId(3), name: ZoneName::new("web").unwrap() }
+}
+
 #[tokio::test]
 async fn what_was_committed_is_found_again() {
     let dir = TempDir::new().unwrap();
@@ -123,6 +128,7 @@ async fn what_was_committed_is_found_again() {
     let boot = Some(BootId("boot-1".to_owned()));
     let batch = Batch {
         put: vec![Arc::new(link(2, "b")), Arc::new(link(300, "c")), Arc::new(link(1, "a"))],
+        zones: vec![zone()],
         delete: vec![],
         next_link_id: Some(301),
         boot: boot.clone(),
@@ -133,7 +139,13 @@ async fn what_was_committed_is_found_again() {
     drop(store);
 
     let expected =
-        Loaded { links: vec![link(1, "a"), link(300, "c")], boot, next_link_id: 301, epoch: 7 };
+        Loaded {
+            links: vec![link(1, "a"), link(300, "c")],
+            zones: vec![zone()],
+            boot,
+            next_link_id: 301,
+            epoch: 7,
+        };
     let (store, loaded) = open(dir.path());
     assert_eq!(loaded, expected);
     assert_eq!(store.recovery(), None);
