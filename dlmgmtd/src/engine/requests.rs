@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Rename,
-    RenameItem, Subscribe,
+    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
+    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, RenameItem, ResetZone,
+    SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::{
     Error, ErrorCode, Event, LinkId, LinkInfo, LinkName, LinkRef, Result, Seq, SequencedEvent,
-    ZoneId, ZoneName,
+    Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
 
 use super::perimeter::{Key, Keys};
@@ -95,6 +96,47 @@ impl Service for Engine {
         .await
     }
 
+    async fn set_zone(&self, _: &Caller, _: SetZone) -> Result<Changed> {
+        Err(not_yet())
+    }
+
+    async fn reset_zone(&self, _: &Caller, _: ResetZone) -> Result<Changed> {
+        Err(not_yet())
+    }
+
+    async fn create_link(&self, _: &Caller, _: CreateLink) -> Result<Created> {
+        Err(not_yet())
+    }
+
+    async fn delete_link(&self, _: &Caller, _: DeleteLink) -> Result<Changed> {
+        Err(not_yet())
+    }
+
+    async fn whereabouts(&self, _: &Caller, _: Where) -> Result<Whereabouts> {
+        Err(not_yet())
+    }
+
+    async fn reclaim(&self, _: &Caller, _: Reclaim) -> Result<Changed> {
+        Err(not_yet())
+    }
+
+    fn list_zones(&self, _: &Caller) -> Result<Vec<ZoneInfo>> {
+        Err(not_yet())
+    }
+
+    async fn attach_zone(
+        &self,
+        _: &Caller,
+        _: AttachZone,
+        _: Option<std::os::fd::OwnedFd>,
+    ) -> Result<Changed> {
+        Err(not_yet())
+    }
+
+    async fn detach_zone(&self, _: &Caller, _: DetachZone) -> Result<Changed> {
+        Err(not_yet())
+    }
+
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>> {
         let scope = authorise(caller, Action::Hold)?;
         let id = resolve(&self.pipeline.registry(), scope, &link)?.record.id;
@@ -137,6 +179,10 @@ impl Service for Engine {
         authorise(caller, Action::Import)?;
         self.change(move |registry, ids| plan_import(registry, ids, &text)).await
     }
+}
+
+fn not_yet() -> Error {
+    Error::new(ErrorCode::NotSupported, "not yet")
 }
 
 impl Engine {
