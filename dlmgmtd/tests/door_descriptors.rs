@@ -13,7 +13,8 @@ mod raw;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use dlmgmt_proto::door::{Command, GetLinkId, Hold, Import, Kind, encode};
+use dlmgmt_proto::ZoneName;
+use dlmgmt_proto::door::{AttachZone, Command, GetLinkId, Hold, Import, Kind, encode};
 use libdlmgmt::Client;
 
 use fake::{Fake, Served};
@@ -23,10 +24,16 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-fn storm(served: &Served) {
+fn attach() -> AttachZone {
+    AttachZone { zone: ZoneName::new("web").unwrap(), pid: None, path: None }
+}
+
+/// Everything that passes descriptors, in the right number and in a wrong one.
+fn storm(fake: &Fake, served: &Served) {
     let file = tempfile::tempfile().unwrap();
     let packets = [
         encode(Kind::Call, Import::NUMBER, 1, &Import {}).unwrap(),
+        encode(Kind::Call, AttachZone::NUMBER, 1, &attach()).unwrap(),
         encode(Kind::Call, GetLinkId::NUMBER, 1, "garbage").unwrap(),
         encode(Kind::Event, 0, 1, "").unwrap(),
         b"no packet at all".to_vec(),
@@ -44,18 +51,20 @@ fn storm(served: &Served) {
     let unread = Raw::greeted(&served.path());
     unread.call(2, &dlmgmt_proto::door::Export {});
     unread.call(3, &Hold { link: "net1".parse().unwrap() });
+    fake.attached.lock().unwrap().clear();
 }
 
 #[test]
 fn no_descriptor_is_left_behind() {
-    let served = Served::new(&Fake::new(1));
-    storm(&served);
+    let fake = Fake::new(1);
+    let served = Served::new(&fake);
+    storm(&fake, &served);
     let settled = || {
         std::thread::sleep(Duration::from_millis(20));
         open_descriptors()
     };
     let before = (0..20).map(|_| settled()).min();
-    (0..10).for_each(|_| storm(&served));
+    (0..10).for_each(|_| storm(&fake, &served));
     let after = (0..20).map(|_| settled()).min();
     assert_eq!(before, after);
 }

@@ -1,5 +1,6 @@
 //! The client for programs that run on tokio: as the blocking one, call by call.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,10 +8,13 @@ use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use dlmgmt_proto::door::{
-    Changed, Command, DeletePhys, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import,
-    LinkFilter, List, Named, Release, Rename, RenameItem, Subscribe,
+    Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
+    DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
+    ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetZone, SetZone, Subscribe, Where,
 };
-use dlmgmt_proto::{LinkId, LinkInfo, LinkRef, SequencedEvent};
+use dlmgmt_proto::{
+    LinkClass, LinkId, LinkInfo, LinkRef, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
+};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -89,6 +93,65 @@ impl Client {
         self.call(&DeletePhys { link }).await
     }
 
+    /// Lends a link to a zone.
+    pub async fn set_zone(&self, call: SetZone) -> Result<Changed> {
+        self.call(&call).await
+    }
+
+    /// Takes a lent link home.
+    pub async fn reset_zone(&self, call: ResetZone) -> Result<Changed> {
+        self.call(&call).await
+    }
+
+    /// Makes a virtual link, or a pair of them.
+    pub async fn create_link(&self, call: CreateLink) -> Result<Created> {
+        self.call(&call).await
+    }
+
+    /// Ends a virtual link of this class, and its record.
+    pub async fn delete_link(&self, link: LinkRef, class: LinkClass) -> Result<Changed> {
+        self.call(&DeleteLink { link, class }).await
+    }
+
+    /// Where a link is, whoever moved it there.
+    pub async fn whereabouts(&self, link: LinkRef) -> Result<Whereabouts> {
+        self.call(&Where { link }).await
+    }
+
+    /// Brings a link home that somebody moved away.
+    pub async fn reclaim(&self, link: LinkRef) -> Result<Changed> {
+        self.call(&Reclaim { link }).await
+    }
+
+    /// The zones that the caller may see, in the order of their numbers.
+    pub async fn zones(&self) -> Result<Vec<ZoneInfo>> {
+        let mut zones = Vec::new();
+        let mut ask = ListZones { after: None };
+        loop {
+            let page = self.call(&ask).await?;
+            zones.extend(page.zones);
+            ask.after = page.next;
+            if ask.after.is_none() {
+                return Ok(zones);
+            }
+        }
+    }
+
+    /// Registers a zone. Its namespace is `descriptor`, an open network namespace or a pidfd; or
+    /// without one, what `call` names.
+    pub async fn attach_zone(
+        &self,
+        call: AttachZone,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Changed> {
+        Ok(self.line.lock().await.exchange(&call, descriptor).await?.0)
+    }
+
+    /// Ends a zone: its loans come home. Its namespace may live on.
+    pub async fn detach_zone(&self, zone: ZoneName) -> Result<Changed> {
+        self.call(&DetachZone { zone }).await
+    }
+
     /// Claims a link for as long as the guard lives, on a connection of its own.
     pub async fn hold(&self, link: LinkRef) -> Result<Hold> {
         let client = Self::connect(&self.path).await?;
@@ -101,7 +164,7 @@ impl Client {
         let client = Self::connect(&self.path).await?;
         client.call(&call).await?;
         let line = client.line.into_inner();
-        Ok(Subscription { serial: line.wire.last_serial(), line })
+        Ok(Subscription { serial: line.wire.last_serial(), line, early: VecDeque::new() })
     }
 
     /// The persistent registry as text.
@@ -138,16 +201,22 @@ impl Line {
         call: &C,
         fd: Option<BorrowedFd<'_>>,
     ) -> Result<(C::Reply, Vec<OwnedFd>)> {
-        let serial = self.wire.draft(call)?;
-        let Self { socket, wire } = self;
-        let send = || wire.send(socket.as_fd(), fd, SendFlags::DONTWAIT);
-        socket.async_io(Interest::WRITABLE, send).await?;
+        let serial = self.send(call, fd).await?;
         loop {
             let got = self.receive().await?;
             if let Some(answer) = self.wire.answer::<C>(got, serial)? {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Sends a call; tells its serial.
+    async fn send<C: Command>(&mut self, call: &C, fd: Option<BorrowedFd<'_>>) -> Result<u64> {
+        let serial = self.wire.draft(call)?;
+        let Self { socket, wire } = self;
+        let send = || wire.send(socket.as_fd(), fd, SendFlags::DONTWAIT);
+        socket.async_io(Interest::WRITABLE, send).await?;
+        Ok(serial)
     }
 
     async fn receive(&mut self) -> io::Result<Received> {
@@ -174,11 +243,37 @@ impl Hold {
 pub struct Subscription {
     line: Line,
     serial: u64,
+    /// Events that came before the answer to an `acknowledge`.
+    early: VecDeque<SequencedEvent>,
 }
 
 impl Subscription {
     /// The next event; `None` when the daemon goes down. Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Result<SequencedEvent>> {
+        match self.early.pop_front() {
+            Some(event) => Some(Ok(event)),
+            None => self.receive().await,
+        }
+    }
+
+    /// As a participant: done with that zone, which is shutting down. Dropping the future loses no
+    /// event.
+    pub async fn acknowledge(&mut self, zone: ZoneId) -> Result<()> {
+        let call = Acknowledge { serial: self.serial, zone };
+        let serial = self.line.send(&call, None).await?;
+        loop {
+            let got = self.line.receive().await?;
+            match self.line.wire.event(&got, self.serial)? {
+                Some(event) => self.early.push_back(event),
+                None if self.line.wire.answer::<Acknowledge>(got, serial)?.is_some() => {
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Option<Result<SequencedEvent>> {
         loop {
             let got = match self.line.receive().await {
                 Ok(got) => got,

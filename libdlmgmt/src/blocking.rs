@@ -1,15 +1,19 @@
 //! The client that blocks.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmgmt_proto::door::{
-    Changed, Command, DeletePhys, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import,
-    LinkFilter, List, Named, Release, Rename, RenameItem, Subscribe,
+    Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
+    DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
+    ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetZone, SetZone, Subscribe, Where,
 };
-use dlmgmt_proto::{LinkId, LinkInfo, LinkRef, SequencedEvent};
+use dlmgmt_proto::{
+    LinkClass, LinkId, LinkInfo, LinkRef, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
+};
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::ClientError;
@@ -84,6 +88,65 @@ impl Client {
         self.call(&DeletePhys { link })
     }
 
+    /// Lends a link to a zone.
+    pub fn set_zone(&self, call: SetZone) -> Result<Changed> {
+        self.call(&call)
+    }
+
+    /// Takes a lent link home.
+    pub fn reset_zone(&self, call: ResetZone) -> Result<Changed> {
+        self.call(&call)
+    }
+
+    /// Makes a virtual link, or a pair of them.
+    pub fn create_link(&self, call: CreateLink) -> Result<Created> {
+        self.call(&call)
+    }
+
+    /// Ends a virtual link of this class, and its record.
+    pub fn delete_link(&self, link: LinkRef, class: LinkClass) -> Result<Changed> {
+        self.call(&DeleteLink { link, class })
+    }
+
+    /// Where a link is, whoever moved it there.
+    pub fn whereabouts(&self, link: LinkRef) -> Result<Whereabouts> {
+        self.call(&Where { link })
+    }
+
+    /// Brings a link home that somebody moved away.
+    pub fn reclaim(&self, link: LinkRef) -> Result<Changed> {
+        self.call(&Reclaim { link })
+    }
+
+    /// The zones that the caller may see, in the order of their numbers.
+    pub fn zones(&self) -> Result<Vec<ZoneInfo>> {
+        let mut zones = Vec::new();
+        let mut ask = ListZones { after: None };
+        loop {
+            let page = self.call(&ask)?;
+            zones.extend(page.zones);
+            ask.after = page.next;
+            if ask.after.is_none() {
+                return Ok(zones);
+            }
+        }
+    }
+
+    /// Registers a zone. Its namespace is `descriptor`, an open network namespace or a pidfd; or
+    /// without one, what `call` names.
+    pub fn attach_zone(
+        &self,
+        call: AttachZone,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Changed> {
+        Ok(self.exchange(&call, descriptor)?.0)
+    }
+
+    /// Ends a zone: its loans come home. Its namespace may live on.
+    pub fn detach_zone(&self, zone: ZoneName) -> Result<Changed> {
+        self.call(&DetachZone { zone })
+    }
+
     /// Claims a link for as long as the guard lives, on a connection of its own.
     pub fn hold(&self, link: LinkRef) -> Result<Hold> {
         let client = Self::connect(&self.path)?;
@@ -97,7 +160,7 @@ impl Client {
         client.call(&call)?;
         let Self { socket, wire, .. } = client;
         let wire = wire.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Subscription { serial: wire.last_serial(), socket, wire })
+        Ok(Subscription { serial: wire.last_serial(), socket, wire, early: VecDeque::new() })
     }
 
     /// The persistent registry as text.
@@ -159,19 +222,34 @@ pub struct Subscription {
     socket: OwnedFd,
     wire: Wire,
     serial: u64,
+    /// Events that came before the answer to an `acknowledge`.
+    early: VecDeque<SequencedEvent>,
 }
 
-impl AsFd for Subscription {
-    /// The connection, to be polled for input: an event or the end is there when it is readable.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+impl Subscription {
+    /// As a participant: done with that zone, which is shutting down.
+    ///
+    /// Events that come before the answer are kept for [`Iterator::next`].
+    pub fn acknowledge(&mut self, zone: ZoneId) -> Result<()> {
+        let serial = self.wire.draft(&Acknowledge { serial: self.serial, zone })?;
+        self.wire.send(self.socket.as_fd(), None, SendFlags::empty())?;
+        loop {
+            let got = self.wire.receive(self.socket.as_fd(), RecvFlags::empty())?;
+            match self.wire.event(&got, self.serial)? {
+                Some(event) => self.early.push_back(event),
+                None if self.wire.answer::<Acknowledge>(got, serial)?.is_some() => return Ok(()),
+                None => {}
+            }
+        }
     }
-}
 
-impl Iterator for Subscription {
-    type Item = Result<SequencedEvent>;
+    /// Whether an event was kept by [`Self::acknowledge`], which polling the connection does not
+    /// tell.
+    pub fn has_kept(&self) -> bool {
+        !self.early.is_empty()
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn receive(&mut self) -> Option<Result<SequencedEvent>> {
         loop {
             let got = match self.wire.receive(self.socket.as_fd(), RecvFlags::empty()) {
                 Ok(got) => got,
@@ -183,6 +261,25 @@ impl Iterator for Subscription {
                 Err(ClientError::Closed) => return None,
                 Err(why) => return Some(Err(why)),
             }
+        }
+    }
+}
+
+impl AsFd for Subscription {
+    /// The connection, to be polled for input: an event or the end is there when it is readable.
+    /// See also [`Self::has_kept`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Result<SequencedEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.early.pop_front() {
+            Some(event) => Some(Ok(event)),
+            None => self.receive(),
         }
     }
 }

@@ -8,7 +8,7 @@ use dlmgmt_proto::{Error, SequencedEvent};
 use proptest::prelude::*;
 
 /// The numbers of all commands, and some that are none.
-const COMMANDS: std::ops::Range<u16> = 0..96;
+const COMMANDS: std::ops::Range<u16> = 0..128;
 
 proptest! {
     #[test]

@@ -1,31 +1,30 @@
 //! One client: its calls, its holds and its subscriptions.
 
 use std::collections::BTreeMap;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Poll;
 
 use dlmgmt_proto::door::{
-    Call, Changed, Command, Exported, Hello, HelloReply, Hold, HoldId, Import, Kind, List,
-    ListCursor, NextLink, Page, Release, Released, Subscribe, Subscribed, Unsubscribe,
-    Unsubscribed, VERSION, body_len, encode_into,
+    AttachZone, Call, Changed, Command, Created, Exported, Hello, HelloReply, Hold, HoldId, Import,
+    Kind, List, ListCursor, ListZones, NextLink, Page, Release, Released, Subscribe, Subscribed,
+    VERSION, Zones, encode_into,
 };
-use dlmgmt_proto::{Error, ErrorCode, LinkInfo, Result, SequencedEvent};
+use dlmgmt_proto::{Error, ErrorCode, Result, Whereabouts};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Desk;
 use super::outbox::{Outbox, Overflow};
+use super::seats::is_host_root;
 use super::socket::{Address, Incoming, Packet, Socket, invalid};
-use super::transfer;
-use crate::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
-
-/// Bytes of links in one page: what is left of a packet is more than the rest of a page takes.
-const PAGE_BYTES: usize = 60 * 1024;
+use super::subscriptions::Subscriptions;
+use super::{pages, transfer};
+use crate::engine::{Caller, HoldGuard, Service, Snapshot};
 
 /// Longest message of an error and longest name of a client, in characters.
 const MESSAGE_MAX: usize = 4096;
@@ -47,6 +46,8 @@ pub(super) enum End {
     Silent,
     #[error("the daemon goes down")]
     Stopped,
+    #[error("the client's zone has ended")]
+    ZoneEnded,
     #[error("a change ended without an outcome: {0}")]
     Lost(#[from] JoinError),
     #[error(transparent)]
@@ -62,14 +63,28 @@ impl From<Overflow> for End {
 /// What a change comes to.
 enum Outcome {
     Changed(Changed),
+    Created(Created),
+    Found(Box<Whereabouts>),
     Held(Box<dyn HoldGuard>),
     Exported(OwnedFd, Exported),
 }
 
-struct Subscription {
-    /// Where its events go: the `subscribe` call.
-    to: Address,
-    stream: Box<dyn EventStream>,
+impl From<Changed> for Outcome {
+    fn from(changed: Changed) -> Self {
+        Self::Changed(changed)
+    }
+}
+
+impl From<Created> for Outcome {
+    fn from(created: Created) -> Self {
+        Self::Created(created)
+    }
+}
+
+impl From<Whereabouts> for Outcome {
+    fn from(whereabouts: Whereabouts) -> Self {
+        Self::Found(Box::new(whereabouts))
+    }
 }
 
 pub(super) struct Connection {
@@ -86,9 +101,9 @@ pub(super) struct Connection {
     list: Option<Arc<dyn Snapshot>>,
     holds: BTreeMap<HoldId, Box<dyn HoldGuard>>,
     last_hold: u64,
-    subscriptions: Vec<Subscription>,
-    /// The subscription whose turn it is.
-    turn: usize,
+    subscriptions: Subscriptions,
+    /// Closes when the client's zone has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Drop for Connection {
@@ -98,8 +113,22 @@ impl Drop for Connection {
     }
 }
 
+/// Begins a change that a method of the service makes.
+macro_rules! begin {
+    ($self:ident, $to:ident, $method:ident($call:ident)) => {
+        $self.begin($to, |service, caller| async move {
+            service.$method(&caller, $call).await.map(Outcome::from)
+        })
+    };
+}
+
 impl Connection {
-    pub(super) fn new(desk: Arc<Desk>, socket: Socket, caller: Caller) -> Self {
+    pub(super) fn new(
+        desk: Arc<Desk>,
+        socket: Socket,
+        caller: Caller,
+        ended: oneshot::Receiver<()>,
+    ) -> Self {
         Self {
             hello_by: Some(Instant::now() + desk.limits.hello_within),
             desk,
@@ -111,8 +140,8 @@ impl Connection {
             list: None,
             holds: BTreeMap::new(),
             last_hold: 0,
-            subscriptions: Vec::new(),
-            turn: 0,
+            subscriptions: Subscriptions::default(),
+            ended,
         }
     }
 
@@ -120,20 +149,22 @@ impl Connection {
     pub(super) async fn run(mut self, stopped: impl Future<Output = ()>) -> End {
         tokio::pin!(stopped);
         loop {
+            let has_room = self.has_room();
             let step = tokio::select! {
                 () = &mut stopped => break,
-                incoming = self.socket.recv(), if self.changes.len() < self.desk.limits.calls => {
-                    self.take_calls(incoming)
-                }
+                _ = &mut self.ended => self.see_off(),
+                incoming = self.socket.recv(), if has_room => self.take_calls(incoming),
+                // However busy it keeps the daemon, a client that ends lets its namespace go.
+                closed = self.socket.hung_up(), if !has_room => closed_by(closed),
                 Some(done) = self.changes.join_next() => self.finish(done),
                 sent = send_first(&self.socket, &self.outbox), if !self.outbox.is_empty() => {
                     self.outbox.pop();
                     sent.map_err(End::from)
                 }
-                (at, event) = next_event(&mut self.subscriptions, self.turn),
+                (to, event) = self.subscriptions.next(),
                     if self.outbox.is_empty() && !self.subscriptions.is_empty() =>
                 {
-                    self.tell(at, event)
+                    self.post(Kind::Event, to, &event, None)
                 }
                 () = sleep_until_some(self.hello_by) => Err(End::Silent),
             };
@@ -142,6 +173,18 @@ impl Connection {
             }
         }
         self.drain().await
+    }
+
+    /// Whether one more call may be taken.
+    fn has_room(&self) -> bool {
+        self.changes.len() < self.desk.limits.calls
+    }
+
+    /// Leaves a client whose zone has ended, with a word why.
+    fn see_off(&mut self) -> std::result::Result<(), End> {
+        let error = Error::new(ErrorCode::ShuttingDown, "the caller's zone has ended");
+        self.refuse(Address { command: 0, serial: 0 }, error)?;
+        Err(End::ZoneEnded)
     }
 
     /// Answers what is under way, within the time there is for that.
@@ -168,7 +211,7 @@ impl Connection {
     fn take_calls(&mut self, first: io::Result<Incoming>) -> std::result::Result<(), End> {
         self.take(first?)?;
         for _ in 1..CALLS_IN_A_ROW {
-            if self.changes.len() >= self.desk.limits.calls {
+            if !self.has_room() {
                 break;
             }
             match self.socket.try_recv() {
@@ -181,6 +224,10 @@ impl Connection {
     }
 
     fn take(&mut self, incoming: Incoming) -> std::result::Result<(), End> {
+        // What comes after the end is not looked at: the caller's zone may be another by now.
+        if self.ended.try_recv() == Err(TryRecvError::Closed) {
+            return self.see_off();
+        }
         match incoming {
             Incoming::Call(to, call, fds) => match self.check(&call, &fds) {
                 Ok(()) => self.handle(to, call, fds),
@@ -201,8 +248,8 @@ impl Connection {
         if greets != self.hello_by.is_some() {
             return Err(invalid("a connection begins with one `hello`"));
         }
-        if !fds.is_empty() && !matches!(call, Call::Import(_)) {
-            return Err(invalid("only `import` takes a descriptor"));
+        if !fds.is_empty() && !matches!(call, Call::Import(_) | Call::AttachZone(_)) {
+            return Err(invalid("only `import` and `attach-zone` take a descriptor"));
         }
         Ok(())
     }
@@ -227,6 +274,10 @@ impl Connection {
                 let page = self.page(&call);
                 self.answer(to, page)
             }
+            Call::ListZones(call) => {
+                let zones = self.zones(&call);
+                self.answer(to, zones)
+            }
             Call::Hello(call) => {
                 let greeting = self.hello(call);
                 self.answer(to, greeting)
@@ -240,15 +291,23 @@ impl Connection {
                 self.answer(to, subscribed)
             }
             Call::Unsubscribe(call) => {
-                let unsubscribed = self.unsubscribe(&call);
+                let unsubscribed = self.subscriptions.remove(&call);
                 self.answer(to, unsubscribed)
             }
-            Call::Rename(call) => self.begin(to, |service, caller| async move {
-                service.rename(&caller, call).await.map(Outcome::Changed)
-            }),
-            Call::DeletePhys(call) => self.begin(to, |service, caller| async move {
-                service.delete_phys(&caller, call).await.map(Outcome::Changed)
-            }),
+            Call::Acknowledge(call) => {
+                let acknowledged = self.subscriptions.acknowledge(&call);
+                self.answer(to, acknowledged)
+            }
+            Call::Rename(call) => begin!(self, to, rename(call)),
+            Call::DeletePhys(call) => begin!(self, to, delete_phys(call)),
+            Call::SetZone(call) => begin!(self, to, set_zone(call)),
+            Call::ResetZone(call) => begin!(self, to, reset_zone(call)),
+            Call::CreateLink(call) => begin!(self, to, create_link(call)),
+            Call::DeleteLink(call) => begin!(self, to, delete_link(call)),
+            Call::Reclaim(call) => begin!(self, to, reclaim(call)),
+            Call::Where(call) => begin!(self, to, whereabouts(call)),
+            Call::DetachZone(call) => begin!(self, to, detach_zone(call)),
+            Call::AttachZone(call) => self.attach_zone(to, call, fds),
             Call::Hold(call) => self.hold(to, call),
             Call::Export(_) => self.begin(to, export),
             Call::Import(Import {}) => self.import(to, fds),
@@ -280,21 +339,14 @@ impl Connection {
             None => self.desk.service.snapshot(),
             Some(cursor) => self.resume(cursor)?,
         };
-        let (seq, mut after) = (snapshot.seq(), call.cursor.map(|cursor| cursor.after));
-        let mut links: Vec<LinkInfo> = Vec::new();
-        let mut room = PAGE_BYTES;
-        while let Some(link) = snapshot.next(&self.caller, &call.filter, after)? {
-            let len = body_len(&link);
-            if let (true, Some(after)) = (len > room, after) {
-                self.list = Some(snapshot);
-                return Ok(Page { seq, links, next: Some(ListCursor { seq, after }) });
-            }
-            room = room.saturating_sub(len);
-            after = Some(link.id);
-            links.push(link);
-        }
-        self.list = None;
-        Ok(Page { seq, links, next: None })
+        let page = pages::links(&*snapshot, &self.caller, call)?;
+        self.list = page.next.map(|_| snapshot);
+        Ok(page)
+    }
+
+    fn zones(&self, call: &ListZones) -> Result<Zones> {
+        let all = self.desk.service.list_zones(&self.caller)?;
+        Ok(pages::zones(all, call.after))
     }
 
     /// The state that a list under way shows.
@@ -334,45 +386,28 @@ impl Connection {
     }
 
     fn subscribe(&mut self, to: Address, call: &Subscribe) -> Result<Subscribed> {
-        let most = self.desk.limits.subscriptions;
-        if self.subscriptions.len() >= most {
-            let why = format!("a connection has at most {most} subscriptions");
-            return Err(Error::new(ErrorCode::Quota, why));
-        }
-        if self.subscriptions.iter().any(|other| other.to.serial == to.serial) {
-            return Err(invalid(format!("serial {} names a subscription already", to.serial)));
-        }
+        self.subscriptions.check_room(to.serial, self.desk.limits.subscriptions)?;
         let (seq, stream) = self.desk.service.subscribe(&self.caller, call)?;
-        self.subscriptions.push(Subscription { to, stream });
+        self.subscriptions.add(to, stream);
         Ok(Subscribed { seq })
     }
 
-    fn unsubscribe(&mut self, call: &Unsubscribe) -> Result<Unsubscribed> {
-        match self.subscriptions.iter().position(|s| s.to.serial == call.serial) {
-            Some(at) => {
-                self.subscriptions.remove(at);
-                Ok(Unsubscribed {})
-            }
-            None => {
-                let why = format!("serial {} names no subscription", call.serial);
-                Err(Error::new(ErrorCode::NotFound, why))
-            }
+    fn attach_zone(
+        &mut self,
+        to: Address,
+        call: AttachZone,
+        fds: Vec<OwnedFd>,
+    ) -> std::result::Result<(), End> {
+        match transfer::at_most_one(AttachZone::NAME, fds) {
+            Ok(fd) => self.begin(to, |service, caller| async move {
+                service.attach_zone(&caller, call, fd).await.map(Outcome::from)
+            }),
+            Err(error) => self.refuse(to, error),
         }
     }
 
-    /// Passes an event on; a stream that ended takes its subscription along.
-    fn tell(&mut self, at: usize, event: Option<SequencedEvent>) -> std::result::Result<(), End> {
-        self.turn = at + 1;
-        let Some(event) = event else {
-            self.subscriptions.remove(at);
-            return Ok(());
-        };
-        let to = self.subscriptions[at].to;
-        self.post(Kind::Event, to, &event, None)
-    }
-
     fn import(&mut self, to: Address, fds: Vec<OwnedFd>) -> std::result::Result<(), End> {
-        match transfer::only(fds).and_then(|fd| Ok((fd, self.reading_permit()?))) {
+        match transfer::only(Import::NAME, fds).and_then(|fd| Ok((fd, self.reading_permit()?))) {
             Ok((fd, permit)) => {
                 self.begin(to, |service, caller| import(service, caller, fd, permit))
             }
@@ -382,7 +417,7 @@ impl Connection {
 
     /// Reading may hang, on a file system that its caller serves: few callers may try it at once.
     fn reading_permit(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        if self.caller.uid == 0 {
+        if is_host_root(&self.caller) {
             return Ok(None);
         }
         let permit = Arc::clone(&self.desk.imports).try_acquire_owned();
@@ -410,6 +445,8 @@ impl Connection {
         let (to, outcome) = done?;
         match outcome {
             Ok(Outcome::Changed(changed)) => self.post(Kind::Reply, to, &changed, None),
+            Ok(Outcome::Created(created)) => self.post(Kind::Reply, to, &created, None),
+            Ok(Outcome::Found(whereabouts)) => self.post(Kind::Reply, to, &whereabouts, None),
             Ok(Outcome::Held(guard)) => {
                 let id = self.keep(guard);
                 self.post(Kind::Reply, to, &id, None)
@@ -481,7 +518,7 @@ async fn import(
     let text = reading
         .await
         .map_err(|why| Error::new(ErrorCode::Again, format!("`{}`: {why}", Import::NAME)))??;
-    service.import(&caller, text).await.map(Outcome::Changed)
+    service.import(&caller, text).await.map(Outcome::from)
 }
 
 /// Sends the packet that waits longest; with none, never ends.
@@ -492,22 +529,9 @@ async fn send_first(socket: &Socket, outbox: &Outbox) -> io::Result<()> {
     }
 }
 
-/// The next event of any subscription, and which one's; they take turns, from `turn` on.
-async fn next_event(
-    subscriptions: &mut [Subscription],
-    turn: usize,
-) -> (usize, Option<SequencedEvent>) {
-    let mut waiting: Vec<_> = subscriptions.iter_mut().map(|s| s.stream.next()).collect();
-    let count = waiting.len();
-    poll_fn(|cx| {
-        for at in (turn..turn + count).map(|place| place % count) {
-            if let Poll::Ready(event) = waiting[at].as_mut().poll(cx) {
-                return Poll::Ready((at, event));
-            }
-        }
-        Poll::Pending
-    })
-    .await
+fn closed_by(hung_up: io::Result<()>) -> std::result::Result<(), End> {
+    hung_up?;
+    Err(End::Closed)
 }
 
 async fn sleep_until_some(deadline: Option<Instant>) {

@@ -3,8 +3,11 @@
 mod connection;
 mod listener;
 mod outbox;
+mod pages;
+mod presence;
 mod seats;
 mod socket;
+mod subscriptions;
 mod transfer;
 
 use std::future::Future;
@@ -18,7 +21,7 @@ use dlmgmt_proto::door::{Kind, encode};
 use dlmgmt_proto::{Error, ErrorCode, ZoneId};
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::engine::{Caller, Service};
@@ -27,6 +30,7 @@ use crate::sys;
 
 use connection::Connection;
 use listener::Listener;
+use presence::{Presence, Stay};
 use seats::{Seat, Seats};
 use socket::Socket;
 
@@ -47,7 +51,10 @@ pub struct DoorOptions {
 pub struct Limits {
     /// Connections at one time.
     pub connections: usize,
-    /// Connections of one user other than root at one time.
+    /// How many of these are kept for root in zone `global`.
+    pub connections_for_root: usize,
+    /// Connections of one user at one time; root counts for each zone but `global`, which is not
+    /// bounded.
     pub connections_per_user: usize,
     /// Changes of one connection under way; its next packets wait.
     pub calls: usize,
@@ -59,7 +66,7 @@ pub struct Limits {
     pub queued_packets: usize,
     /// Bytes of such replies; more and the client is disconnected.
     pub queued_bytes: usize,
-    /// Files of users other than root that are read at one time for `import`.
+    /// Files that are read at one time for `import`, those of root in zone `global` not counted.
     pub imports: usize,
     /// How long a client may take to say hello.
     pub hello_within: Duration,
@@ -71,6 +78,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_for_root: 64,
             connections_per_user: 256,
             calls: 64,
             subscriptions: 16,
@@ -90,11 +98,39 @@ pub struct Door {
     reception: Reception,
 }
 
+/// Ends connections of a door while that is served.
+#[derive(Clone)]
+pub struct DoorHandle {
+    presence: Arc<Presence>,
+}
+
+impl DoorHandle {
+    /// Closes every connection whose client's socket was made in this namespace, which is no longer
+    /// the zone that it was. Takes no further call of them from now on; changes under way go on to
+    /// their end.
+    ///
+    /// [`DoorOptions::zone_of`] must have forgotten the namespace before: a connection that is let
+    /// in meanwhile is then either closed too or belongs to no zone.
+    pub fn close_namespace(&self, ns: NsCookie) {
+        self.presence.end(ns);
+    }
+}
+
 /// Where new connections are let in.
 struct Reception {
     desk: Arc<Desk>,
     seats: Arc<Seats>,
+    presence: Arc<Presence>,
     zone_of: ZoneOf,
+}
+
+/// A client that was let in, and what its connection takes up.
+struct Guest {
+    caller: Caller,
+    seat: Seat,
+    stay: Stay,
+    /// Closes when the connection is to end with its zone.
+    ended: oneshot::Receiver<()>,
 }
 
 /// What all connections of a door share.
@@ -122,10 +158,16 @@ impl Door {
 
     fn new(listener: Listener, service: Arc<dyn Service>, options: DoorOptions) -> Self {
         let DoorOptions { zone_of, limits } = options;
-        let seats = Seats::new(limits.connections, limits.connections_per_user);
+        let seats = Seats::new(limits.clone());
         let imports = Arc::new(Semaphore::new(limits.imports));
         let desk = Arc::new(Desk { service, limits, imports });
-        Self { listener, reception: Reception { desk, seats, zone_of } }
+        let presence = Arc::default();
+        Self { listener, reception: Reception { desk, seats, presence, zone_of } }
+    }
+
+    /// What ends connections while the door is served.
+    pub fn handle(&self) -> DoorHandle {
+        DoorHandle { presence: Arc::clone(&self.reception.presence) }
     }
 
     /// Serves until `shutdown` is ready. Changes under way then go on to their end and are
@@ -162,48 +204,43 @@ impl Reception {
         stop: &watch::Receiver<()>,
         connections: &mut JoinSet<()>,
     ) {
-        let admitted = self.identify(&socket).and_then(|caller| {
-            let seat = self.seats.take(caller.uid)?;
-            Ok((caller, seat))
-        });
-        match admitted {
-            Ok((caller, seat)) => {
+        match self.admit(&socket) {
+            Ok(guest) => {
                 let (desk, stop) = (Arc::clone(&self.desk), stop.clone());
-                connections.spawn(attend(desk, socket, caller, seat, stop));
+                connections.spawn(attend(desk, socket, guest, stop));
             }
             Err(error) => turn_away(socket, &error),
         }
     }
 
-    /// Who is at the other end, as the kernel tells it.
-    fn identify(&self, socket: &UnixStream) -> Result<Caller, Error> {
+    /// Finds out who is at the other end, as the kernel tells it, and whether there is room.
+    fn admit(&self, socket: &UnixStream) -> Result<Guest, Error> {
         let unknown = |why: io::Error| {
             Error::new(ErrorCode::Denied, format!("the caller cannot be identified: {why}"))
         };
         let peer = socket.peer_cred().map_err(unknown)?;
-        let ns = sys::netns_cookie(socket).map_err(unknown)?;
-        Ok(Caller {
-            zone: (self.zone_of)(NsCookie(ns)),
+        let ns = NsCookie(sys::netns_cookie(socket).map_err(unknown)?);
+        // Noted before its zone is looked up: a zone that ends in between finds the connection.
+        let (stay, ended) = self.presence.enter(ns);
+        let caller = Caller {
+            zone: (self.zone_of)(ns),
             uid: peer.uid(),
             gid: peer.gid(),
             // The kernel gives 0 for a process that this pid namespace does not see.
             pid: peer.pid().filter(|pid| *pid > 0),
             client: String::new(),
-        })
+        };
+        let seat = self.seats.take(&caller)?;
+        Ok(Guest { caller, seat, stay, ended })
     }
 }
 
-async fn attend(
-    desk: Arc<Desk>,
-    socket: UnixStream,
-    caller: Caller,
-    _seat: Seat,
-    mut stop: watch::Receiver<()>,
-) {
+async fn attend(desk: Arc<Desk>, socket: UnixStream, guest: Guest, mut stop: watch::Receiver<()>) {
+    let Guest { caller, seat: _seat, stay: _stay, ended } = guest;
     let pid = caller.pid;
     // The sender never sends: the channel's end is the signal.
     let stopped = async move { while stop.changed().await.is_ok() {} };
-    let end = Connection::new(desk, Socket::new(socket), caller).run(stopped).await;
+    let end = Connection::new(desk, Socket::new(socket), caller, ended).run(stopped).await;
     tracing::debug!(pid, %end, "a connection ended");
 }
 

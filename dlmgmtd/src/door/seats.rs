@@ -1,47 +1,94 @@
 //! How many connections there may be.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dlmgmt_proto::{Error, ErrorCode, Result};
+use dlmgmt_proto::{Error, ErrorCode, Result, ZoneId};
+
+use super::Limits;
+use crate::engine::Caller;
 
 const ROOT: u32 = 0;
 
-/// Counts connections, in all and by user.
+/// Counts connections, in all and by those who share a bound.
 pub(super) struct Seats {
-    most: usize,
-    most_per_user: usize,
-    taken: Mutex<HashMap<u32, usize>>,
+    limits: Limits,
+    taken: Mutex<HashMap<Party, usize>>,
+}
+
+/// Who shares a bound: in a container, user 0 may be anybody.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Party {
+    /// Root in the daemon's own zone, whom nothing but the total bounds.
+    HostRoot,
+    /// A user, wherever it is.
+    User(u32),
+    /// Root in a zone, or in the namespaces that are none.
+    RootIn(Option<ZoneId>),
+}
+
+impl Party {
+    fn of(caller: &Caller) -> Self {
+        match (caller.uid, caller.zone) {
+            (ROOT, Some(ZoneId::GLOBAL)) => Self::HostRoot,
+            (ROOT, zone) => Self::RootIn(zone),
+            (uid, _) => Self::User(uid),
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostRoot => write!(f, "root"),
+            Self::User(uid) => write!(f, "user {uid}"),
+            Self::RootIn(Some(zone)) => write!(f, "root in zone {zone}"),
+            Self::RootIn(None) => write!(f, "root outside every zone"),
+        }
+    }
+}
+
+/// Whether a caller can already do to the host what bounds are there to prevent.
+pub(super) fn is_host_root(caller: &Caller) -> bool {
+    Party::of(caller) == Party::HostRoot
 }
 
 /// One connection's place; dropping it gives it back.
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    uid: u32,
+    party: Party,
 }
 
 impl Seats {
-    pub(super) fn new(most: usize, most_per_user: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_user, taken: Mutex::default() })
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, taken: Mutex::default() })
     }
 
-    /// A place for one more connection of `uid`.
-    pub(super) fn take(self: &Arc<Self>, uid: u32) -> Result<Seat> {
+    /// A place for one more connection of this caller.
+    pub(super) fn take(self: &Arc<Self>, caller: &Caller) -> Result<Seat> {
+        let party = Party::of(caller);
         let mut taken = self.lock();
-        if taken.values().sum::<usize>() >= self.most {
-            let why = format!("the door has {} connections, which is all it takes", self.most);
-            return Err(Error::new(ErrorCode::Quota, why));
-        }
-        let own = taken.get(&uid).copied().unwrap_or(0);
-        if uid != ROOT && own >= self.most_per_user {
-            let why = format!("user {uid} has {own} connections, which is all it may have");
-            return Err(Error::new(ErrorCode::Quota, why));
-        }
-        taken.insert(uid, own + 1);
-        Ok(Seat { seats: Arc::clone(self), uid })
+        let (all, own) = (taken.values().sum(), taken.get(&party).copied().unwrap_or(0));
+        self.check(party, all, own)?;
+        taken.insert(party, own + 1);
+        Ok(Seat { seats: Arc::clone(self), party })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+    fn check(&self, party: Party, all: usize, own: usize) -> Result<()> {
+        let Limits { connections, connections_for_root, connections_per_user, .. } = self.limits;
+        let quota = |why| Err(Error::new(ErrorCode::Quota, why));
+        let kept = if party == Party::HostRoot { 0 } else { connections_for_root };
+        if all + kept >= connections {
+            return quota(format!("the door has {all} connections and takes no more of {party}"));
+        }
+        if party != Party::HostRoot && own >= connections_per_user {
+            return quota(format!("{party} has {own} connections, which is all it may have"));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Party, usize>> {
         // The map is whole between any two statements, so a panic elsewhere does not spoil it.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,10 +97,10 @@ impl Seats {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.lock();
-        if let Some(own) = taken.get_mut(&self.uid) {
+        if let Some(own) = taken.get_mut(&self.party) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.uid);
+                taken.remove(&self.party);
             }
         }
     }
@@ -63,20 +110,54 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
+    const GLOBAL: Option<ZoneId> = Some(ZoneId::GLOBAL);
+
+    fn seats(connections: usize, connections_for_root: usize) -> Arc<Seats> {
+        let connections_per_user = 2;
+        let limits = Limits::default();
+        Seats::new(Limits { connections, connections_for_root, connections_per_user, ..limits })
+    }
+
+    fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
+        Caller { zone, uid, gid: 0, pid: None, client: String::new() }
+    }
+
+    fn is_refused(seats: &Arc<Seats>, caller: &Caller) -> bool {
+        seats.take(caller).err().is_some_and(|why| why.code == ErrorCode::Quota)
+    }
+
     #[test]
     fn a_user_gets_no_more_than_its_share_and_root_no_more_than_all() {
-        let seats = Seats::new(4, 2);
-        let mut held = vec![seats.take(1000).unwrap(), seats.take(1000).unwrap()];
-        assert_eq!(seats.take(1000).err().unwrap().code, ErrorCode::Quota);
-        held.extend([seats.take(ROOT).unwrap(), seats.take(ROOT).unwrap()]);
-        assert_eq!(seats.take(ROOT).err().unwrap().code, ErrorCode::Quota);
+        let (seats, user, root) = (seats(4, 0), caller(GLOBAL, 1000), caller(GLOBAL, 0));
+        let mut held = vec![seats.take(&user).unwrap(), seats.take(&user).unwrap()];
+        assert!(is_refused(&seats, &user));
+        assert!(is_refused(&seats, &caller(Some(ZoneId(1)), 1000)), "the user is the same");
+        held.extend([seats.take(&root).unwrap(), seats.take(&root).unwrap()]);
+        assert!(is_refused(&seats, &root));
+    }
+
+    #[test]
+    fn root_of_a_zone_is_no_more_than_a_user_and_takes_nothing_from_other_zones() {
+        let (seats, zone) = (seats(100, 0), |number| caller(Some(ZoneId(number)), 0));
+        let _held = [seats.take(&zone(1)).unwrap(), seats.take(&zone(1)).unwrap()];
+        assert!(is_refused(&seats, &zone(1)));
+        assert!(seats.take(&zone(2)).is_ok());
+        assert!(seats.take(&caller(None, 0)).is_ok());
+    }
+
+    #[test]
+    fn root_finds_a_place_however_many_others_there_are() {
+        let seats = seats(3, 1);
+        let _held = [1, 2].map(|uid| seats.take(&caller(GLOBAL, uid)).unwrap());
+        assert!(is_refused(&seats, &caller(GLOBAL, 3)));
+        assert!(seats.take(&caller(GLOBAL, 0)).is_ok());
     }
 
     #[test]
     fn a_seat_is_given_back_when_its_connection_ends() {
-        let seats = Seats::new(1, 1);
-        drop(seats.take(1000).unwrap());
-        assert!(seats.take(1000).is_ok());
+        let (seats, user) = (seats(1, 0), caller(GLOBAL, 1000));
+        drop(seats.take(&user).unwrap());
+        assert!(seats.take(&user).is_ok());
         assert!(seats.lock().is_empty());
     }
 }

@@ -62,6 +62,13 @@ impl Socket {
         self.0.try_io(Interest::READABLE, || receive(self.0.as_fd()))
     }
 
+    /// Waits until the client has closed its end, whatever it left unread.
+    pub(super) async fn hung_up(&self) -> io::Result<()> {
+        // Sockets of this family have no priority data: that interest is in the end alone.
+        while !self.0.ready(Interest::PRIORITY).await?.is_read_closed() {}
+        Ok(())
+    }
+
     /// Sends a packet once the socket takes it. Dropping the future sends it wholly or not.
     pub(super) async fn send(&self, packet: &Packet) -> io::Result<()> {
         let Packet { bytes, fd } = packet;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use dlmgmt_proto::{Error, ErrorCode, Result};
+use dlmgmt_proto::{Error, Result};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::socket::invalid;
@@ -68,14 +68,16 @@ impl Read for FromStart {
     }
 }
 
-/// The only descriptor that came with an `import`.
-pub(super) fn only(fds: Vec<OwnedFd>) -> Result<OwnedFd> {
-    let count = fds.len();
-    match <[OwnedFd; 1]>::try_from(fds) {
-        Ok([fd]) => Ok(fd),
-        Err(_) => Err(Error::new(
-            ErrorCode::Invalid,
-            format!("`import` takes one descriptor, and {count} came"),
-        )),
+/// The only descriptor that came with a call of `command`.
+pub(super) fn only(command: &str, fds: Vec<OwnedFd>) -> Result<OwnedFd> {
+    let missing = || invalid(format!("`{command}` takes one descriptor, and none came"));
+    at_most_one(command, fds)?.ok_or_else(missing)
+}
+
+/// The descriptor that came with a call of `command`, if one did.
+pub(super) fn at_most_one(command: &str, mut fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>> {
+    match fds.len() {
+        0 | 1 => Ok(fds.pop()),
+        count => Err(invalid(format!("`{command}` takes one descriptor, and {count} came"))),
     }
 }

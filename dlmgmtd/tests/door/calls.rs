@@ -22,6 +22,11 @@ pub fn net(number: u32) -> LinkRef {
     format!("net{number}").parse().unwrap()
 }
 
+/// A subscription that the fake answers with as many events as `since` says.
+pub fn events(since: Option<Seq>) -> Subscribe {
+    Subscribe { snapshot: false, since, participant: false }
+}
+
 /// Waits for what another thread is about to do.
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..2000 {
@@ -203,7 +208,7 @@ fn a_connection_has_no_more_holds_than_allowed() {
 fn events_follow_the_reply_and_end_with_unsubscribe() {
     let served = Served::new(&Fake::new(1));
     let raw = Raw::greeted(&served.path());
-    raw.call(20, &Subscribe { snapshot: false, since: None });
+    raw.call(20, &events(None));
     raw.reply::<Subscribe>(20);
     let (header, _) = raw.receive().unwrap();
     assert_eq!((header.kind, header.serial), (Kind::Event, 20));
@@ -219,7 +224,7 @@ fn subscriptions_of_one_connection_take_turns_and_are_bounded() {
     let limits = Limits { subscriptions: 2, ..Limits::default() };
     let served = Served::with_limits(&Fake::new(1), limits);
     let raw = Raw::greeted(&served.path());
-    let few = Subscribe { snapshot: false, since: Some(Seq(3)) };
+    let few = events(Some(Seq(3)));
     raw.call(20, &few);
     raw.reply::<Subscribe>(20);
     (0..3).for_each(|_| assert_eq!(raw.receive().unwrap().0.serial, 20));
@@ -238,7 +243,7 @@ fn subscriptions_of_one_connection_take_turns_and_are_bounded() {
 fn a_subscriber_that_does_not_read_events_still_has_its_connection() {
     let served = Served::new(&Fake::new(1));
     let raw = Raw::greeted(&served.path());
-    raw.call(20, &Subscribe { snapshot: false, since: None });
+    raw.call(20, &events(None));
     raw.reply::<Subscribe>(20);
     raw.call(21, &GetLinkId { link: net(1) });
     let reply = std::iter::from_fn(|| raw.receive()).find(|(h, _)| h.kind == Kind::Reply);

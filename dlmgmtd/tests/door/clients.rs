@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
-use dlmgmt_proto::door::{LinkFilter, RenameItem, Subscribe};
+use dlmgmt_proto::door::{LinkFilter, RenameItem};
 use dlmgmt_proto::{ErrorCode, Event, LinkId, Seq};
 use libdlmgmt::{Client, ClientError, aio};
 
-use crate::calls::{eventually, net};
+use crate::calls::{events, eventually, net};
 use crate::fake::{Fake, Served, link};
 
 fn now(to: &str) -> Vec<RenameItem> {
@@ -30,8 +30,8 @@ fn the_blocking_client_asks_changes_holds_and_is_told() {
     assert_eq!(fake.holds.load(Ordering::SeqCst), 1);
     drop(kept);
     eventually("no hold is left", || fake.holds.load(Ordering::SeqCst) == 0);
-    let events = client.subscribe(Subscribe { snapshot: false, since: Some(Seq(3)) }).unwrap();
-    let told: Vec<u64> = events.take(3).map(|event| event.unwrap().seq.0).collect();
+    let told = client.subscribe(events(Some(Seq(3)))).unwrap();
+    let told: Vec<u64> = told.take(3).map(|event| event.unwrap().seq.0).collect();
     assert_eq!(told, [1, 2, 3]);
 }
 
@@ -51,9 +51,8 @@ fn the_asynchronous_client_does_the_same() {
         assert_eq!(client.export().await.unwrap(), b"");
         client.hold(net(1)).await.unwrap().release().await.unwrap();
         assert_eq!(fake.holds.load(Ordering::SeqCst), 0);
-        let call = Subscribe { snapshot: false, since: Some(Seq(1)) };
-        let mut events = client.subscribe(call).await.unwrap();
-        let event = events.next().await.unwrap().unwrap().event;
+        let mut told = client.subscribe(events(Some(Seq(1)))).await.unwrap();
+        let event = told.next().await.unwrap().unwrap().event;
         assert_eq!(event, Event::Added(link(1)));
     });
 }
@@ -95,11 +94,10 @@ fn a_refusal_tells_its_code_and_a_missing_daemon_its_path() {
 fn a_subscription_ends_when_the_daemon_does() {
     let mut served = Served::new(&Fake::new(1));
     let client = Client::connect(served.path()).unwrap();
-    let call = Subscribe { snapshot: false, since: Some(Seq(1)) };
-    let mut events = client.subscribe(call).unwrap();
-    assert!(events.next().unwrap().is_ok());
+    let mut told = client.subscribe(events(Some(Seq(1)))).unwrap();
+    assert!(told.next().unwrap().is_ok());
     served.stop();
-    assert!(events.next().is_none());
+    assert!(told.next().is_none());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An engine of plain values behind a real door.
 
 use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,14 +9,16 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    Changed, DeletePhys, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Rename,
-    Subscribe,
+    AttachZone, Call, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone,
+    GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, ResetZone,
+    SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::{
     Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
-    LinkState, Media, Result, Seq, SequencedEvent, ZoneId, ZoneName,
+    LinkSpec, LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo,
+    ZoneName, ZoneState,
 };
-use dlmgmtd::door::{Door, DoorOptions, Limits};
+use dlmgmtd::door::{Door, DoorHandle, DoorOptions, Limits, ZoneOf};
 use dlmgmtd::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -41,6 +44,18 @@ pub fn link(number: u32) -> LinkInfo {
         speed: None,
         duplex: None,
         generation: Generation(0),
+    }
+}
+
+/// A zone `zone<number>`, whose namespace has a path as long as a path may be.
+pub fn zone(number: u32) -> ZoneInfo {
+    ZoneInfo {
+        id: ZoneId(number),
+        name: ZoneName::numbered(ZoneId(number)),
+        state: ZoneState::Ready,
+        links: number,
+        pid: None,
+        netns: Some(format!("/{}", "n".repeat(4094))),
     }
 }
 
@@ -75,6 +90,12 @@ pub struct Fake {
     pub holds: Arc<AtomicUsize>,
     pub imported: Mutex<Vec<u8>>,
     pub last_caller: Mutex<Option<Caller>>,
+    pub zones: Mutex<Vec<ZoneInfo>>,
+    /// The changes of zones and links that were asked for.
+    pub asked: Mutex<Vec<Call>>,
+    /// What came with each `attach-zone`.
+    pub attached: Mutex<Vec<Option<OwnedFd>>>,
+    pub acknowledged: Arc<Mutex<Vec<ZoneId>>>,
 }
 
 impl Fake {
@@ -87,6 +108,10 @@ impl Fake {
             holds: Arc::default(),
             imported: Mutex::default(),
             last_caller: Mutex::default(),
+            zones: Mutex::default(),
+            asked: Mutex::default(),
+            attached: Mutex::default(),
+            acknowledged: Arc::default(),
         })
     }
 
@@ -101,6 +126,11 @@ impl Fake {
         next.seq = next.seq.next();
         next.links.push(link(number));
         *state = Arc::new(next);
+    }
+
+    fn note(&self, call: impl Into<Call>) -> Changed {
+        self.asked.lock().unwrap().push(call.into());
+        Changed { seq: Seq(4) }
     }
 
     fn find(&self, wanted: &LinkRef) -> Result<LinkInfo> {
@@ -127,6 +157,8 @@ impl Drop for Guard {
 struct Events {
     told: u64,
     count: Option<u64>,
+    /// Where acknowledgements are noted, for a participant.
+    acknowledged: Option<Arc<Mutex<Vec<ZoneId>>>>,
 }
 
 #[async_trait]
@@ -137,6 +169,12 @@ impl EventStream for Events {
         }
         self.told += 1;
         Some(SequencedEvent { seq: Seq(self.told), event: Event::Added(link(1)) })
+    }
+
+    fn acknowledge(&self, zone: ZoneId) -> Result<()> {
+        let no_part = || Error::new(ErrorCode::Invalid, "no participant");
+        self.acknowledged.as_ref().ok_or_else(no_part)?.lock().unwrap().push(zone);
+        Ok(())
     }
 }
 
@@ -180,6 +218,53 @@ impl Service for Fake {
         panic!("deleting {} is the fake's way to fail", call.link)
     }
 
+    async fn set_zone(&self, _: &Caller, call: SetZone) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    async fn reset_zone(&self, _: &Caller, call: ResetZone) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    async fn create_link(&self, _: &Caller, call: CreateLink) -> Result<Created> {
+        let is_pair = matches!(call.spec, LinkSpec::Veth { .. });
+        let Changed { seq } = self.note(call);
+        let id = |number| LinkId::new(number);
+        Ok(Created { id: id(8).unwrap(), peer: if is_pair { id(9) } else { None }, seq })
+    }
+
+    async fn delete_link(&self, _: &Caller, call: DeleteLink) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    async fn whereabouts(&self, _: &Caller, call: Where) -> Result<Whereabouts> {
+        let link = self.find(&call.link)?;
+        let (own_name, zone) = (link.name, Some(link.zone.clone()));
+        Ok(Whereabouts { link, own_name, zone, nsid: Some(-1), pid: None, assigned: None })
+    }
+
+    async fn reclaim(&self, _: &Caller, call: Reclaim) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    fn list_zones(&self, _: &Caller) -> Result<Vec<ZoneInfo>> {
+        Ok(self.zones.lock().unwrap().clone())
+    }
+
+    async fn attach_zone(
+        &self,
+        _: &Caller,
+        call: AttachZone,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Changed> {
+        self.attached.lock().unwrap().push(descriptor);
+        Ok(self.note(call))
+    }
+
+    async fn detach_zone(&self, _: &Caller, call: DetachZone) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
     async fn hold(&self, _: &Caller, wanted: LinkRef) -> Result<Box<dyn HoldGuard>> {
         self.find(&wanted)?;
         self.holds.fetch_add(1, Ordering::SeqCst);
@@ -188,7 +273,8 @@ impl Service for Fake {
 
     /// As many events as `since` says; without it, without end.
     fn subscribe(&self, _: &Caller, call: &Subscribe) -> Result<(Seq, Box<dyn EventStream>)> {
-        let events = Events { told: 0, count: call.since.map(|seq| seq.0) };
+        let acknowledged = call.participant.then(|| Arc::clone(&self.acknowledged));
+        let events = Events { told: 0, count: call.since.map(|seq| seq.0), acknowledged };
         Ok((self.state().seq, Box::new(events)))
     }
 
@@ -205,6 +291,7 @@ impl Service for Fake {
 /// A door that is served on a thread of its own until this is dropped.
 pub struct Served {
     dir: tempfile::TempDir,
+    pub handle: DoorHandle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -215,9 +302,21 @@ impl Served {
     }
 
     pub fn with_limits(service: &Arc<Fake>, limits: Limits) -> Self {
+        Self::with_options(
+            service,
+            DoorOptions { zone_of: Arc::new(|_| Some(ZoneId::GLOBAL)), limits },
+        )
+    }
+
+    /// A door for callers whose zones `zone_of` tells.
+    pub fn with_zones(service: &Arc<Fake>, zone_of: ZoneOf) -> Self {
+        Self::with_options(service, DoorOptions { zone_of, limits: Limits::default() })
+    }
+
+    fn with_options(service: &Arc<Fake>, options: DoorOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = DoorOptions { zone_of: Arc::new(|_| Some(ZoneId::GLOBAL)), limits };
         let door = Door::bind(&dir.path().join("door"), service.clone(), options).unwrap();
+        let handle = door.handle();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -225,7 +324,7 @@ impl Served {
             let shutdown = async move { stopped.await.unwrap_or_default() };
             runtime.block_on(door.serve(shutdown)).unwrap();
         });
-        Self { dir, stop: Some(stop), thread: Some(thread) }
+        Self { dir, handle, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn path(&self) -> PathBuf {

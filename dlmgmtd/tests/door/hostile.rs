@@ -148,7 +148,7 @@ fn raise_descriptor_limit() {
 
 #[test]
 fn a_connection_beyond_all_is_told_so_and_a_place_is_given_back() {
-    let limits = Limits { connections: 1, ..Limits::default() };
+    let limits = Limits { connections: 1, connections_for_root: 0, ..Limits::default() };
     let served = Served::with_limits(&Fake::new(1), limits);
     let first = Raw::greeted(&served.path());
     let second = Raw::connect(&served.path());
@@ -167,7 +167,7 @@ fn random_packets_are_answered_or_closed_and_nobody_else_is_disturbed() {
     let other = Raw::greeted(&served.path());
     let call = (any::<u16>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..80)).prop_map(
         |(command, serial, body)| {
-            let mut packet = encode(Kind::Call, command % 96, serial, &()).unwrap();
+            let mut packet = encode(Kind::Call, command % 128, serial, &()).unwrap();
             packet[12] = body.len().try_into().unwrap();
             packet.extend(body);
             packet

@@ -10,3 +10,4 @@ mod files;
 mod hostile;
 mod raw;
 mod socket_file;
+mod zones;
