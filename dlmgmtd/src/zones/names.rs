@@ -47,10 +47,7 @@ pub(super) struct End {
 impl Names {
     /// No names, in a daemon whose own namespace is `own`.
     pub fn new(own: NsCookie) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            by_cookie: HashMap::from([(own, ZoneName::global())]),
-        }
+        Self { entries: BTreeMap::new(), by_cookie: HashMap::from([(own, ZoneName::global())]) }
     }
 
     /// Gives a free name, with a namespace that has none, to a source.
@@ -83,14 +80,8 @@ impl Names {
         if ends { SourceError::Ending(name.clone()) } else { error(name.clone()) }
     }
 
-    /// Whether a watched directory gave the name by the file at `path`.
-    pub fn is_from(&self, name: &ZoneName, path: &Path) -> bool {
-        let source = self.entries.get(name).map(|entry| &entry.source);
-        matches!(source, Some(Source::Directory(at)) if at == path)
-    }
-
     /// The namespaces that are mounted somewhere, as far as is known.
-    pub fn mounted(&self) -> Vec<(PathBuf, NsCookie)> {
+    pub fn mounted(&self) -> HashMap<PathBuf, NsCookie> {
         let mounted = self.entries.values().filter_map(|entry| {
             let path = entry.source.mounted_at()?;
             Some((path.to_owned(), entry.cookie))
