@@ -80,14 +80,8 @@ impl Names {
         if ends { SourceError::Ending(name.clone()) } else { error(name.clone()) }
     }
 
-    /// Whether a watched directory gave the name by the file at `path`.
-    pub fn is_from(&self, name: &ZoneName, path: &Path) -> bool {
-        let source = self.entries.get(name).map(|entry| &entry.source);
-        matches!(source, Some(Source::Directory(at)) if at == path)
-    }
-
     /// The namespaces that are mounted somewhere, as far as is known.
-    pub fn mounted(&self) -> Vec<(PathBuf, NsCookie)> {
+    pub fn mounted(&self) -> HashMap<PathBuf, NsCookie> {
         let mounted = self.entries.values().filter_map(|entry| {
             let path = entry.source.mounted_at()?;
             Some((path.to_owned(), entry.cookie))

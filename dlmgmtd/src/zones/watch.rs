@@ -72,7 +72,7 @@ enum Interrupt {
 struct Round {
     /// Known mounts of namespaces that are no more.
     unmounted: Vec<(PathBuf, NsCookie)>,
-    /// The names in the directories, in their order.
+    /// The new names in the directories, in their order.
     candidates: Vec<(ZoneName, PathBuf, NsCookie)>,
     identified: HashMap<PathBuf, Identified>,
     ignored: HashMap<PathBuf, String>,
@@ -192,9 +192,6 @@ impl Watcher {
 
     fn announce(&self, round: &mut Round) -> Result<(), Interrupt> {
         for (name, path, cookie) in std::mem::take(&mut round.candidates) {
-            if self.shared.names().is_from(&name, &path) {
-                continue;
-            }
             match self.appear(name, &path, cookie) {
                 Ok(found) => self.tell(SourceEvent::Appeared(found))?,
                 Err(error) if error.is_shortage() => return Err(Interrupt::Shortage(error)),
@@ -232,19 +229,24 @@ impl Watcher {
     fn look_around(&self) -> Result<Round, SourceError> {
         let mut round = Round::default();
         let known = self.shared.names().mounted();
-        for (path, cookie) in known {
-            if self.look_at(&path, &mut round)? != Some(cookie) {
-                round.unmounted.push((path, cookie));
+        for (path, cookie) in &known {
+            if self.look_at(path, &mut round)? != Some(*cookie) {
+                round.unmounted.push((path.clone(), *cookie));
             }
         }
         for directory in &self.directories {
-            self.look_into(directory, &mut round)?;
+            self.look_into(directory, &known, &mut round)?;
         }
         Ok(round)
     }
 
     // Only a shortage fails: what else is wrong with a directory is a reason to ignore it.
-    fn look_into(&self, directory: &Path, round: &mut Round) -> Result<(), SourceError> {
+    fn look_into(
+        &self,
+        directory: &Path,
+        known: &HashMap<PathBuf, NsCookie>,
+        round: &mut Round,
+    ) -> Result<(), SourceError> {
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -252,6 +254,7 @@ impl Watcher {
         };
         for entry in entries {
             match entry {
+                Ok(entry) if known.contains_key(&entry.path()) => {}
                 Ok(entry) => self.look_at_entry(&entry, round)?,
                 Err(error) => return round.ignore_unless_shortage(directory, error.into()),
             }
