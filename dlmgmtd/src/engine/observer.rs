@@ -1,21 +1,27 @@
 //! Follows the kernel: hints → look → plan → persist → apply → publish.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use dlmgmt_proto::{LinkId, LinkState};
+use dlmgmt_proto::{IfIndex, LinkId, LinkState};
 
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
 use crate::core::{Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, HintBatch, KernelError};
-use crate::model::{Binding, Bound, KernelLink, Link};
+use crate::model::{Binding, Bound, KernelLink, Link, NsCookie};
 
 /// More links than this are looked at all at once.
 const SINGLE_LOOKS_MAX: usize = 256;
 
 /// How long the kernel is left alone after it refused to be read.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long links that come and go have to settle until all are looked at once more. With very
+/// many links a look takes seconds, in which no request is carried out.
+const NEXT_WHOLE_LOOK: Duration = Duration::from_secs(10);
 
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>) {
@@ -101,8 +107,12 @@ async fn look_at(pipeline: &Pipeline, hints: &HintBatch) -> Result<Look, KernelE
     let is_whole = is_everything(hints);
     let mut seen = BTreeMap::new();
     if is_whole {
-        for kernel in pipeline.kernel.dump(ns).await? {
-            seen.insert(kernel.ifindex, Some(kernel));
+        let dump = pipeline.kernel.dump(ns).await?;
+        seen.extend(dump.links.into_iter().map(|kernel| (kernel.ifindex, Some(kernel))));
+        if !dump.is_consistent {
+            confirm_absences(pipeline, ns, &mut seen).await?;
+            // A link that nobody knows yet may be missing too.
+            pipeline.look_again_after(NEXT_WHOLE_LOOK);
         }
     }
     for at in hints.links.keys().filter(|at| at.ns == ns && !is_whole) {
@@ -113,6 +123,22 @@ async fn look_at(pipeline: &Pipeline, hints: &HintBatch) -> Result<Look, KernelE
         Sighting { ifindex, kernel, was_deleted: hint.was_deleted, went_down: hint.went_down }
     });
     Ok(Look { ns, is_whole, seen: seen.collect() })
+}
+
+/// Looks at each known link that a torn picture lacks: only what is seen to be absent is.
+async fn confirm_absences(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    seen: &mut BTreeMap<IfIndex, Option<KernelLink>>,
+) -> Result<(), KernelError> {
+    let registry = pipeline.registry();
+    let places = registry.links().filter_map(|link| link.record.anchor.as_ref());
+    for at in places.map(|anchor| anchor.at).filter(|at| at.ns == ns) {
+        if let Entry::Vacant(unseen) = seen.entry(at.ifindex) {
+            unseen.insert(pipeline.kernel.get(ns, at.ifindex).await?);
+        }
+    }
+    Ok(())
 }
 
 /// Where the kernel must have changed more than was looked at.

@@ -1,8 +1,9 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, Seq, SequencedEvent};
@@ -26,6 +27,7 @@ pub(super) struct Pipeline {
     ids: Mutex<LinkIds>,
     commits: Mutex<()>,
     last_hold: AtomicU64,
+    will_look_again: Arc<AtomicBool>,
 }
 
 impl Pipeline {
@@ -46,6 +48,7 @@ impl Pipeline {
             ids: Mutex::new(ids),
             commits: Mutex::new(()),
             last_hold: AtomicU64::new(0),
+            will_look_again: Arc::default(),
         }
     }
 
@@ -131,7 +134,7 @@ impl Pipeline {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
             plan.changes.retain(|change| before.link(change.id).is_some());
-            self.look_again_later();
+            self.look_again_after(RETRY);
         }
         self.apply_each(&mut plan).await;
         self.commit(&plan.changes);
@@ -158,10 +161,17 @@ impl Pipeline {
         self.kernel.hints().push(at, Hint::default());
     }
 
-    fn look_again_later(&self) {
+    /// Has the observer look at everything once more. While one such look is to come, others are
+    /// not asked for: each could ask for the next one, and they would never get fewer.
+    pub fn look_again_after(&self, pause: Duration) {
+        if self.will_look_again.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let kernel = self.kernel.clone();
+        let will_look_again = self.will_look_again.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(pause).await;
+            will_look_again.store(false, Ordering::Relaxed);
             kernel.hints().push_overrun();
         });
     }
@@ -227,7 +237,7 @@ impl Pipeline {
 }
 
 /// How long a failing store is left alone, in which new links are not shown.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What holds a plan.
 pub(super) trait AsPlan: Send {

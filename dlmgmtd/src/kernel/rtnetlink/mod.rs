@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::IfIndex;
 
-use crate::kernel::{Hint, HintQueue, Kernel, KernelError};
+use crate::kernel::{Dump, Hint, HintQueue, Kernel, KernelError};
 use crate::model::{Action, KernelLink, NsCookie, Step};
 
 use listener::Listener;
@@ -79,7 +79,7 @@ impl Kernel for RtnetlinkKernel {
         self.home.cookie()
     }
 
-    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
+    async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
         self.namespace(ns)?.request(|connection| connection.dump()).await
     }
 

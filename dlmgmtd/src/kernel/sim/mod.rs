@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use tokio::sync::watch;
 
-use crate::kernel::{Hint, HintQueue, Kernel, KernelError};
+use crate::kernel::{Dump, Hint, HintQueue, Kernel, KernelError};
 use crate::model::{Action, Binding, KernelLink, Lower, NsCookie, Step};
 
 use namespace::{Namespace, bare_link, refusal};
@@ -81,6 +81,7 @@ struct World {
     late_hints: Vec<(Binding, Hint)>,
     armed: VecDeque<KernelError>,
     armed_dumps: VecDeque<KernelError>,
+    inconsistent_dumps_percent: u8,
     refusal_percent: u8,
     applied: Vec<Step>,
 }
@@ -115,6 +116,7 @@ impl SimWorld {
             late_hints: Vec::new(),
             armed: VecDeque::new(),
             armed_dumps: VecDeque::new(),
+            inconsistent_dumps_percent: 0,
             refusal_percent: 0,
             applied: Vec::new(),
         })))
@@ -279,6 +281,12 @@ impl SimWorld {
         self.world().armed_dumps.push_back(refusal(errno));
     }
 
+    /// So many of 100 dumps are of no one moment from now on: each link in them may be missing or
+    /// be there twice.
+    pub fn set_inconsistent_dumps(&self, percent: u8) {
+        self.world().inconsistent_dumps_percent = percent;
+    }
+
     /// So many of 100 steps of the daemon are refused with EBUSY from now on.
     pub fn refuse_randomly(&self, percent: u8) {
         self.world().refusal_percent = percent;
@@ -297,6 +305,23 @@ impl World {
 
     fn act(&mut self, step: &Step) -> Result<(), KernelError> {
         self.namespace(step.at.ns)?.act(step.at.ifindex, &step.action)
+    }
+
+    fn dump(&mut self, ns: NsCookie) -> Result<Dump, KernelError> {
+        if let Some(error) = self.armed_dumps.pop_front() {
+            return Err(error);
+        }
+        let mut links: Vec<KernelLink> = self.namespace(ns)?.links().cloned().collect();
+        let is_consistent = !self.random.chance(self.inconsistent_dumps_percent);
+        if !is_consistent {
+            links =
+                links.into_iter().flat_map(|link| self.as_often_as_chance_has_it(link)).collect();
+        }
+        Ok(Dump { links, is_consistent })
+    }
+
+    fn as_often_as_chance_has_it(&mut self, link: KernelLink) -> Vec<KernelLink> {
+        vec![link; self.random.below(3) as usize]
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
@@ -447,12 +472,8 @@ impl Kernel for SimKernel {
         self.home
     }
 
-    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
-        self.among_others(|world| match world.armed_dumps.pop_front() {
-            Some(error) => Err(error),
-            None => Ok(world.namespace(ns)?.links().cloned().collect()),
-        })
-        .await
+    async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
+        self.among_others(|world| world.dump(ns)).await
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
