@@ -9,9 +9,9 @@ use dlmgmt_proto::{IfIndex, LinkId, LinkState};
 
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
-use crate::core::{Look, Observed, Registry, Sighting, observe};
+use crate::core::{LinkChange, Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, HintBatch, KernelError};
-use crate::model::{Binding, Bound, KernelLink, Link, NsCookie};
+use crate::model::{Binding, KernelLink, Link, NsCookie};
 
 /// More links than this are looked at all at once.
 const SINGLE_LOOKS_MAX: usize = 256;
@@ -157,15 +157,18 @@ fn outdated(registry: &Registry, observed: &Observed) -> Vec<Binding> {
 /// Tells of links that were down and are up again, so that no `down` is lost.
 fn show_dips(pipeline: &Pipeline, dipped: &[LinkId]) {
     let registry = pipeline.registry();
-    let down = |id: &LinkId| {
-        let mut link = Link::clone(registry.link(*id)?);
-        let bound = link.kernel.take()?;
-        let kernel = KernelLink { state: LinkState::Down, ..KernelLink::clone(&bound) };
-        link.kernel = Some(Bound { ns: bound.ns, link: kernel.into() });
-        Some(link.into())
-    };
-    let changes: Vec<_> = dipped.iter().filter_map(down).collect();
-    if !changes.is_empty() {
-        pipeline.commit(&changes);
+    let up: Vec<LinkChange> = dipped
+        .iter()
+        .filter_map(|id| registry.link(*id))
+        .map(|link| Link::clone(link).into())
+        .collect();
+    if up.is_empty() {
+        return;
     }
+    let mut down = up.clone();
+    for bound in down.iter_mut().filter_map(|change| change.after.as_mut()?.kernel.as_mut()) {
+        bound.link = KernelLink { state: LinkState::Down, ..KernelLink::clone(&bound.link) }.into();
+    }
+    pipeline.commit(&down);
+    pipeline.commit(&up);
 }
