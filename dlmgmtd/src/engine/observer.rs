@@ -8,7 +8,7 @@ use std::time::Duration;
 use dlmgmt_proto::{IfIndex, LinkId, LinkState};
 
 use super::perimeter::{Key, Keys};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Where};
 use crate::core::{LinkChange, Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, HintBatch, KernelError};
 use crate::model::{Binding, KernelLink, Link, NsCookie};
@@ -68,6 +68,9 @@ async fn look_and_follow(pipeline: &Pipeline, hints: &mut HintBatch) -> Result<(
             keys = union(keys, needed);
             continue;
         }
+        if keys == Keys::All {
+            pipeline.store_the_unstored().await;
+        }
         show_dips(pipeline, &observed.dipped);
         pipeline.follow(observed.plan).await;
         return Ok(());
@@ -112,7 +115,7 @@ async fn look_at(pipeline: &Pipeline, hints: &HintBatch) -> Result<Look, KernelE
         if !dump.is_consistent {
             confirm_absences(pipeline, ns, &mut seen).await?;
             // A link that nobody knows yet may be missing too.
-            pipeline.look_again_after(NEXT_WHOLE_LOOK);
+            pipeline.look_again(Where::Everywhere, NEXT_WHOLE_LOOK);
         }
     }
     for at in hints.links.keys().filter(|at| at.ns == ns && !is_whole) {

@@ -1,7 +1,7 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between};
 use crate::kernel::{Hint, Kernel, KernelError};
-use crate::model::{Binding, Bound, Link, LinkRecord};
+use crate::model::{Binding, Bound, KernelLink, Link, LinkRecord};
 use crate::store::{Batch, Store, StoreError};
 
 /// The state of the daemon and the one way to change it.
@@ -27,7 +27,9 @@ pub(super) struct Pipeline {
     ids: Mutex<LinkIds>,
     commits: Mutex<()>,
     last_hold: AtomicU64,
-    will_look_again: Arc<AtomicBool>,
+    looks_to_come: Arc<Mutex<BTreeSet<Where>>>,
+    /// Links whose records the store refused: it has other ones than the registry.
+    unstored: Mutex<BTreeSet<LinkId>>,
 }
 
 impl Pipeline {
@@ -48,7 +50,8 @@ impl Pipeline {
             ids: Mutex::new(ids),
             commits: Mutex::new(()),
             last_hold: AtomicU64::new(0),
-            will_look_again: Arc::default(),
+            looks_to_come: Arc::default(),
+            unstored: Mutex::default(),
         }
     }
 
@@ -73,13 +76,19 @@ impl Pipeline {
         &self,
         prepare: impl Fn(&Registry, &mut LinkIds) -> Result<T> + Send + Sync,
     ) -> Result<(T, Perimeter)> {
-        let attempt = || prepare(&self.registry(), &mut self.ids());
-        let mut needed = keys_of(&self.registry(), attempt()?.as_plan());
+        let registry = self.registry();
+        let mut unused = *self.ids();
+        let planned = prepare(&registry, &mut unused)?;
+        let mut needed = keys_of(&registry, planned.as_plan());
         loop {
             let perimeter = self.perimeters.enter(needed.clone()).await;
-            let planned = attempt()?;
-            let now_needed = keys_of(&self.registry(), planned.as_plan());
+            let registry = self.registry();
+            let mut ids = self.ids();
+            let mut given = *ids;
+            let planned = prepare(&registry, &mut given)?;
+            let now_needed = keys_of(&registry, planned.as_plan());
             if needed.covers(&now_needed) {
+                *ids = given;
                 return Ok((planned, perimeter));
             }
             needed = now_needed;
@@ -95,7 +104,7 @@ impl Pipeline {
         let intent = intent(&before, &plan, self.ids().next());
         self.store.commit(intent).await.map_err(store_error)?;
         if let Err(refusal) = self.apply_all(&before, &plan.steps).await {
-            self.store.commit(inverse(&before, &plan)).await.map_err(store_error)?;
+            self.take_intent_back(&plan).await?;
             return Err(refusal);
         }
         let seq = self.commit(&plan.changes);
@@ -115,11 +124,62 @@ impl Pipeline {
     }
 
     async fn take_back(&self, done: &[PlannedStep]) {
+        let mut left = BTreeMap::new();
         for step in done.iter().rev() {
             if let Err(why) = self.kernel.apply(&step.backward).await {
-                tracing::error!(LINKID = step.id.get(), "cannot take a change back: {why}");
-                self.kernel.hints().push(step.forward.at, Hint::default());
+                tracing::error!(LINKID = step.id.get(), "cannot take a change back yet: {why}");
+                left.insert(step.id, step.forward.at);
             }
+        }
+        self.leave_unsettled(left).await;
+    }
+
+    /// Shows links as the kernel has them, so that the observer brings them to their records: left
+    /// alone, it would take them for renamed by others.
+    async fn leave_unsettled(&self, links: BTreeMap<LinkId, Binding>) {
+        let registry = self.registry();
+        let mut changes = Vec::new();
+        for (id, at) in links {
+            let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
+            if let (Some(found), Some(link)) = (found, registry.link(id)) {
+                changes.push(Link::clone(link).unsettled_at(at, found).into());
+            }
+            self.look_again(Where::At(at), RETRY);
+        }
+        if !changes.is_empty() {
+            self.commit(&changes);
+        }
+    }
+
+    async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
+        let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
+        let known = as_known(&self.registry(), &ids);
+        self.store.commit(known).await.map_err(|why| {
+            self.store_later(ids);
+            store_error(why)
+        })
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
+        // Every statement leaves the set whole, so a poisoned lock does no harm.
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_later(&self, ids: impl IntoIterator<Item = LinkId>) {
+        self.unstored().extend(ids);
+        self.look_again(Where::Everywhere, RETRY);
+    }
+
+    /// Stores what the store refused before. This may run only inside the perimeter of everything:
+    /// a change that is under way has newer records in the store than there are in the registry.
+    pub async fn store_the_unstored(&self) {
+        let ids = std::mem::take(&mut *self.unstored());
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(why) = self.store.commit(as_known(&self.registry(), &ids)).await {
+            tracing::error!("{why}");
+            self.store_later(ids);
         }
     }
 
@@ -134,7 +194,7 @@ impl Pipeline {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
             plan.changes.retain(|change| before.link(change.id).is_some());
-            self.look_again_after(RETRY);
+            self.store_later(plan.changes.iter().map(|change| change.id));
         }
         self.apply_each(&mut plan).await;
         self.commit(&plan.changes);
@@ -156,23 +216,26 @@ impl Pipeline {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
         let change = plan.changes.iter_mut().find(|change| change.id == id);
         if let (Some(found), Some(link)) = (found, change.and_then(|c| c.after.as_mut())) {
-            link.kernel = Some(Bound { ns: at.ns, link: found.into() });
+            *link = link.clone().unsettled_at(at, found);
         }
-        self.kernel.hints().push(at, Hint::default());
+        self.look_again(Where::At(at), RETRY);
     }
 
-    /// Has the observer look at everything once more. While one such look is to come, others are
-    /// not asked for: each could ask for the next one, and they would never get fewer.
-    pub fn look_again_after(&self, pause: Duration) {
-        if self.will_look_again.swap(true, Ordering::Relaxed) {
+    /// Has the observer look once more, after a pause. Such a look can ask for the next one, so all
+    /// that are asked for until it begins are one: otherwise they would only ever get more.
+    pub fn look_again(&self, place: Where, pause: Duration) {
+        if !looks(&self.looks_to_come).insert(place) {
             return;
         }
         let kernel = self.kernel.clone();
-        let will_look_again = self.will_look_again.clone();
+        let looks_to_come = self.looks_to_come.clone();
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            will_look_again.store(false, Ordering::Relaxed);
-            kernel.hints().push_overrun();
+            looks(&looks_to_come).remove(&place);
+            match place {
+                Where::Everywhere => kernel.hints().push_overrun(),
+                Where::At(at) => kernel.hints().push(at, Hint::default()),
+            }
         });
     }
 
@@ -206,7 +269,11 @@ impl Pipeline {
         self.registry.store(after.clone());
         self.hub.publish(&events);
         drop(commit);
-        after.settleable().for_each(|at| self.kernel.hints().push(at, Hint::default()));
+        let was_settleable: BTreeSet<Binding> = before.settleable().collect();
+        after
+            .settleable()
+            .filter(|at| !was_settleable.contains(at))
+            .for_each(|at| self.kernel.hints().push(at, Hint::default()));
         seq
     }
 
@@ -236,8 +303,31 @@ impl Pipeline {
     }
 }
 
-/// How long a failing store is left alone, in which new links are not shown.
+/// How long a store that fails is left alone, in which new links are not shown, and a kernel that
+/// refuses to give a link its name.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Where {
+    Everywhere,
+    At(Binding),
+}
+
+fn looks(to_come: &Mutex<BTreeSet<Where>>) -> MutexGuard<'_, BTreeSet<Where>> {
+    // Every statement leaves the set whole, so a poisoned lock does no harm.
+    to_come.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// The link as the kernel has it after it refused a step: its name is still to be brought to
+    /// the one that its record wants.
+    fn unsettled_at(mut self, at: Binding, found: KernelLink) -> Self {
+        self.record.unsettled = found.name != self.wanted_name();
+        self.kernel = Some(Bound { ns: at.ns, link: found.into() });
+        self
+    }
+}
 
 /// What holds a plan.
 pub(super) trait AsPlan: Send {
@@ -271,7 +361,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped: BTreeSet<LinkId> = plan.steps.iter().map(|step| step.id).collect();
     let record = |link: &Link| {
-        let unsettled = stepped.contains(&link.record.id);
+        let unsettled = link.record.unsettled || stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
     };
     let mut batch = Batch::default();
@@ -291,13 +381,13 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     batch
 }
 
-/// What takes an intent back.
-fn inverse(before: &Registry, plan: &Plan) -> Batch {
+/// What brings the store to what the registry knows of these links.
+fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     let mut batch = Batch::default();
-    for change in &plan.changes {
-        match before.link(change.id) {
+    for id in ids {
+        match registry.link(*id) {
             Some(link) => batch.put.push(Arc::new(link.record.clone())),
-            None => batch.delete.push(change.id),
+            None => batch.delete.push(*id),
         }
     }
     batch

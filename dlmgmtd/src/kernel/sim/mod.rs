@@ -79,7 +79,8 @@ struct World {
     hint_faults: HintFaults,
     holding_hints: bool,
     late_hints: Vec<(Binding, Hint)>,
-    armed: VecDeque<KernelError>,
+    /// What becomes of the steps to come, the next one first.
+    armed: VecDeque<Option<KernelError>>,
     armed_dumps: VecDeque<KernelError>,
     inconsistent_dumps_percent: u8,
     refusal_percent: u8,
@@ -273,7 +274,23 @@ impl SimWorld {
     /// The daemon's next step is refused; called again, the one after it too.
     pub fn fail_next(&self, errno: i32, text: Option<&str>) {
         let error = KernelError { errno, text: text.map(str::to_owned) };
-        self.world().armed.push_back(error);
+        self.world().armed.push_back(Some(error));
+    }
+
+    /// The daemon's `nth` step from now is refused; 0 is the next one.
+    pub fn fail_step(&self, nth: usize, errno: i32) {
+        let mut world = self.world();
+        if world.armed.len() <= nth {
+            world.armed.resize(nth + 1, None);
+        }
+        world.armed[nth] = Some(refusal(errno));
+    }
+
+    /// Forgets every refusal that is still to come.
+    pub fn disarm(&self) {
+        let mut world = self.world();
+        world.armed.clear();
+        world.refusal_percent = 0;
     }
 
     /// As [`SimWorld::fail_next`], for the next dump.
@@ -325,7 +342,7 @@ impl World {
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        if let Some(error) = self.armed.pop_front() {
+        if let Some(Some(error)) = self.armed.pop_front() {
             return Err(error);
         }
         if self.random.chance(self.refusal_percent) {
