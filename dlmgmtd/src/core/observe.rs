@@ -167,7 +167,7 @@ impl Draft {
             let mut link = link.bound_to(self.space, kernel);
             if was_named != Some(kernel.name) {
                 link.follow_name(kernel.name);
-            } else if kernel.name != link.wanted_name() && link.record.origin == Origin::Own {
+            } else if kernel.name != link.wanted_name() && link.record.leads_the_kernel() {
                 self.unsettled.insert(link.record.id);
             }
             if self.registry.link(link.record.id).is_none_or(|old| **old != link) {
@@ -209,7 +209,7 @@ impl Draft {
             let link = match known {
                 Some(link) => {
                     let mut link = link.bound_to(self.space, kernel);
-                    if link.record.unsettled || link.record.origin == Origin::Own {
+                    if link.record.leads_the_kernel() {
                         self.unsettled.insert(link.record.id);
                     } else {
                         link.follow_name(kernel.name);
@@ -344,9 +344,17 @@ impl Draft {
             .collect();
         self.put(renamed);
         for link in self.changed.values_mut().filter_map(|change| change.after.as_mut()) {
-            link.record.unsettled = false;
+            let is_settled = |bound: &Bound| bound.name == link.wanted_name();
+            link.record.unsettled &= !link.kernel.as_ref().is_none_or(is_settled);
         }
         Ok(Plan { changes: self.changed.into_values().collect(), steps, ..Plan::default() })
+    }
+}
+
+impl LinkRecord {
+    /// Whether the kernel is to be brought to the record; otherwise the record follows the kernel.
+    fn leads_the_kernel(&self) -> bool {
+        self.unsettled || self.origin == Origin::Own
     }
 }
 

@@ -127,6 +127,7 @@ impl Link {
 fn renamed(wish: &Wish<'_>) -> Link {
     let mut link = Link::clone(wish.link);
     link.record.name = wish.to;
+    link.record.unsettled = false;
     link.kernel = link.kernel.map(|bound| bound.renamed(wish.to));
     link
 }
@@ -154,6 +155,7 @@ fn taken_over(
     link.record.phys = old.phys.clone();
     link.record.anchor = old.anchor.clone();
     link.record.lifetime = Lifetime::Persistent;
+    link.record.unsettled = false;
     link.record.generation = Generation(new.generation.0.max(old.generation.0));
     link.kernel = wish.link.kernel.as_ref().map(|bound| bound.renamed(wish.to));
     Ok([LinkChange::end(old.id), link.into()])

@@ -218,10 +218,6 @@ impl Subscription {
             self.queue.arrived.notified().await;
         }
     }
-
-    fn acknowledge(&self, _: dlmgmt_proto::ZoneId) -> dlmgmt_proto::Result<()> {
-        Err(dlmgmt_proto::Error::new(dlmgmt_proto::ErrorCode::NotSupported, "not yet"))
-    }
 }
 
 #[cfg(test)]

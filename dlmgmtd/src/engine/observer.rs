@@ -1,22 +1,28 @@
 //! Follows the kernel: hints → look → plan → persist → apply → publish.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dlmgmt_proto::{IfIndex, LinkId, LinkState};
 
 use super::perimeter::{Key, Keys};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Where};
 use super::zones::{ZoneKeeper, lent_and_home_again};
-use crate::core::{Look, Observed, Registry, Sighting, observe};
+use crate::core::{LinkChange, Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, HintBatch, KernelError};
-use crate::model::{Binding, Link, NsCookie};
+use crate::model::{Binding, KernelLink, Link, NsCookie};
 
 /// More links of a namespace than this are looked at all at once.
 const SINGLE_LOOKS_MAX: usize = 256;
 
 /// How long the kernel is left alone after it refused to be read.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long links that come and go have to settle until all are looked at once more. With very
+/// many links a look takes seconds, in which no request is carried out.
+const NEXT_WHOLE_LOOK: Duration = Duration::from_secs(10);
 
 /// What of a namespace is to be looked at.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +146,9 @@ async fn look_and_follow(
             keys = union(keys, needed);
             continue;
         }
+        if keys == Keys::All {
+            pipeline.store_the_unstored().await;
+        }
         show_dips(pipeline, &observed.dipped);
         pipeline.follow(observed.plan).await;
         return Ok(());
@@ -177,8 +186,12 @@ async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<L
     let is_whole = glance.is_everything();
     let mut seen = BTreeMap::new();
     if is_whole {
-        for kernel in pipeline.kernel.dump(ns).await? {
-            seen.insert(kernel.ifindex, Some(kernel));
+        let dump = pipeline.kernel.dump(ns).await?;
+        seen.extend(dump.links.into_iter().map(|kernel| (kernel.ifindex, Some(kernel))));
+        if !dump.is_consistent {
+            confirm_absences(pipeline, ns, &mut seen).await?;
+            // A link that nobody knows yet may be missing too.
+            pipeline.look_again(Where::Everywhere, NEXT_WHOLE_LOOK);
         }
     } else {
         for ifindex in glance.links.keys() {
@@ -196,6 +209,22 @@ async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<L
         }
     });
     Ok(Look { ns, is_whole, seen: seen.collect() })
+}
+
+/// Looks at each known link that a torn picture lacks: only what is seen to be absent is.
+async fn confirm_absences(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    seen: &mut BTreeMap<IfIndex, Option<KernelLink>>,
+) -> Result<(), KernelError> {
+    let registry = pipeline.registry();
+    let places = registry.links().filter_map(|link| link.record.anchor.as_ref());
+    for at in places.map(|anchor| anchor.at).filter(|at| at.ns == ns) {
+        if let Entry::Vacant(unseen) = seen.entry(at.ifindex) {
+            unseen.insert(pipeline.kernel.get(ns, at.ifindex).await?);
+        }
+    }
+    Ok(())
 }
 
 /// Where the kernel must have changed more than was looked at.
@@ -218,13 +247,18 @@ fn outdated(registry: &Registry, observed: &Observed, ns: NsCookie) -> Vec<IfInd
 /// Tells of links that were down and are up again, so that no `down` is lost.
 fn show_dips(pipeline: &Pipeline, dipped: &[LinkId]) {
     let registry = pipeline.registry();
-    let down = |id: &LinkId| {
-        let mut link = Link::clone(registry.link(*id)?);
-        link.kernel = link.kernel.map(|bound| bound.with(|kernel| kernel.state = LinkState::Down));
-        Some(link.into())
-    };
-    let changes: Vec<_> = dipped.iter().filter_map(down).collect();
-    if !changes.is_empty() {
-        pipeline.commit(&changes);
+    let up: Vec<LinkChange> = dipped
+        .iter()
+        .filter_map(|id| registry.link(*id))
+        .map(|link| Link::clone(link).into())
+        .collect();
+    if up.is_empty() {
+        return;
     }
+    let mut down = up.clone();
+    for bound in down.iter_mut().filter_map(|change| change.after.as_mut()?.kernel.as_mut()) {
+        bound.link = KernelLink { state: LinkState::Down, ..KernelLink::clone(&bound.link) }.into();
+    }
+    pipeline.commit(&down);
+    pipeline.commit(&up);
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dlmgmt_proto::{Error, ErrorCode, Event, LinkId, Result, Seq, SequencedEvent, ZoneId};
@@ -13,7 +14,9 @@ use crate::core::{
     Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between, zone_event,
 };
 use crate::kernel::{Hint, Kernel, KernelError};
-use crate::model::{Action, Anchor, Binding, Bound, Link, LinkRecord, NewLink, Step, Zone};
+use crate::model::{
+    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, Step, Zone,
+};
 use crate::store::{Batch, Store, StoreError};
 
 /// The state of the daemon and the one way to change it.
@@ -28,6 +31,9 @@ pub(super) struct Pipeline {
     ids: Mutex<LinkIds>,
     commits: Mutex<()>,
     last_hold: AtomicU64,
+    looks_to_come: Arc<Mutex<BTreeSet<Where>>>,
+    /// Links whose records the store refused: it has other ones than the registry.
+    unstored: Mutex<BTreeSet<LinkId>>,
 }
 
 impl Pipeline {
@@ -48,6 +54,8 @@ impl Pipeline {
             ids: Mutex::new(ids),
             commits: Mutex::new(()),
             last_hold: AtomicU64::new(0),
+            looks_to_come: Arc::default(),
+            unstored: Mutex::default(),
         }
     }
 
@@ -72,13 +80,19 @@ impl Pipeline {
         &self,
         prepare: impl Fn(&Registry, &mut LinkIds) -> Result<T> + Send + Sync,
     ) -> Result<(T, Perimeter)> {
-        let attempt = || prepare(&self.registry(), &mut self.ids());
-        let mut needed = keys_of(&self.registry(), attempt()?.as_plan());
+        let registry = self.registry();
+        let mut unused = *self.ids();
+        let planned = prepare(&registry, &mut unused)?;
+        let mut needed = keys_of(&registry, planned.as_plan());
         loop {
             let perimeter = self.perimeters.enter(needed.clone()).await;
-            let planned = attempt()?;
-            let now_needed = keys_of(&self.registry(), planned.as_plan());
+            let registry = self.registry();
+            let mut ids = self.ids();
+            let mut given = *ids;
+            let planned = prepare(&registry, &mut given)?;
+            let now_needed = keys_of(&registry, planned.as_plan());
             if needed.covers(&now_needed) {
+                *ids = given;
                 return Ok((planned, perimeter));
             }
             needed = now_needed;
@@ -102,7 +116,7 @@ impl Pipeline {
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.take_back(&plan, &done).await;
             self.let_go_of_unused(&plan);
-            self.store.commit(inverse(&before, &plan)).await.map_err(store_error)?;
+            self.take_intent_back(&plan).await?;
             return Err(refusal);
         }
         self.read_back(&mut plan, &done).await;
@@ -143,15 +157,17 @@ impl Pipeline {
     }
 
     async fn take_back(&self, plan: &Plan, done: &Done) {
+        let mut left = BTreeMap::new();
         for step in plan.steps[..done.steps].iter().rev() {
             let Some(backward) = &step.backward else { continue };
             let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
             let backward = Step { at, action: backward.action.clone() };
             if let Err(why) = self.apply(backward).await {
-                tracing::error!(LINKID = step.id.get(), "cannot take a change back: {why}");
-                self.kernel.hints().push(at, Hint::default());
+                tracing::error!(LINKID = step.id.get(), "cannot take a change back yet: {why}");
+                left.insert(step.id, at);
             }
         }
+        self.leave_unsettled(left).await;
         let made = plan.create.as_ref().and_then(|creation| creation.ids.first());
         if let Some(at) = made.and_then(|id| done.moved.get(id)) {
             let delete = Step { at: *at, action: Action::Delete };
@@ -176,6 +192,56 @@ impl Pipeline {
         }
     }
 
+    /// Shows links as the kernel has them, so that the observer brings them to their records: left
+    /// alone, it would take them for renamed by others.
+    async fn leave_unsettled(&self, links: BTreeMap<LinkId, Binding>) {
+        let registry = self.registry();
+        let mut changes = Vec::new();
+        for (id, at) in links {
+            let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
+            if let (Some(found), Some(link)) = (found, registry.link(id)) {
+                let zone = registry.zone_of_ns(at.ns);
+                changes.push(Link::clone(link).unsettled_at(at, zone, found).into());
+            }
+            self.look_again(Where::At(at), RETRY);
+        }
+        if !changes.is_empty() {
+            self.commit(&changes);
+        }
+    }
+
+    async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
+        let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
+        let known = as_known(&self.registry(), &ids);
+        self.store.commit(known).await.map_err(|why| {
+            self.store_later(ids);
+            store_error(why)
+        })
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
+        // Every statement leaves the set whole, so a poisoned lock does no harm.
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_later(&self, ids: impl IntoIterator<Item = LinkId>) {
+        self.unstored().extend(ids);
+        self.look_again(Where::Everywhere, RETRY);
+    }
+
+    /// Stores what the store refused before. This may run only inside the perimeter of everything:
+    /// a change that is under way has newer records in the store than there are in the registry.
+    pub async fn store_the_unstored(&self) {
+        let ids = std::mem::take(&mut *self.unstored());
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(why) = self.store.commit(as_known(&self.registry(), &ids)).await {
+            tracing::error!("{why}");
+            self.store_later(ids);
+        }
+    }
+
     /// Carries out what an observation asks for. What the kernel refuses stays as it is there;
     /// what the store refuses is known, but no new link is shown before it is stored.
     pub async fn follow(&self, mut plan: Plan) {
@@ -187,7 +253,7 @@ impl Pipeline {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
             plan.changes.retain(|change| before.link(change.id).is_some());
-            self.look_again_later();
+            self.store_later(plan.changes.iter().map(|change| change.id));
         }
         self.apply_each(&mut plan).await;
         self.commit_plan(&plan);
@@ -209,16 +275,26 @@ impl Pipeline {
         let change = plan.changes.iter_mut().find(|change| change.id == id);
         if let (Some(found), Some(link)) = (found, change.and_then(|c| c.after.as_mut())) {
             let zone = self.registry().zone_of_ns(at.ns);
-            link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
+            *link = link.clone().unsettled_at(at, zone, found);
         }
-        self.kernel.hints().push(at, Hint::default());
+        self.look_again(Where::At(at), RETRY);
     }
 
-    fn look_again_later(&self) {
+    /// Has the observer look once more, after a pause. Such a look can ask for the next one, so all
+    /// that are asked for until it begins are one: otherwise they would only ever get more.
+    pub fn look_again(&self, place: Where, pause: Duration) {
+        if !looks(&self.looks_to_come).insert(place) {
+            return;
+        }
         let kernel = self.kernel.clone();
+        let looks_to_come = self.looks_to_come.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(RETRY).await;
-            kernel.hints().push_overrun();
+            tokio::time::sleep(pause).await;
+            looks(&looks_to_come).remove(&place);
+            match place {
+                Where::Everywhere => kernel.hints().push_overrun(),
+                Where::At(at) => kernel.hints().push(at, Hint::default()),
+            }
         });
     }
 
@@ -304,7 +380,11 @@ impl Pipeline {
         self.registry.store(after.clone());
         self.hub.publish(&events);
         drop(commit);
-        after.settleable().for_each(|at| self.kernel.hints().push(at, Hint::default()));
+        let was_settleable: BTreeSet<Binding> = before.settleable().collect();
+        after
+            .settleable()
+            .filter(|at| !was_settleable.contains(at))
+            .for_each(|at| self.kernel.hints().push(at, Hint::default()));
         seq
     }
 
@@ -355,8 +435,32 @@ impl Pipeline {
     }
 }
 
-/// How long a failing store is left alone, in which new links are not shown.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a store that fails is left alone, in which new links are not shown, and a kernel that
+/// refuses to give a link its name.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Where {
+    Everywhere,
+    At(Binding),
+}
+
+fn looks(to_come: &Mutex<BTreeSet<Where>>) -> MutexGuard<'_, BTreeSet<Where>> {
+    // Every statement leaves the set whole, so a poisoned lock does no harm.
+    to_come.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// The link as the kernel has it after it refused a step: its name is still to be brought to
+    /// the one that its record wants.
+    fn unsettled_at(mut self, at: Binding, zone: Option<ZoneId>, found: KernelLink) -> Self {
+        self.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
+        self.record.unsettled =
+            self.kernel.as_ref().is_some_and(|bound| bound.name != self.wanted_name());
+        self
+    }
+}
 
 /// What holds a plan.
 pub(super) trait AsPlan: Send {
@@ -391,7 +495,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped = stepped(plan);
     let record = |link: &Link| {
-        let unsettled = stepped.contains(&link.record.id);
+        let unsettled = link.record.unsettled || stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
     };
     let is_new =
@@ -414,13 +518,13 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     batch
 }
 
-/// What takes an intent back.
-fn inverse(before: &Registry, plan: &Plan) -> Batch {
+/// What brings the store to what the registry knows of these links.
+fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     let mut batch = Batch::default();
-    for change in &plan.changes {
-        match before.link(change.id) {
+    for id in ids {
+        match registry.link(*id) {
             Some(link) => batch.put.push(Arc::new(link.record.clone())),
-            None => batch.delete.push(change.id),
+            None => batch.delete.push(*id),
         }
     }
     batch

@@ -56,6 +56,16 @@ pub struct Applied {
     pub at: Binding,
 }
 
+/// The links of a namespace, as one look at all of them shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// The links in the order of their indexes.
+    pub links: Vec<KernelLink>,
+    /// Whether this is the picture of one moment. Otherwise links came or went under the look:
+    /// some that are there may be missing, and some may be shown twice, the newer one last.
+    pub is_consistent: bool,
+}
+
 /// What the daemon asks of the kernel.
 ///
 /// Reads show the kernel as it is when they run. What happens in the kernel, also by the daemon's
@@ -68,8 +78,9 @@ pub trait Kernel: Send + Sync + 'static {
     /// The namespace in which the daemon was started.
     fn home(&self) -> NsCookie;
 
-    /// Every link of a namespace, in one consistent picture, in the order of their indexes.
-    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError>;
+    /// Every link of a namespace. Where links keep coming and going, no look is of one moment:
+    /// after a few attempts the last one is answered as it is.
+    async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError>;
 
     /// One link, or `None` where the namespace has none of that index.
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;

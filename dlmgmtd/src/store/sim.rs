@@ -92,6 +92,11 @@ impl SimDisk {
         disk.arm(free, Fault::Fail);
     }
 
+    /// Lets the `nth` commit from now fail; 0 is the next one.
+    pub fn fail_at(&self, nth: usize) {
+        self.lock().arm(nth, Fault::Fail);
+    }
+
     /// Lets the `nth` commit from now stop for ever; 0 is the next one.
     pub fn hang_at(&self, nth: usize, hang: Hang) {
         self.lock().arm(nth, Fault::Hang(hang));

@@ -16,15 +16,16 @@ use rustix::net::RecvFlags;
 use super::frame::{Message, Messages, attributes, string};
 use super::link::RawLink;
 use super::{RTM_NEWLINK, request};
-use crate::kernel::KernelError;
+use crate::kernel::{Dump, KernelError};
 use crate::model::{KernelLink, Step};
 
 /// Larger than any datagram: the kernel fills 32 KiB where it has more to tell, and more only
 /// where one link's alternative names alone do not fit.
 pub const DATAGRAM_MAX: usize = 256 << 10;
 
-/// How often a dump is begun again that links came or went under.
-const DUMP_ATTEMPTS: u32 = 32;
+/// How often a dump is tried that links come or go under. Where they never stop, more attempts do
+/// not help, and with many links each takes most of a second.
+const DUMP_ATTEMPTS: u32 = 3;
 
 /// Where the extended-ack attributes of an NLMSG_ERROR begin: after the errno and the header of
 /// the request, without its body (NETLINK_CAP_ACK).
@@ -68,20 +69,26 @@ impl Connection {
         &self.socket
     }
 
-    /// Every link, in the order of their indexes.
-    pub fn dump(&mut self) -> Result<Vec<KernelLink>, KernelError> {
-        for _ in 0..DUMP_ATTEMPTS {
-            let mut links = Vec::new();
-            let answered = self.exchange(request::dump(), NLM_F_DUMP, |link| {
-                links.extend(decode(link));
-            })?;
-            if !answered.interrupted {
-                links.sort_unstable_by_key(|link| link.ifindex);
-                return Ok(links);
+    /// Every link: the first consistent picture of a few attempts, or else the last one.
+    pub fn dump(&mut self) -> Result<Dump, KernelError> {
+        let mut dump = self.dump_once()?;
+        for _ in 1..DUMP_ATTEMPTS {
+            if dump.is_consistent {
+                break;
             }
+            dump = self.dump_once()?;
         }
-        let text = format!("links came and went during each of {DUMP_ATTEMPTS} attempts to list");
-        Err(KernelError { errno: libc::EAGAIN, text: Some(text) })
+        Ok(dump)
+    }
+
+    fn dump_once(&mut self) -> Result<Dump, KernelError> {
+        let mut links = Vec::new();
+        let answered = self.exchange(request::dump(), NLM_F_DUMP, |link| {
+            links.extend(decode(link));
+        })?;
+        // The sort is stable: of a link that is shown twice, the newer picture stays the last.
+        links.sort_by_key(|link: &KernelLink| link.ifindex);
+        Ok(Dump { links, is_consistent: !answered.interrupted })
     }
 
     /// The link of an index, if there is one.

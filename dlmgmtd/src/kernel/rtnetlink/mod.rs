@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::IfIndex;
 
-use crate::kernel::{Applied, Hint, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Dump, Hint, HintQueue, Kernel, KernelError, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use listener::Listener;
@@ -80,7 +80,7 @@ impl Kernel for RtnetlinkKernel {
         self.home.cookie()
     }
 
-    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
+    async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
         self.namespace(ns)?.request(|connection| connection.dump()).await
     }
 

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Applied, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Dump, HintQueue, Kernel, KernelError, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use namespace::refusal;
@@ -215,12 +215,34 @@ impl SimWorld {
     /// The daemon's next step is refused; called again, the one after it too.
     pub fn fail_next(&self, errno: i32, text: Option<&str>) {
         let error = KernelError { errno, text: text.map(str::to_owned) };
-        self.world().armed.push_back(error);
+        self.world().armed.push_back(Some(error));
+    }
+
+    /// The daemon's `nth` step from now is refused; 0 is the next one.
+    pub fn fail_step(&self, nth: usize, errno: i32) {
+        let mut world = self.world();
+        if world.armed.len() <= nth {
+            world.armed.resize(nth + 1, None);
+        }
+        world.armed[nth] = Some(refusal(errno));
+    }
+
+    /// Forgets every refusal that is still to come.
+    pub fn disarm(&self) {
+        let mut world = self.world();
+        world.armed.clear();
+        world.refusal_percent = 0;
     }
 
     /// As [`SimWorld::fail_next`], for the next dump.
     pub fn fail_next_dump(&self, errno: i32) {
         self.world().armed_dumps.push_back(refusal(errno));
+    }
+
+    /// So many of 100 dumps are of no one moment from now on: each link in them may be missing or
+    /// be there twice.
+    pub fn set_inconsistent_dumps(&self, percent: u8) {
+        self.world().inconsistent_dumps_percent = percent;
     }
 
     /// So many of 100 steps of the daemon are refused with EBUSY from now on.
@@ -369,13 +391,9 @@ impl Kernel for SimKernel {
         self.home
     }
 
-    async fn dump(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
+    async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
         self.check_known(ns)?;
-        self.among_others(|world| match world.armed_dumps.pop_front() {
-            Some(error) => Err(error),
-            None => world.links(ns),
-        })
-        .await
+        self.among_others(|world| world.dump(ns)).await
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {

@@ -59,7 +59,7 @@ async fn comes_back<T>(future: impl Future<Output = T>) -> bool {
 
 /// What a kernel answers to one request after another: the errno, or 0.
 async fn answers(kernel: &impl Kernel) -> Vec<(Action, i32)> {
-    let links = kernel.dump(kernel.home()).await.unwrap();
+    let links = kernel.dump(kernel.home()).await.unwrap().links;
     let left = links.iter().find(|link| link.name == name("left")).unwrap().ifindex;
     let rename = |bytes: &[u8]| Action::Rename(LinkName::found(bytes).unwrap());
     let add = |bytes: &[u8]| Action::AddAltName(AltName(bytes.to_vec()));
@@ -273,6 +273,26 @@ fn an_armed_failure_refuses_the_next_step_alone_and_nothing_changes() {
         world.fail_next_dump(libc::EAGAIN);
         assert_eq!(kernel.dump(world.home()).await.unwrap_err().errno, libc::EAGAIN);
         assert!(kernel.dump(world.home()).await.is_ok());
+    });
+}
+
+#[test]
+fn an_inconsistent_dump_lacks_links_and_doubles_others_and_says_so() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        for n in 0..50 {
+            world.plug(card("eth0", n));
+        }
+        let whole = kernel.dump(world.home()).await.unwrap();
+        assert!(whole.is_consistent);
+
+        world.set_inconsistent_dumps(100);
+        let torn = kernel.dump(world.home()).await.unwrap();
+        assert!(!torn.is_consistent);
+        assert!(torn.links.is_sorted_by_key(|link| link.ifindex));
+        assert!(torn.links.windows(2).any(|pair| pair[0] == pair[1]));
+        assert!(whole.links.iter().any(|link| !torn.links.contains(link)));
     });
 }
 

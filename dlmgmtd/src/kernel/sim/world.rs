@@ -9,7 +9,7 @@ use super::namespace::{Namespace, bare_link, is_hardware, refusal};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
-use crate::kernel::{Applied, Hint, KernelError, MovedTo};
+use crate::kernel::{Applied, Dump, Hint, KernelError, MovedTo};
 use crate::model::{Action, Binding, KernelLink, Lower, NewKind, NewLink, NsCookie, Step};
 
 /// So many of 100 moves change the index although it is free in the target.
@@ -22,8 +22,10 @@ pub struct World {
     pub random: Random,
     pub hint_faults: HintFaults,
     pub holding_hints: bool,
-    pub armed: VecDeque<KernelError>,
+    /// What becomes of the steps to come, the next one first.
+    pub armed: VecDeque<Option<KernelError>>,
     pub armed_dumps: VecDeque<KernelError>,
+    pub inconsistent_dumps_percent: u8,
     pub refusal_percent: u8,
     pub applied: Vec<Step>,
     pub created: Vec<NewLink>,
@@ -51,6 +53,7 @@ impl World {
             holding_hints: false,
             armed: VecDeque::new(),
             armed_dumps: VecDeque::new(),
+            inconsistent_dumps_percent: 0,
             refusal_percent: 0,
             applied: Vec::new(),
             created: Vec::new(),
@@ -74,6 +77,23 @@ impl World {
     pub fn links(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
         let namespace = self.namespaces.get(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
         Ok(namespace.links().cloned().collect())
+    }
+
+    pub fn dump(&mut self, ns: NsCookie) -> Result<Dump, KernelError> {
+        if let Some(error) = self.armed_dumps.pop_front() {
+            return Err(error);
+        }
+        let mut links = self.links(ns)?;
+        let is_consistent = !self.random.chance(self.inconsistent_dumps_percent);
+        if !is_consistent {
+            links =
+                links.into_iter().flat_map(|link| self.as_often_as_chance_has_it(link)).collect();
+        }
+        Ok(Dump { links, is_consistent })
+    }
+
+    fn as_often_as_chance_has_it(&mut self, link: KernelLink) -> Vec<KernelLink> {
+        vec![link; self.random.below(3) as usize]
     }
 
     pub fn plug(&mut self, device: PhysDevice) -> Binding {
@@ -130,7 +150,7 @@ impl World {
     }
 
     fn permit(&mut self) -> Result<(), KernelError> {
-        if let Some(error) = self.armed.pop_front() {
+        if let Some(Some(error)) = self.armed.pop_front() {
             return Err(error);
         }
         if self.random.chance(self.refusal_percent) {

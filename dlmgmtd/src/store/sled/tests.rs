@@ -138,14 +138,13 @@ async fn what_was_committed_is_found_again() {
     store.commit(delete(2)).await.unwrap();
     drop(store);
 
-    let expected =
-        Loaded {
-            links: vec![link(1, "a"), link(300, "c")],
-            zones: vec![zone()],
-            boot,
-            next_link_id: 301,
-            epoch: 7,
-        };
+    let expected = Loaded {
+        links: vec![link(1, "a"), link(300, "c")],
+        zones: vec![zone()],
+        boot,
+        next_link_id: 301,
+        epoch: 7,
+    };
     let (store, loaded) = open(dir.path());
     assert_eq!(loaded, expected);
     assert_eq!(store.recovery(), None);

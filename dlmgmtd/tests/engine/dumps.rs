@@ -1,0 +1,61 @@
+//! SPEC.md rule 3.5 where no dump of the kernel is of one moment.
+
+use crate::machine::{Machine, card, settle};
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_a_torn_dump_lacks_is_not_taken_for_gone() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        machine.world.plug(card("eth0", 1, 1));
+        machine.create("v0");
+        let daemon = machine.start().await;
+        let before = daemon.links();
+        let mut events = daemon.events();
+
+        machine.world.set_inconsistent_dumps(100);
+        daemon.hear_that_hints_were_lost();
+        settle().await;
+        assert_eq!(daemon.links(), before);
+        assert_eq!(events.waiting().await, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_with_torn_dumps_keeps_every_linkid() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        machine.world.plug(card("eth0", 1, 1));
+        machine.create("v0");
+        let before = machine.start().await.links();
+
+        machine.world.set_inconsistent_dumps(100);
+        let daemon = machine.start().await;
+        assert_eq!(daemon.links(), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_went_while_hints_and_dumps_failed_is_gone() {
+    let machine = Machine::new(0);
+    machine.create("v0");
+    let daemon = machine.start().await;
+    machine.world.set_inconsistent_dumps(100);
+    machine.world.hold_hints();
+    machine.world.delete(machine.at("v0")).unwrap();
+    daemon.hear_that_hints_were_lost();
+    settle().await;
+    assert_eq!(daemon.names(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_torn_dumps_hid_is_found_when_the_storm_is_over() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        machine.create("v0");
+        machine.world.set_inconsistent_dumps(100);
+        let daemon = machine.start().await;
+        machine.world.set_inconsistent_dumps(0);
+        settle().await;
+        assert_eq!(daemon.names(), ["v0"]);
+    }
+}

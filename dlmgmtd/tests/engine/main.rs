@@ -1,0 +1,19 @@
+//! The daemon's engine over a simulated kernel and a simulated disk: every promise that needs more
+//! than one part to keep it.
+//!
+//! Each test runs on one thread and in a time of its own, which advances when nothing else can
+//! happen. So nothing depends on the machine's speed, and `settle` means just that.
+
+// clippy knows tests, but not their helpers, for what they are.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod crashes;
+mod dumps;
+mod events;
+mod hints;
+mod holds;
+mod identity;
+mod machine;
+mod perimeters;
+mod random;
+mod refusals;
