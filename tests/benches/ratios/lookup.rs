@@ -1,0 +1,101 @@
+//! A look-up by name at the door, against two processes that only send packets to and fro.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use dlmgmt_proto::door::{Command as _, GetLinkId, Kind, encode};
+use dlmgmt_proto::{LinkId, LinkRef};
+use dlmgmt_tests::Host;
+use libdlmgmt::Client;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+
+use crate::figure::{Figure, Goal, in_turn, median};
+
+/// The first argument of the process that answers the bare packets.
+pub const PEER: &str = "answer-packets";
+
+const TURNS: usize = 51;
+const CALLS: u32 = 1000;
+
+pub fn figures() -> Vec<Figure> {
+    let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
+    let inside = host.namespace();
+    let measure = || {
+        inside.enter();
+        let client = Client::connect(host.door()).expect("the daemon answers");
+        let link: LinkRef = "net2".parse().expect("a name");
+        let id = client.linkid(link.clone()).expect("the link is known");
+        let mut peer = Peer::start(&link, id);
+        let call = || assert_eq!(client.linkid(link.clone()).expect("the link is known"), id);
+        in_turn(TURNS, || microseconds_each(call), || microseconds_each(|| peer.call()))
+    };
+    let (door, bare) =
+        std::thread::scope(|scope| scope.spawn(measure).join()).expect("the look-ups are measured");
+
+    let (door, bare) = (median(door), median(bare));
+    vec![Figure {
+        what: "look-up by name",
+        value: door / bare,
+        unit: "x a bare SEQPACKET ping-pong",
+        goal: Goal::AtMost { aim: 1.25, bound: 2.0 },
+        behind: format!("{door:.2} µs against {bare:.2} µs"),
+    }]
+}
+
+fn microseconds_each(mut call: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    (0..CALLS).for_each(|_| call());
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS)
+}
+
+/// A process that answers each packet by another, of the sizes that a look-up has.
+struct Peer {
+    socket: Option<OwnedFd>,
+    process: Child,
+    packet: Vec<u8>,
+}
+
+impl Peer {
+    fn start(link: &LinkRef, id: LinkId) -> Self {
+        let call = GetLinkId { link: link.clone() };
+        let packet = encode(Kind::Call, GetLinkId::NUMBER, 1, &call).expect("a packet");
+        let answer = encode(Kind::Reply, GetLinkId::NUMBER, 1, &id).expect("a packet");
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair of sockets");
+        let process = Command::new(std::env::current_exe().expect("a bench knows its own path"))
+            .args([PEER, &answer.len().to_string()])
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .expect("the peer starts");
+        Self { socket: Some(socket), process, packet }
+    }
+
+    fn call(&mut self) {
+        let socket = self.socket.as_ref().expect("it is open until the end");
+        let mut answer = [0; 4096];
+        send(socket, &self.packet, SendFlags::NOSIGNAL).expect("the peer takes packets");
+        let (len, _) = recv(socket, &mut answer, RecvFlags::empty()).expect("the peer answers");
+        assert_ne!(len, 0, "the peer ended");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // The peer ends when its socket closes.
+        drop(self.socket.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// What the peer does, at the socket that is its standard input.
+pub fn answer_until_closed(len: usize) {
+    let socket = std::io::stdin();
+    let (mut packet, answer) = ([0; 4096], vec![0; len]);
+    while recv(&socket, &mut packet, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+        send(&socket, &answer, SendFlags::NOSIGNAL).expect("the bench takes answers");
+    }
+}
