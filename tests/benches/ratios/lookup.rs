@@ -20,6 +20,9 @@ pub const PEER: &str = "answer-packets";
 const TURNS: usize = 51;
 const CALLS: u32 = 1000;
 
+/// Bytes that either side of the bare exchange can receive.
+const BUFFER: usize = 4096;
+
 pub fn figures() -> Vec<Figure> {
     let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
     let inside = host.namespace();
@@ -56,6 +59,7 @@ struct Peer {
     socket: Option<OwnedFd>,
     process: Child,
     packet: Vec<u8>,
+    answer: [u8; BUFFER],
 }
 
 impl Peer {
@@ -71,14 +75,13 @@ impl Peer {
             .stdin(Stdio::from(theirs))
             .spawn()
             .expect("the peer starts");
-        Self { socket: Some(socket), process, packet }
+        Self { socket: Some(socket), process, packet, answer: [0; BUFFER] }
     }
 
     fn call(&mut self) {
         let socket = self.socket.as_ref().expect("it is open until the end");
-        let mut answer = [0; 4096];
         send(socket, &self.packet, SendFlags::NOSIGNAL).expect("the peer takes packets");
-        let (len, _) = recv(socket, &mut answer, RecvFlags::empty()).expect("the peer answers");
+        let (len, _) = recv(socket, &mut self.answer, RecvFlags::empty()).expect("the peer answers");
         assert_ne!(len, 0, "the peer ended");
     }
 }
@@ -94,7 +97,7 @@ impl Drop for Peer {
 /// What the peer does, at the socket that is its standard input.
 pub fn answer_until_closed(len: usize) {
     let socket = std::io::stdin();
-    let (mut packet, answer) = ([0; 4096], vec![0; len]);
+    let (mut packet, answer) = ([0; BUFFER], vec![0; len]);
     while recv(&socket, &mut packet, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
         send(&socket, &answer, SendFlags::NOSIGNAL).expect("the bench takes answers");
     }
