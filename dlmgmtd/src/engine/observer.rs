@@ -1,6 +1,6 @@
 //! Follows the kernel: hints → look → plan → persist → apply → publish.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dlmgmt_proto::{LinkId, LinkState};
@@ -81,7 +81,7 @@ fn is_everything(hints: &HintBatch) -> bool {
 }
 
 /// Links that are known already and that the plan touches. New ones are nobody else's yet.
-fn links_of(registry: &Registry, observed: &Observed) -> HashSet<Key> {
+fn links_of(registry: &Registry, observed: &Observed) -> BTreeSet<Key> {
     let touched = observed.plan.changes.iter().map(|change| change.id);
     touched.filter(|id| registry.link(*id).is_some()).map(Key::Link).collect()
 }
