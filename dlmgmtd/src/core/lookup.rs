@@ -34,17 +34,24 @@ impl Scope {
 ///
 /// A link that the caller may not see is answered as one that is not there.
 pub fn resolve<'a>(registry: &'a Registry, scope: Scope, what: &LinkRef) -> Result<&'a Arc<Link>> {
-    let (id, place) = match what {
-        LinkRef::Id(id) => (Some(*id), String::new()),
-        LinkRef::Name(name) => (registry.by_name(scope.zone, *name), in_zone(registry, scope.zone)),
+    let id = match what {
+        LinkRef::Id(id) => Some(*id),
+        LinkRef::Name(name) => registry.by_name(scope.zone, *name),
         LinkRef::InZone(zone_name, name) => {
-            let zone = visible_zone(registry, scope, zone_name)?;
-            (registry.by_name(zone, *name), String::new())
+            registry.by_name(visible_zone(registry, scope, zone_name)?, *name)
         }
     };
     id.and_then(|id| registry.link(id))
         .filter(|link| scope.sees(link))
-        .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no link {what}{place}")))
+        .ok_or_else(|| not_found(registry, scope, what))
+}
+
+fn not_found(registry: &Registry, scope: Scope, what: &LinkRef) -> Error {
+    let place = match what {
+        LinkRef::Name(_) => in_zone(registry, scope.zone),
+        LinkRef::InZone(..) | LinkRef::Id(_) => String::new(),
+    };
+    Error::new(ErrorCode::NotFound, format!("no link {what}{place}"))
 }
 
 /// A zone as the caller may name it; one that it may not see is answered as one that is not.

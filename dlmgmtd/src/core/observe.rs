@@ -135,11 +135,14 @@ impl Draft {
             .filter(|sighting| !sighting.was_deleted && self.is_same_link(sighting))
             .map(|sighting| sighting.ifindex)
             .collect();
-        let looked_at: BTreeSet<IfIndex> = look.seen.iter().map(|s| s.ifindex).collect();
-        let lost: Vec<LinkChange> = self
-            .registry
-            .bound_in(self.space.ns)
-            .filter(|(at, _)| look.is_whole || looked_at.contains(&at.ifindex))
+        let bound: Vec<(Binding, LinkId)> = if look.is_whole {
+            self.registry.bound_in(self.space.ns).collect()
+        } else {
+            let looked_at = look.seen.iter().map(|sighting| self.at(sighting.ifindex));
+            looked_at.filter_map(|at| Some((at, self.registry.by_binding(at)?))).collect()
+        };
+        let lost: Vec<LinkChange> = bound
+            .into_iter()
             .filter(|(at, _)| !survives.contains(&at.ifindex))
             .filter_map(|(_, id)| self.registry.link(id))
             .map(|link| lost(link))

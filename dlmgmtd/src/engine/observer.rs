@@ -1,7 +1,7 @@
 //! Follows the kernel: hints → look → plan → persist → apply → publish.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ fn known_keys(registry: &Registry, ns: NsCookie, glance: &Glance) -> Keys {
 }
 
 /// Links that are known already and that the plan touches. New ones are nobody else's yet.
-fn links_of(registry: &Registry, observed: &Observed) -> HashSet<Key> {
+fn links_of(registry: &Registry, observed: &Observed) -> BTreeSet<Key> {
     let touched = observed.plan.changes.iter().map(|change| change.id);
     touched.filter(|id| registry.link(*id).is_some()).map(Key::Link).collect()
 }

@@ -1,14 +1,14 @@
 //! Perimeters: changes to one link, or to one name, happen one after the other; changes to
 //! different ones side by side.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dlmgmt_proto::{LinkId, LinkName, ZoneId};
 use tokio::sync::oneshot;
 
 /// What a change must have to itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// A link.
     Link(LinkId),
@@ -22,7 +22,7 @@ pub enum Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// These.
-    Some(HashSet<Key>),
+    Some(BTreeSet<Key>),
     /// Everything there is.
     All,
 }

@@ -1,6 +1,6 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -475,7 +475,7 @@ impl AsPlan for Plan {
 
 /// The links that a plan changes, and every name that they have, had or want.
 fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
-    let mut keys = HashSet::new();
+    let mut keys = BTreeSet::new();
     for change in &plan.changes {
         keys.insert(Key::Link(change.id));
         let before = registry.link(change.id).map(|link| link.as_ref());

@@ -153,5 +153,6 @@ impl Drop for SledStore {
         {
             tracing::error!("the store's writer failed");
         }
+        tracing::debug!(flushes = self.flushes(), "the store is closed");
     }
 }

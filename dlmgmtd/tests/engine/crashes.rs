@@ -11,7 +11,7 @@ use dlmgmtd::kernel::sim::SimKernel;
 use dlmgmtd::model::{Action, AltName, BootId, Step};
 use dlmgmtd::store::sim::Hang;
 
-use crate::machine::{Daemon, Machine, card, outcome, root, settle};
+use crate::machine::{Daemon, Machine, card, outcome, parts, root, settle};
 
 /// Where the daemon crashes.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +208,7 @@ async fn start_with(machine: &Machine, point: Point) -> bool {
     let (store, loaded) = machine.disk.open();
     point.arm(machine, &kernel);
     let boot = BootId("boot 1".to_owned());
-    outcome(Engine::start(kernel, Arc::new(store), loaded, boot, None)).await.is_some()
+    outcome(Engine::start(parts(kernel, Arc::new(store), loaded, boot))).await.is_some()
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,10 @@ impl Daemon {
     }
 
     pub fn subscribe(&self, snapshot: bool, since: Option<Seq>) -> Subscriber {
-        let (seq, stream) = self.engine.subscribe(&root(), &Subscribe { snapshot, since }).unwrap();
+        let (seq, stream) = self
+            .engine
+            .subscribe(&root(), &Subscribe { snapshot, since, participant: false })
+            .unwrap();
         Subscriber { seq, stream }
     }
 
@@ -62,7 +65,7 @@ impl Reducer {
                 Event::State { id, state, .. } => self.0.get_mut(&id).unwrap().state = state,
                 Event::Gone { id, .. } => drop(self.0.remove(&id).unwrap()),
                 Event::SnapshotEnd => {}
-                Event::Lost { .. } | Event::Resync => panic!("{event:?}"),
+                _ => panic!("{event:?}"),
             }
         }
     }

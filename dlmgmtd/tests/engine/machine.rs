@@ -8,10 +8,12 @@ use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, Renam
 use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId,
 };
-use dlmgmtd::engine::{Caller, Engine, Service};
+use dlmgmtd::engine::{Caller, Engine, EngineLimits, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, Step};
+use dlmgmtd::store::Loaded;
 use dlmgmtd::store::sim::{SimDisk, SimStore};
+use dlmgmtd::zones::ZoneSources;
 
 /// Longer than any pause that the engine makes.
 const LONG: Duration = Duration::from_secs(60);
@@ -65,7 +67,7 @@ impl Machine {
         let (store, loaded) = self.disk.open();
         let store = Arc::new(store);
         let boot = BootId(format!("boot {}", self.boot));
-        let engine = Engine::start(kernel.clone(), store.clone(), loaded, boot, None).await;
+        let engine = Engine::start(parts(kernel.clone(), store.clone(), loaded, boot)).await;
         Daemon { engine: Arc::new(engine.unwrap()), kernel, store }
     }
 
@@ -114,6 +116,13 @@ impl Machine {
             .collect();
         assert_eq!(shown, real, "registry (left) and kernel (right)");
     }
+}
+
+/// What an engine runs on, without zones.
+pub fn parts(kernel: Arc<SimKernel>, store: Arc<SimStore>, loaded: Loaded, boot: BootId) -> Parts {
+    let sources = ZoneSources::start(Vec::new()).unwrap();
+    let limits = EngineLimits::default();
+    Parts { kernel, store, loaded, boot, read_only: None, sources, limits }
 }
 
 impl Daemon {

@@ -1,0 +1,136 @@
+//! A look-up by name at the door, against two processes that only send packets to and fro.
+
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use dlmgmt_proto::door::{Command as _, GetLinkId, Kind, encode};
+use dlmgmt_proto::{LinkId, LinkRef};
+use dlmgmt_tests::Host;
+use libdlmgmt::Client;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::figure::{Figure, Goal, in_turn, median};
+
+/// The first argument of the process that answers the bare packets.
+pub const PEER: &str = "answer-packets";
+
+const TURNS: usize = 51;
+const CALLS: u32 = 1000;
+
+/// Bytes that either side of the bare exchange can receive.
+const BUFFER: usize = 4096;
+
+pub fn figures() -> Vec<Figure> {
+    let processors = processors();
+    let (one, other) = (processors[0], processors[processors.len() - 1]);
+    vec![
+        figure("look-up by name, on two processors", one, other),
+        // Here nothing counts but the work itself: no processor has to wake another.
+        figure("look-up by name, on one processor", one, one),
+    ]
+}
+
+/// Measures a caller on one processor, with those that answer on another: left to the scheduler,
+/// the daemon and its peer may be placed differently, and that counts more than all else.
+fn figure(what: &'static str, caller: usize, answering: usize) -> Figure {
+    let measuring = std::thread::spawn(move || measure(caller, answering));
+    let (door, bare) = measuring.join().expect("the look-ups are measured");
+    let (door, bare) = (median(door), median(bare));
+    Figure {
+        what,
+        value: door / bare,
+        unit: "x a bare SEQPACKET ping-pong",
+        goal: Goal::AtMost { aim: 1.25, bound: 2.0 },
+        behind: format!("{door:.2} µs against {bare:.2} µs"),
+    }
+}
+
+fn measure(caller: usize, answering: usize) -> (Vec<f64>, Vec<f64>) {
+    // What is started from here on stays there as well.
+    stay_on(answering);
+    let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
+    host.namespace().enter();
+    let client = Client::connect(host.door()).expect("the daemon answers");
+    let link: LinkRef = "net2".parse().expect("a name");
+    let id = client.linkid(link.clone()).expect("the link is known");
+    let mut peer = Peer::start(&link, id);
+    stay_on(caller);
+    let call = || assert_eq!(client.linkid(link.clone()).expect("the link is known"), id);
+    in_turn(TURNS, || microseconds(call), || microseconds(|| peer.call()))
+}
+
+/// The processors that this process may use.
+fn processors() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).expect("the processors of this thread");
+    (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
+}
+
+fn stay_on(processor: usize) {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    sched_setaffinity(None, &only).expect("a processor that is allowed");
+}
+
+/// The median time of a call: whatever else the machine does hits some calls, and not that.
+fn microseconds(mut call: impl FnMut()) -> f64 {
+    let time = |_| {
+        let start = Instant::now();
+        call();
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    median((0..CALLS).map(time))
+}
+
+/// A process that answers each packet by another, of the sizes that a look-up has.
+struct Peer {
+    socket: Option<OwnedFd>,
+    process: Child,
+    packet: Vec<u8>,
+    answer: [u8; BUFFER],
+}
+
+impl Peer {
+    fn start(link: &LinkRef, id: LinkId) -> Self {
+        let call = GetLinkId { link: link.clone() };
+        let packet = encode(Kind::Call, GetLinkId::NUMBER, 1, &call).expect("a packet");
+        let answer = encode(Kind::Reply, GetLinkId::NUMBER, 1, &id).expect("a packet");
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair of sockets");
+        let process = Command::new(std::env::current_exe().expect("a bench knows its own path"))
+            .args([PEER, &answer.len().to_string()])
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .expect("the peer starts");
+        Self { socket: Some(socket), process, packet, answer: [0; BUFFER] }
+    }
+
+    fn call(&mut self) {
+        let socket = self.socket.as_ref().expect("it is open until the end");
+        send(socket, &self.packet, SendFlags::NOSIGNAL).expect("the peer takes packets");
+        let (len, _) =
+            recv(socket, &mut self.answer, RecvFlags::empty()).expect("the peer answers");
+        assert_ne!(len, 0, "the peer ended");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // The peer ends when its socket closes.
+        drop(self.socket.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// What the peer does, at the socket that is its standard input.
+pub fn answer_until_closed(len: usize) {
+    let socket = std::io::stdin();
+    let (mut packet, answer) = ([0; BUFFER], vec![0; len]);
+    while recv(&socket, &mut packet, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+        send(&socket, &answer, SendFlags::NOSIGNAL).expect("the bench takes answers");
+    }
+}
