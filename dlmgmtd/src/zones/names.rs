@@ -148,3 +148,21 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_bound_and_an_end_makes_room() {
+        let mut names = Names::new(NsCookie(0));
+        let claim = |names: &mut Names, n: usize| {
+            let name = ZoneName::new(&format!("z{n}")).unwrap();
+            names.claim(&name, &Source::Descriptor, NsCookie(n as u64)).map(|()| name)
+        };
+        let last = (1..=MOST).map(|n| claim(&mut names, n).unwrap()).last().unwrap();
+        assert!(matches!(claim(&mut names, MOST + 1), Err(SourceError::TooMany(MOST))));
+        names.forget(&last);
+        claim(&mut names, MOST + 1).unwrap();
+    }
+}

@@ -150,7 +150,7 @@ impl Source {
 
     pub(super) fn open(&self) -> Result<(OwnedFd, NsCookie), SourceError> {
         match self {
-            Self::Directory(path) | Self::Path(path) => open_path(path),
+            Self::Directory(path) | Self::Path(path) => open_located(&locate(path)?),
             Self::Process { pid, pidfd } => open_process(*pid, pidfd.as_fd()),
             Self::Descriptor => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         }
@@ -163,18 +163,26 @@ impl Source {
     }
 }
 
-/// Opens the namespace mounted at `path`, which may be anything: a link is not followed, and
-/// nothing but a namespace is opened in a way that could block or have an effect.
-pub(super) fn open_path(path: &Path) -> Result<(OwnedFd, NsCookie), SourceError> {
+/// Finds the namespace mounted at `path`, which may be anything: a link is not followed, and
+/// nothing is opened in a way that could block or have an effect.
+pub(super) fn locate(path: &Path) -> Result<OwnedFd, SourceError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place = rustix::fs::open(path, flags, Mode::empty())?;
     let status = rustix::fs::fstat(&place)?;
     check_type(FileType::from_raw_mode(status.st_mode))?;
-    if !is_namespace(&place)? && status.st_size == 0 {
-        return Err(SourceError::NotMounted);
+    match (is_namespace(&place)?, status.st_size) {
+        (true, _) => Ok(place),
+        (false, 0) => Err(SourceError::NotMounted),
+        (false, _) => Err(SourceError::NotANamespace("a plain file")),
     }
+}
+
+/// Opens what was located.
+///
+/// As long as this lasts, the mount is busy for who unmounts without `MNT_DETACH`.
+pub(super) fn open_located(place: &OwnedFd) -> Result<(OwnedFd, NsCookie), SourceError> {
     let same_file = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     identify(rustix::fs::open(same_file, flags, Mode::empty())?)
 }
 

@@ -1,6 +1,7 @@
 //! The sources against the real kernel. Each test has a thread with a table of mounts of its own,
 //! in which alone all names exist: what a test leaves behind ends with its thread.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -18,21 +19,27 @@ use super::*;
 const GUARD: Duration = Duration::from_secs(60);
 
 /// Runs a test in a thread with an own table of mounts, with an empty directory.
-fn with_own_mounts<F: Future<Output = ()>>(test: impl FnOnce(TempDir) -> F + Send + 'static) {
+///
+/// The directory belongs to the host's mounts: there it can be removed whatever the test mounted.
+fn with_own_mounts<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().to_owned();
     let body = move || {
         sys::enter_new_mount_namespace().unwrap();
         run("mount", ["--make-rprivate", "/"]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test(TempDir::new().unwrap()));
+        runtime.block_on(test(path));
     };
-    if let Err(failure) = thread::spawn(body).join() {
+    let outcome = thread::spawn(body).join();
+    dir.close().unwrap();
+    if let Err(failure) = outcome {
         std::panic::resume_unwind(failure);
     }
 }
 
 fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) {
-    let status = Command::new(program).args(arguments).status().unwrap();
-    assert!(status.success(), "{program}");
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", output.stderr.escape_ascii());
 }
 
 /// Makes a namespace and mounts it at `path`.
@@ -49,8 +56,9 @@ fn bind(from: &Path, to: &Path) {
     run("mount", [OsStr::new("--bind"), from.as_os_str(), to.as_os_str()]);
 }
 
+/// Unmounts as `ip netns del` and others do: also while somebody just looks at the mount.
 fn unmount(path: &Path) {
-    run("umount", [path]);
+    run("umount", ["--lazy".as_ref(), path.as_os_str()]);
 }
 
 fn unname(path: &Path) {
@@ -137,9 +145,9 @@ impl Watch {
 #[test]
 fn what_is_there_at_the_start_is_told_before_settled() {
     with_own_mounts(|dir| async move {
-        name_new(&dir.path().join("a"));
-        name_new(&dir.path().join("b"));
-        let mut watch = Watch::new([dir.path()]);
+        name_new(&dir.join("a"));
+        name_new(&dir.join("b"));
+        let mut watch = Watch::new([&*dir]);
         let mut names = Vec::new();
         while let SourceEvent::Appeared(found) = watch.next().await {
             names.push(found.name.to_string());
@@ -152,8 +160,8 @@ fn what_is_there_at_the_start_is_told_before_settled() {
 #[test]
 fn a_name_is_a_zone_from_its_mount_to_its_unmount() {
     with_own_mounts(|dir| async move {
-        let mut watch = Watch::settled([dir.path()]).await;
-        let (early, late) = (dir.path().join("early"), dir.path().join("late"));
+        let mut watch = Watch::settled([&*dir]).await;
+        let (early, late) = (dir.join("early"), dir.join("late"));
         fs::write(&early, "").unwrap();
         name_new(&late);
         watch.appeared("late").await;
@@ -191,40 +199,34 @@ fn names_of_ip_netns_are_zones() {
 }
 
 #[test]
-fn many_names_come_and_go_and_none_is_missed() {
+fn many_names_come_and_go_and_none_stays() {
     with_own_mounts(|dir| async move {
-        let mut watch = Watch::settled([dir.path()]).await;
-        let path = dir.path().to_owned();
+        let mut watch = Watch::settled([&*dir]).await;
         let script = r#"cd "$1" || exit 1
             for n in $(seq 100); do : >z$n; unshare --net=z$n true || exit 1; done
-            for n in $(seq 100); do umount z$n && rm z$n || exit 1; done"#;
-        let child = Command::new("sh").args(["-c", script, "sh"]).arg(path).spawn().unwrap();
-        let mut child = child;
-        let (mut up, mut seen) = (std::collections::HashSet::new(), 0);
-        // A name that is gone before it was looked at may be left out; no name may stay.
-        loop {
-            match tokio::time::timeout(Duration::from_millis(200), watch.next()).await {
-                Ok(SourceEvent::Appeared(found)) => {
-                    seen += 1;
-                    assert!(up.insert(found.name));
-                }
-                Ok(SourceEvent::Ended { name, .. }) => assert!(up.remove(&name)),
-                Ok(SourceEvent::Settled) => panic!("told once already"),
-                Err(_) if up.is_empty() && child.try_wait().unwrap().is_some() => break,
-                Err(_) => {}
+            for n in $(seq 100); do umount --lazy z$n && rm z$n || exit 1; done
+            : >last; unshare --net=last true"#;
+        let mut child = Command::new("sh").args(["-c", script, "sh"]).arg(&dir).spawn().unwrap();
+        let mut up = BTreeSet::new();
+        // What is gone when `last` is there has been told before it.
+        while !up.contains(&zone("last")) {
+            match watch.next().await {
+                SourceEvent::Appeared(found) => assert!(up.insert(found.name)),
+                SourceEvent::Ended { name, .. } => assert!(up.remove(&name)),
+                SourceEvent::Settled => panic!("told once already"),
             }
         }
         assert!(child.wait().unwrap().success());
-        assert!(seen > 0);
+        assert_eq!(up, BTreeSet::from([zone("last")]));
     });
 }
 
 #[test]
 fn another_namespace_under_the_name_is_an_end_and_a_new_zone() {
     with_own_mounts(|dir| async move {
-        let path = dir.path().join("a");
+        let path = dir.join("a");
         name_new(&path);
-        let mut watch = Watch::new([dir.path()]);
+        let mut watch = Watch::new([&*dir]);
         let before = watch.appeared("a").await;
         assert!(matches!(watch.next().await, SourceEvent::Settled));
         mount_new(&path);
@@ -241,14 +243,14 @@ fn another_namespace_under_the_name_is_an_end_and_a_new_zone() {
 #[test]
 fn a_directory_may_come_late_go_and_come_again() {
     with_own_mounts(|dir| async move {
-        let (way, names) = (dir.path().join("x"), dir.path().join("x/y/names"));
+        let (way, names) = (dir.join("x"), dir.join("x/y/names"));
         let mut watch = Watch::settled([&*names]).await;
         fs::create_dir_all(&names).unwrap();
         name_new(&names.join("a"));
         watch.appeared("a").await;
-        fs::rename(&names, dir.path().join("away")).unwrap();
+        fs::rename(&names, dir.join("away")).unwrap();
         watch.ended("a").await;
-        fs::rename(dir.path().join("away"), &names).unwrap();
+        fs::rename(dir.join("away"), &names).unwrap();
         watch.appeared("a").await;
         unname(&names.join("a"));
         watch.ended("a").await;
@@ -262,15 +264,15 @@ fn a_directory_may_come_late_go_and_come_again() {
 #[test]
 fn a_directory_may_be_mounted_over() {
     with_own_mounts(|dir| async move {
-        name_new(&dir.path().join("below"));
-        let mut watch = Watch::new([dir.path()]);
+        name_new(&dir.join("below"));
+        let mut watch = Watch::new([&*dir]);
         watch.appeared("below").await;
         watch.next().await;
-        run("mount", [OsStr::new("-t"), "tmpfs".as_ref(), "tmpfs".as_ref(), dir.path().as_ref()]);
+        run("mount", [OsStr::new("-t"), "tmpfs".as_ref(), "tmpfs".as_ref(), dir.as_ref()]);
         watch.ended("below").await;
-        name_new(&dir.path().join("above"));
+        name_new(&dir.join("above"));
         watch.appeared("above").await;
-        run("umount", ["--lazy".as_ref(), dir.path().as_os_str()]);
+        unmount(&dir);
         watch.ended("above").await;
         watch.appeared("below").await;
     });
@@ -279,7 +281,7 @@ fn a_directory_may_be_mounted_over() {
 #[test]
 fn whatever_else_lies_in_a_directory_is_ignored() {
     with_own_mounts(|dir| async move {
-        let at = |name: &str| dir.path().join(name);
+        let at = |name: &str| dir.join(name);
         let inmate = Inmate::new();
         std::os::unix::fs::symlink(format!("/proc/{}/ns/net", inmate.pid()), at("link")).unwrap();
         std::os::unix::fs::symlink("loop", at("loop")).unwrap();
@@ -295,12 +297,12 @@ fn whatever_else_lies_in_a_directory_is_ignored() {
         for name in ["global", "-x", ".x", "two words", &"n".repeat(65)] {
             name_new(&at(name));
         }
-        let not_utf8 = dir.path().join(OsStr::from_bytes(b"caf\xe9"));
+        let not_utf8 = dir.join(OsStr::from_bytes(b"caf\xe9"));
         fs::write(&not_utf8, "").unwrap();
         bind(&at("-x"), &not_utf8);
         name_new(&at("good"));
 
-        let mut watch = Watch::new([dir.path()]);
+        let mut watch = Watch::new([&*dir]);
         watch.appeared("good").await;
         assert!(matches!(watch.next().await, SourceEvent::Settled));
         unname(&at("good"));
@@ -311,7 +313,7 @@ fn whatever_else_lies_in_a_directory_is_ignored() {
 #[test]
 fn a_name_belongs_to_the_first_directory_until_it_ends_there() {
     with_own_mounts(|dir| async move {
-        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        let (one, two) = (dir.join("1"), dir.join("2"));
         fs::create_dir(&one).unwrap();
         fs::create_dir(&two).unwrap();
         name_new(&one.join("a"));
@@ -337,8 +339,8 @@ fn a_name_belongs_to_the_first_directory_until_it_ends_there() {
 #[test]
 fn a_namespace_has_one_name_and_its_other_name_takes_over() {
     with_own_mounts(|dir| async move {
-        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-        let mut watch = Watch::settled([dir.path()]).await;
+        let (one, two) = (dir.join("one"), dir.join("two"));
+        let mut watch = Watch::settled([&*dir]).await;
         name_new(&one);
         let before = watch.appeared("one").await;
         fs::write(&two, "").unwrap();
@@ -354,8 +356,8 @@ fn a_namespace_has_one_name_and_its_other_name_takes_over() {
 fn watching_keeps_no_namespace_alive() {
     with_own_mounts(|dir| async move {
         sys::enter_new_network_namespace().unwrap();
-        let path = dir.path().join("a");
-        let mut watch = Watch::settled([dir.path()]).await;
+        let path = dir.join("a");
+        let mut watch = Watch::settled([&*dir]).await;
         name_new(&path);
         drop(watch.appeared("a").await);
         let inside = format!("--net={}", path.display());
@@ -388,12 +390,18 @@ fn watching_keeps_no_namespace_alive() {
 #[test]
 fn a_found_namespace_does_not_keep_its_mount_busy() {
     with_own_mounts(|dir| async move {
-        let path = dir.path().join("a");
-        let mut watch = Watch::settled([dir.path()]).await;
+        let path = dir.join("a");
+        let mut watch = Watch::settled([&*dir]).await;
         name_new(&path);
         let found = watch.appeared("a").await;
         let opened = found.source.opener(found.cookie).unwrap()().unwrap();
-        unmount(&path);
+        // The watching thread may be having a short look at it, again and again but not for long.
+        let free = async {
+            while !Command::new("umount").arg(&path).status().unwrap().success() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(GUARD, free).await.expect("the mount is free");
         watch.ended("a").await;
         assert_eq!(source::identify(opened).unwrap().1, found.cookie);
     });
@@ -402,8 +410,8 @@ fn a_found_namespace_does_not_keep_its_mount_busy() {
 #[test]
 fn an_opener_opens_its_namespace_or_nothing() {
     with_own_mounts(|dir| async move {
-        let path = dir.path().join("a");
-        let mut watch = Watch::settled([dir.path()]).await;
+        let path = dir.join("a");
+        let mut watch = Watch::settled([&*dir]).await;
         name_new(&path);
         let found = watch.appeared("a").await;
         let open = found.source.opener(found.cookie).unwrap();
@@ -420,7 +428,7 @@ fn an_opener_opens_its_namespace_or_nothing() {
 #[test]
 fn the_zone_of_a_process_ends_with_it() {
     with_own_mounts(|dir| async move {
-        let mut watch = Watch::settled([dir.path()]).await;
+        let mut watch = Watch::settled([&*dir]).await;
         let (one, two) = (Inmate::new(), Inmate::new());
         let found = watch.sources.add_process(&zone("one"), one.pid()).unwrap();
         watch.sources.add_pidfd(&zone("two"), two.pidfd()).unwrap();
@@ -438,7 +446,7 @@ fn the_zone_of_a_process_ends_with_it() {
 fn the_zone_of_a_path_ends_when_it_is_unmounted() {
     with_own_mounts(|dir| async move {
         let mut watch = Watch::settled([]).await;
-        let path = dir.path().join("anything at all");
+        let path = dir.join("anything at all");
         name_new(&path);
         watch.sources.add_path(&zone("a"), path.clone()).unwrap();
         unmount(&path);
@@ -481,11 +489,11 @@ fn a_name_is_free_when_its_end_has_been_taken() {
 #[test]
 fn a_registered_name_hides_that_of_a_directory_until_it_ends() {
     with_own_mounts(|dir| async move {
-        let mut watch = Watch::settled([dir.path()]).await;
+        let mut watch = Watch::settled([&*dir]).await;
         let inmate = Inmate::new();
         watch.sources.add_process(&zone("a"), inmate.pid()).unwrap();
-        name_new(&dir.path().join("a"));
-        name_new(&dir.path().join("b"));
+        name_new(&dir.join("a"));
+        name_new(&dir.join("b"));
         watch.appeared("b").await;
         let taken = watch.sources.add_process(&zone("b"), inmate.pid());
         assert!(matches!(taken, Err(SourceError::NameTaken(_))));
@@ -517,7 +525,7 @@ fn what_is_no_namespace_of_a_zone_is_refused() {
         assert!(refusal(relative).contains("starts with"));
         let link = sources.add_path(&name, format!("/proc/{}/ns/net", inmate.pid()).into());
         assert!(refusal(link).contains("symbolic link"));
-        let missing = sources.add_path(&name, dir.path().join("missing"));
+        let missing = sources.add_path(&name, dir.join("missing"));
         assert!(refusal(missing).contains("No such file"));
         let other_kind = fs::File::open("/proc/self/ns/uts").unwrap();
         assert!(refusal(sources.add_descriptor(&name, other_kind.into())).contains("another kind"));
@@ -533,7 +541,7 @@ fn what_is_no_namespace_of_a_zone_is_refused() {
 #[test]
 fn watching_ends_with_its_receiver() {
     with_own_mounts(|dir| async move {
-        let Watch { sources, events } = Watch::settled([dir.path()]).await;
+        let Watch { sources, events } = Watch::settled([&*dir]).await;
         drop(events);
         let alone = async {
             while Arc::strong_count(&sources.shared) > 1 {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::DirEntry;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -16,10 +16,11 @@ use std::thread;
 use dlmgmt_proto::{NameError, ZoneName};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, inotify, statx};
+use rustix::path::Arg;
 use tokio::sync::mpsc;
 
 use super::names::{End, MOST};
-use super::source::{SourceError, check_type, open_path};
+use super::source::{SourceError, check_type, locate, open_located};
 use super::{Found, Shared, Source, SourceEvent, token};
 use crate::model::NsCookie;
 
@@ -50,6 +51,8 @@ struct Watcher {
     watches: HashSet<i32>,
     identified: HashMap<PathBuf, Identified>,
     ignored: HashMap<PathBuf, String>,
+    /// Whether [`SourceEvent::Settled`] was told.
+    settled: bool,
 }
 
 /// Which namespace is behind one mount. It never changes, so it is asked for once.
@@ -104,21 +107,14 @@ impl Watcher {
             watches: HashSet::new(),
             identified: HashMap::new(),
             ignored: HashMap::new(),
+            settled: false,
         })
     }
 
     fn run(mut self) {
-        let mut settled = false;
         loop {
             let timeout = match self.look() {
-                Ok(()) if settled => None,
-                Ok(()) => {
-                    settled = true;
-                    if self.tell(SourceEvent::Settled).is_err() {
-                        return;
-                    }
-                    None
-                }
+                Ok(()) => None,
                 Err(Interrupt::Closed) => return,
                 Err(Interrupt::Shortage(error)) => {
                     tracing::error!(%error, "zones cannot be looked for; trying again");
@@ -127,9 +123,6 @@ impl Watcher {
             };
             if let Err(error) = self.sleep(timeout) {
                 tracing::error!(%error, "zones are no longer watched");
-                return;
-            }
-            if self.events.is_closed() {
                 return;
             }
         }
@@ -156,6 +149,9 @@ impl Watcher {
 
     /// Compares what is there with what is known, and tells the difference.
     fn look(&mut self) -> Result<(), Interrupt> {
+        if self.events.is_closed() {
+            return Err(Interrupt::Closed);
+        }
         self.renew_watches();
         let round = self.look_around();
         // The ends of processes do not wait for a shortage to pass.
@@ -167,7 +163,12 @@ impl Watcher {
         let announced = self.announce(&mut round);
         self.identified = round.identified;
         self.note_ignored(round.ignored);
-        announced
+        announced?;
+        if !self.settled {
+            self.tell(SourceEvent::Settled)?;
+            self.settled = true;
+        }
+        Ok(())
     }
 
     fn end_unmounted(&self, round: &Round) {
@@ -288,13 +289,17 @@ impl Watcher {
     }
 
     fn identify(&self, path: &Path, round: &mut Round) -> Result<NsCookie, SourceError> {
-        let mount = mount_at(path)?;
-        let known = self.identified.get(path).filter(|known| Some(known.mount) == mount);
-        let cookie = match known {
-            Some(known) => known.cookie,
-            None => open_path(path)?.1,
-        };
-        if let Some(mount) = mount {
+        let mount = mount_of(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(known) = self.identified.get(path)
+            && Some(known.mount) == mount
+        {
+            round.identified.insert(path.to_owned(), *known);
+            return Ok(known.cookie);
+        }
+        // What is mounted may have changed since: what is opened now is asked again.
+        let place = locate(path)?;
+        let (_, cookie) = open_located(&place)?;
+        if let Some(mount) = mount_of(place, "", AtFlags::EMPTY_PATH)? {
             round.identified.insert(path.to_owned(), Identified { mount, cookie });
         }
         Ok(cookie)
@@ -341,9 +346,9 @@ fn zone_name(entry: &DirEntry) -> Result<ZoneName, NameError> {
 
 /// The mount that a file belongs to, where the kernel has numbers for mounts that last. Opens
 /// nothing, and refuses what is certainly no namespace.
-fn mount_at(path: &Path) -> Result<Option<u64>, SourceError> {
-    let how = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let status = statx(CWD, path, how, StatxFlags::TYPE | MNT_ID_UNIQUE)?;
+fn mount_of(from: impl AsFd, path: impl Arg, how: AtFlags) -> Result<Option<u64>, SourceError> {
+    let what = StatxFlags::TYPE | MNT_ID_UNIQUE;
+    let status = statx(from, path, how | AtFlags::NO_AUTOMOUNT, what)?;
     check_type(FileType::from_raw_mode(status.stx_mode.into()))?;
     let told = StatxFlags::from_bits_retain(status.stx_mask).contains(MNT_ID_UNIQUE);
     Ok(told.then_some(status.stx_mnt_id))
