@@ -56,30 +56,29 @@ pub fn whereabouts(args: &cli::Where, connect: impl Connect) -> Result<(), Failu
 }
 
 fn sentence(found: &Whereabouts) -> String {
-    let own = found.own_name;
+    let (own, there, signs) = (found.own_name, found.link.name, signs(found));
     let mut said = match &found.zone {
-        Some(zone) if *zone == found.link.owner && found.link.name == own => {
+        Some(zone) if *zone == found.link.owner && there == own => {
             format!("{own} is at home in zone {zone}")
         }
-        Some(zone) => format!("{own} is in zone {zone} as {}", found.link.name),
-        None if found.nsid.is_some() || found.pid.is_some() => {
-            format!("{own} is in a network namespace that is no zone, as {}", found.link.name)
-        }
-        None => format!("{own} is nowhere: the kernel does not have it"),
+        Some(zone) => format!("{own} is in zone {zone} as {there}"),
+        None if signs.is_empty() => format!("{own} is nowhere: the kernel does not have it"),
+        None => format!("{own} is in a network namespace that is no zone, as {there}"),
     };
-    said.push_str(&signs(found));
+    if !signs.is_empty() {
+        said.push_str(&format!(" ({})", signs.join(", ")));
+    }
     if let Some(zone) = found.assigned.as_ref().filter(|zone| found.zone.as_ref() != Some(zone)) {
         said.push_str(&format!(", assigned to zone {zone}"));
     }
     said
 }
 
-/// How the namespace can be found: ` (nsid N, pid N)`.
-fn signs(found: &Whereabouts) -> String {
-    let sign = |name: &str, number: Option<i32>| number.map(|number| format!("{name} {number}"));
-    let known: Vec<String> =
-        [sign("nsid", found.nsid), sign("pid", found.pid)].into_iter().flatten().collect();
-    if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
+/// What the namespace of a link can be found by. The kernel's numbers are negative for none.
+fn signs(found: &Whereabouts) -> Vec<String> {
+    let numbers = [("nsid", found.nsid), ("pid", found.pid)];
+    let known = numbers.into_iter().filter_map(|(name, number)| Some((name, number?)));
+    known.filter(|(_, number)| *number >= 0).map(|(name, n)| format!("{name} {n}")).collect()
 }
 
 #[cfg(test)]
@@ -112,7 +111,7 @@ mod tests {
         let taken = Whereabouts { zone: None, pid: None, assigned: None, ..away() };
         let place = "a network namespace that is no zone";
         assert_eq!(sentence(&taken), format!("net0 is in {place}, as eth0 (nsid 3)"));
-        let lost = Whereabouts { nsid: None, ..taken };
+        let lost = Whereabouts { nsid: Some(-1), ..taken };
         assert_eq!(sentence(&lost), "net0 is nowhere: the kernel does not have it");
     }
 }
