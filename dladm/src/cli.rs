@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, CommandFactory, Parser, Subcommand};
+
+use dlmgmt_proto::HwAddr;
 
 use crate::failure::{Failure, Report};
 
@@ -43,6 +45,28 @@ pub enum Command {
     ShowLink(ShowLink),
     /// Show physical links
     ShowPhys(ShowPhys),
+    /// Show zones
+    ShowZone(ShowZone),
+    /// Lend a link to a zone, now or whenever that is up
+    SetZone(SetZone),
+    /// Take a lent link home
+    ResetZone(ResetZone),
+    /// Make a link of its own address over another (a macvlan)
+    CreateVnic(CreateVnic),
+    /// Delete such a link
+    DeleteVnic(Delete),
+    /// Make a pair of links
+    CreateVeth(CreateVeth),
+    /// Delete such a pair, named by either end
+    DeleteVeth(Delete),
+    /// Make a network namespace a zone
+    AttachZone(AttachZone),
+    /// End a zone: its loans come home, its namespace may live on
+    DetachZone(DetachZone),
+    /// Tell where a link is, whoever moved it there
+    Where(Where),
+    /// Bring a link home that somebody moved away
+    Reclaim(Reclaim),
     /// Rename links: all of them or none, in any permutation
     RenameLink(RenameLink),
     /// Forget a physical link whose hardware is gone
@@ -63,6 +87,17 @@ impl Command {
         let (name, operand) = match self {
             Self::ShowLink(args) => ("show-link", args.link.as_ref()),
             Self::ShowPhys(args) => ("show-phys", args.link.as_ref()),
+            Self::ShowZone(args) => ("show-zone", args.zone.as_ref()),
+            Self::SetZone(args) => return args.what(),
+            Self::ResetZone(args) => ("reset-zone", Some(&args.link)),
+            Self::CreateVnic(args) => ("create-vnic", Some(&args.name)),
+            Self::DeleteVnic(args) => ("delete-vnic", Some(&args.link)),
+            Self::CreateVeth(args) => return args.what(),
+            Self::DeleteVeth(args) => ("delete-veth", Some(&args.link)),
+            Self::AttachZone(args) => ("attach-zone", Some(&args.zone)),
+            Self::DetachZone(args) => ("detach-zone", Some(&args.zone)),
+            Self::Where(args) => ("where", Some(&args.link)),
+            Self::Reclaim(args) => ("reclaim", Some(&args.link)),
             Self::RenameLink(args) => return args.what(),
             Self::DeletePhys(args) => ("delete-phys", Some(&args.link)),
             Self::Hold(args) => ("hold", Some(&args.link)),
@@ -77,10 +112,10 @@ impl Command {
     }
 }
 
-/// In which form links are shown.
+/// In which form things are shown.
 #[derive(Args, Debug, Default)]
 pub struct Form {
-    /// A line per link, fields separated by `:`; needs -o
+    /// A line per object, fields separated by `:`; needs -o
     #[arg(short = 'p', long = "parsable", alias = "parseable")]
     pub parsable: bool,
     /// The fields to show, or `all`
@@ -128,6 +163,171 @@ pub struct ShowPhys {
     pub form: Form,
     #[arg(value_name = "LINK", help = LINK_HELP)]
     pub link: Option<OsString>,
+}
+
+/// `show-zone`
+#[derive(Args, Debug)]
+pub struct ShowZone {
+    #[command(flatten)]
+    pub form: Form,
+    /// This zone alone
+    #[arg(value_name = "ZONE")]
+    pub zone: Option<OsString>,
+}
+
+/// `set-zone`
+#[derive(Args, Debug)]
+pub struct SetZone {
+    /// Only until the zone ends
+    #[arg(short = 't', long)]
+    pub temporary: bool,
+    /// Also if the link has addresses, or other links lie over it
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// The link's name inside the zone
+    #[arg(short = 'n', long, value_name = "NAME-INSIDE")]
+    pub name: Option<String>,
+    /// Do nothing if the link was lent or came home since it had this generation
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
+    #[arg(value_name = "LINK", help = LINK_HELP)]
+    pub link: OsString,
+    /// Where the link is to go
+    #[arg(value_name = "ZONE")]
+    pub zone: OsString,
+}
+
+impl SetZone {
+    fn what(&self) -> String {
+        format!("set-zone {} {}", self.link.display(), self.zone.display())
+    }
+}
+
+/// `reset-zone`
+#[derive(Args, Debug)]
+pub struct ResetZone {
+    /// Until the zone comes up anew: the link then goes there again
+    #[arg(short = 't', long)]
+    pub temporary: bool,
+    /// Also if the link has addresses, or other links lie over it
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// Do nothing if the link was lent or came home since it had this generation
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
+    #[arg(value_name = "LINK", help = LINK_HELP)]
+    pub link: OsString,
+}
+
+/// `create-vnic`
+#[derive(Args, Debug)]
+pub struct CreateVnic {
+    /// Not persistent: it ends with its zone
+    #[arg(short = 't', long)]
+    pub temporary: bool,
+    /// The link it lies over: NAME, ZONE/NAME or @LINKID
+    #[arg(short = 'l', long = "link", value_name = "LINK")]
+    pub over: OsString,
+    /// Its hardware address, or `auto`
+    #[arg(short = 'm', long, value_name = "MAC", default_value = "auto", value_parser = mac)]
+    pub mac: Mac,
+    /// The zone in which it is made
+    #[arg(short = 'z', long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    #[arg(value_name = "NAME")]
+    pub name: OsString,
+}
+
+/// The hardware address of a new link; `None` leaves it to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub Option<HwAddr>);
+
+/// Reads `auto` or an address that one Ethernet link can have.
+fn mac(text: &str) -> Result<Mac, String> {
+    const ETHERNET_LEN: usize = 6;
+    const GROUP_BIT: u8 = 1;
+    if text == "auto" {
+        return Ok(Mac(None));
+    }
+    let address: HwAddr = text.parse().map_err(|why| format!("{why}"))?;
+    let bytes = address.as_bytes();
+    if bytes.len() != ETHERNET_LEN {
+        return Err(format!("an Ethernet address has {ETHERNET_LEN} bytes"));
+    }
+    if address.is_zero() || bytes[0] & GROUP_BIT != 0 {
+        return Err("it is not the address of a single link".to_owned());
+    }
+    Ok(Mac(Some(address)))
+}
+
+/// `create-veth`
+#[derive(Args, Debug)]
+pub struct CreateVeth {
+    /// Not persistent: the pair ends with the zone of either end
+    #[arg(short = 't', long)]
+    pub temporary: bool,
+    /// The zone in which NAME is made
+    #[arg(short = 'z', long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// The zone in which PEER is made
+    #[arg(short = 'Z', long, value_name = "PEER-ZONE")]
+    pub peer_zone: Option<String>,
+    #[arg(value_name = "NAME")]
+    pub name: OsString,
+    /// The other end
+    #[arg(value_name = "PEER")]
+    pub peer: OsString,
+}
+
+impl CreateVeth {
+    fn what(&self) -> String {
+        format!("create-veth {} {}", self.name.display(), self.peer.display())
+    }
+}
+
+/// `delete-vnic`, `delete-veth`
+#[derive(Args, Debug)]
+pub struct Delete {
+    #[arg(value_name = "NAME", help = LINK_HELP)]
+    pub link: OsString,
+}
+
+/// `attach-zone`
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("namespace").args(["netns", "pid"]).required(true))]
+pub struct AttachZone {
+    /// Where the namespace can be opened
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
+    /// A process in the namespace; the zone ends with it
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// Its name
+    #[arg(value_name = "ZONE")]
+    pub zone: OsString,
+}
+
+/// `detach-zone`
+#[derive(Args, Debug)]
+pub struct DetachZone {
+    #[arg(value_name = "ZONE")]
+    pub zone: OsString,
+}
+
+/// `where`
+#[derive(Args, Debug)]
+pub struct Where {
+    #[command(flatten)]
+    pub form: Form,
+    #[arg(value_name = "LINK", help = LINK_HELP)]
+    pub link: OsString,
+}
+
+/// `reclaim`
+#[derive(Args, Debug)]
+pub struct Reclaim {
+    #[arg(value_name = "LINK", help = LINK_HELP)]
+    pub link: OsString,
 }
 
 /// `rename-link`
@@ -283,6 +483,33 @@ mod tests {
     }
 
     #[test]
+    fn a_new_link_takes_auto_or_the_address_of_a_single_ethernet_link() {
+        assert_eq!(mac("auto"), Ok(Mac(None)));
+        let address = "02:00:00:00:00:01";
+        assert_eq!(mac(address), Ok(Mac(Some(address.parse().unwrap()))));
+        let (zero, group) = ("00:00:00:00:00:00", "01:00:5e:00:00:01");
+        for bad in ["", "AUTO", "02:00:00:00:00", "02:00:00:00:00:01:02", zero, group] {
+            assert!(mac(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_told_with_its_operands() {
+        for (line, what) in [
+            ("dladm set-zone -t -n eth0 net0 web", "set-zone net0 web"),
+            ("dladm reset-zone web/eth0", "reset-zone web/eth0"),
+            ("dladm create-vnic -t -l net0 -z web v0", "create-vnic v0"),
+            ("dladm create-veth -t -z web a b", "create-veth a b"),
+            ("dladm delete-veth a", "delete-veth a"),
+            ("dladm attach-zone --pid 7 web", "attach-zone web"),
+            ("dladm show-zone", "show-zone"),
+            ("dladm where @7", "where @7"),
+        ] {
+            assert_eq!(run(line).what(), what);
+        }
+    }
+
+    #[test]
     fn a_usage_error_is_one_line_that_names_command_and_culprit() {
         for (line, parts) in [
             ("dladm show-link --frob", ["dladm: show-link: ", "`--frob`"]),
@@ -291,6 +518,15 @@ mod tests {
             ("dladm delete-phys", ["dladm: delete-phys: ", "LINK"]),
             ("dladm hold a", ["dladm: hold: ", "COMMAND"]),
             ("dladm monitor --since x", ["dladm: monitor: ", "`x`"]),
+            ("dladm set-zone net0", ["dladm: set-zone: ", "ZONE"]),
+            ("dladm set-zone --generation x a z", ["dladm: set-zone: ", "`x`"]),
+            ("dladm create-vnic v0", ["dladm: create-vnic: ", "--link"]),
+            ("dladm create-vnic -l a -m 02:0 v", ["dladm: create-vnic: ", "`02:0`"]),
+            ("dladm create-veth a", ["dladm: create-veth: ", "PEER"]),
+            ("dladm attach-zone web", ["dladm: attach-zone: ", "--netns"]),
+            ("dladm attach-zone --pid 1 --netns /x web", ["dladm: attach-zone: ", "--pid"]),
+            ("dladm attach-zone --pid 0 web", ["dladm: attach-zone: ", "`0`"]),
+            ("dladm where", ["dladm: where: ", "LINK"]),
             ("dladm show-link -p -o link --json", ["dladm: show-link: ", "--json"]),
         ] {
             let said = refused(line);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use dlmgmt_proto::LinkRefError;
+use dlmgmt_proto::{LinkRefError, NameError};
 use libdlmgmt::ClientError;
 
 /// Why a command failed.
@@ -21,9 +21,15 @@ pub enum Failure {
     /// An operand cannot name a link.
     #[error("{0} (invalid)")]
     BadLink(#[from] LinkRefError),
+    /// An operand cannot name a zone.
+    #[error("zone `{0}`: {1} (invalid)")]
+    BadZone(String, NameError),
     /// An operand is not text.
     #[error("`{0}` is not valid UTF-8 (invalid)")]
     NotUtf8(String),
+    /// The daemon knows no such zone.
+    #[error("there is no zone {0} (no-zone)")]
+    NoZone(String),
     /// The link is there, but not one that the command is about.
     #[error("{0}")]
     OtherLink(String),

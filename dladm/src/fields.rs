@@ -1,8 +1,8 @@
-//! The fields of a link: their names, and how each is read from what the daemon told.
+//! The fields of what is shown: their names, and how each is read from what the daemon told.
 
 use std::borrow::Cow;
 
-use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink};
+use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink, Whereabouts, ZoneInfo, ZoneName};
 
 use crate::failure::Failure;
 
@@ -32,6 +32,15 @@ impl<'a> Value<'a> {
 
     fn number(number: Option<impl Into<u64>>) -> Self {
         number.map_or(Self::Absent, |number| Self::Number(number.into()))
+    }
+
+    /// A number of the kernel's that is negative where there is none.
+    fn natural(number: Option<i32>) -> Self {
+        Self::number(number.and_then(|number| u32::try_from(number).ok()))
+    }
+
+    fn optional(word: Option<&'a str>) -> Self {
+        word.map_or(Self::Absent, Self::word)
     }
 
     fn mac(address: Option<&HwAddr>) -> Self {
@@ -64,26 +73,28 @@ fn lower_name(lower: &LowerLink) -> Cow<'_, str> {
     }
 }
 
-/// One field.
+/// One field of a `T`.
 #[derive(Debug)]
-pub struct Field {
+pub struct Field<T> {
     /// Its name, in lower case.
     pub name: &'static str,
-    /// Its value for a link.
-    pub value: fn(&LinkInfo) -> Value<'_>,
+    /// Its value.
+    pub value: fn(&T) -> Value<'_>,
 }
 
-const LINK: Field = Field { name: "link", value: |link| Value::name(&link.name) };
-const MEDIA: Field = Field { name: "media", value: |link| Value::word(link.media.as_str()) };
-const STATE: Field = Field { name: "state", value: |link| Value::word(link.state.as_str()) };
-const ZONE: Field = Field { name: "zone", value: |link| Value::word(link.zone.as_str()) };
-const FLAGS: Field = Field {
+const LINK: Field<LinkInfo> = Field { name: "link", value: |link| Value::name(&link.name) };
+const MEDIA: Field<LinkInfo> =
+    Field { name: "media", value: |link| Value::word(link.media.as_str()) };
+const STATE: Field<LinkInfo> =
+    Field { name: "state", value: |link| Value::word(link.state.as_str()) };
+const ZONE: Field<LinkInfo> = Field { name: "zone", value: |link| Value::word(link.zone.as_str()) };
+const FLAGS: Field<LinkInfo> = Field {
     name: "flags",
     value: |link| Value::List(link.flags.words().into_iter().map(Cow::Borrowed).collect()),
 };
 
 /// The fields of `show-link`.
-pub const LINK_FIELDS: &[Field] = &[
+pub const LINK_FIELDS: &[Field<LinkInfo>] = &[
     LINK,
     Field { name: "class", value: |link| Value::word(link.class.as_str()) },
     Field { name: "mtu", value: |link| Value::number(link.mtu) },
@@ -94,13 +105,13 @@ pub const LINK_FIELDS: &[Field] = &[
     Field { name: "linkid", value: |link| Value::Number(link.id.get().into()) },
     Field { name: "mac", value: |link| Value::mac(link.mac.as_ref()) },
     Field { name: "ifindex", value: |link| Value::number(link.ifindex.map(|i| i.get())) },
-    Field { name: "kind", value: |link| link.kind.as_deref().map_or(Value::Absent, Value::word) },
+    Field { name: "kind", value: |link| Value::optional(link.kind.as_deref()) },
     MEDIA,
     FLAGS,
 ];
 
 /// The fields of `show-phys`.
-pub const PHYS_FIELDS: &[Field] = &[
+pub const PHYS_FIELDS: &[Field<LinkInfo>] = &[
     LINK,
     MEDIA,
     STATE,
@@ -122,15 +133,46 @@ pub const PHYS_FIELDS: &[Field] = &[
     FLAGS,
 ];
 
+/// The fields of `show-zone`.
+pub const ZONE_FIELDS: &[Field<ZoneInfo>] = &[
+    Field { name: "zone", value: |zone| Value::word(zone.name.as_str()) },
+    Field { name: "zoneid", value: |zone| Value::Number(zone.id.0.into()) },
+    Field { name: "state", value: |zone| Value::word(zone.state.as_str()) },
+    Field { name: "links", value: |zone| Value::Number(zone.links.into()) },
+    Field { name: "pid", value: |zone| Value::natural(zone.pid) },
+    Field { name: "netns", value: |zone| Value::optional(zone.netns.as_deref()) },
+];
+
+/// The fields of `where`.
+pub const WHERE_FIELDS: &[Field<Whereabouts>] = &[
+    Field { name: "link", value: |found| Value::name(&found.own_name) },
+    Field { name: "linkid", value: |found| Value::Number(found.link.id.get().into()) },
+    Field {
+        name: "zone",
+        value: |found| Value::optional(found.zone.as_ref().map(ZoneName::as_str)),
+    },
+    Field { name: "nsid", value: |found| Value::natural(found.nsid) },
+    Field { name: "pid", value: |found| Value::natural(found.pid) },
+    Field {
+        name: "assigned",
+        value: |found| Value::optional(found.assigned.as_ref().map(ZoneName::as_str)),
+    },
+    Field { name: "owner", value: |found| Value::word(found.link.owner.as_str()) },
+    Field {
+        name: "device",
+        value: |found| found.link.device.as_ref().map_or(Value::Absent, Value::name),
+    },
+];
+
 /// A choice of fields, in the order in which they are shown.
-pub type Selection = Vec<&'static Field>;
+pub type Selection<T> = Vec<&'static Field<T>>;
 
 /// The fields of `table` that `list` names, separated by commas, in any case.
-pub fn select(table: &'static [Field], list: &str) -> Result<Selection, Failure> {
+pub fn select<T>(table: &'static [Field<T>], list: &str) -> Result<Selection<T>, Failure> {
     list.split(',').map(|name| find(table, name.trim())).collect()
 }
 
-fn find(table: &'static [Field], name: &str) -> Result<&'static Field, Failure> {
+fn find<T>(table: &'static [Field<T>], name: &str) -> Result<&'static Field<T>, Failure> {
     let field = table.iter().find(|field| field.name.eq_ignore_ascii_case(name));
     field.ok_or_else(|| {
         let known: Vec<&str> = table.iter().map(|field| field.name).collect();
@@ -142,7 +184,7 @@ fn find(table: &'static [Field], name: &str) -> Result<&'static Field, Failure> 
 pub mod tests {
     use super::*;
     use dlmgmt_proto::{
-        Duplex, Flags, Generation, IfIndex, LinkClass, LinkId, LinkState, Media, ZoneName,
+        Duplex, Flags, Generation, IfIndex, LinkClass, LinkId, LinkState, Media, ZoneId, ZoneState,
     };
 
     /// A link with a value in every field.
@@ -189,7 +231,32 @@ pub mod tests {
         }
     }
 
-    fn text(table: &'static [Field], field: &str, link: &LinkInfo) -> String {
+    /// A zone of this name with two links.
+    pub fn zone(name: &str) -> ZoneInfo {
+        ZoneInfo {
+            id: ZoneId(5),
+            name: ZoneName::new(name).unwrap(),
+            state: ZoneState::Ready,
+            links: 2,
+            pid: None,
+            netns: Some(format!("/run/netns/{name}")),
+        }
+    }
+
+    /// `net0`, lent to zone `web` as `eth0`.
+    pub fn away() -> Whereabouts {
+        let web = || ZoneName::new("web").unwrap();
+        Whereabouts {
+            link: LinkInfo { zone: web(), ..full(b"eth0") },
+            own_name: LinkName::found(b"net0").unwrap(),
+            zone: Some(web()),
+            nsid: Some(3),
+            pid: Some(77),
+            assigned: Some(web()),
+        }
+    }
+
+    fn text<T>(table: &'static [Field<T>], field: &str, link: &T) -> String {
         let mut text = String::new();
         (find(table, field).unwrap().value)(link).write_to(&mut text);
         text
@@ -197,12 +264,15 @@ pub mod tests {
 
     #[test]
     fn the_tables_have_the_fields_of_the_specification() {
-        let names = |table: &[Field]| table.iter().map(|f| f.name).collect::<Vec<_>>().join(" ");
+        fn names<T>(table: &[Field<T>]) -> String {
+            table.iter().map(|field| field.name).collect::<Vec<_>>().join(" ")
+        }
         assert_eq!(
             names(LINK_FIELDS),
             "link class mtu state over zone owner linkid mac ifindex kind media flags"
         );
         assert_eq!(names(PHYS_FIELDS), "link media state speed duplex device mac path zone flags");
+        assert_eq!(names(ZONE_FIELDS), "zone zoneid state links pid netns");
     }
 
     #[test]
@@ -227,6 +297,17 @@ pub mod tests {
         link.permanent_mac = None;
         assert_eq!(text(PHYS_FIELDS, "mac", &link), "02:00:00:00:00:01");
         assert_eq!(text(LINK_FIELDS, "mac", &link), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn a_link_that_is_away_shows_its_own_name_and_the_device_where_it_is() {
+        let found = away();
+        assert_eq!(text(WHERE_FIELDS, "link", &found), "net0");
+        assert_eq!(text(WHERE_FIELDS, "device", &found), "eth0");
+        assert_eq!(text(WHERE_FIELDS, "nsid", &found), "3");
+        let unknown = Whereabouts { nsid: Some(-1), zone: None, ..found };
+        assert_eq!(text(WHERE_FIELDS, "nsid", &unknown), "");
+        assert_eq!(text(WHERE_FIELDS, "zone", &unknown), "");
     }
 
     #[test]

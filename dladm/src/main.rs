@@ -9,6 +9,7 @@ mod failure;
 mod fields;
 mod order;
 mod output;
+mod shape;
 
 use std::process::ExitCode;
 

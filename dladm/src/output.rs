@@ -1,29 +1,28 @@
-//! The three forms in which links are shown, and the way out of the program.
+//! The three forms in which things are shown, and the way out of the program.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use dlmgmt_proto::LinkInfo;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::failure::{Failure, Report};
 use crate::fields::{Field, Value};
 
 /// A table for people: a header, aligned columns, `--` for what is absent.
-pub fn table(fields: &[&Field], links: &[LinkInfo]) -> String {
+pub fn table<T>(fields: &[&Field<T>], rows: &[T]) -> String {
     let mut cells = Cells::default();
     for field in fields {
         cells.push(|text| text.push_str(&field.name.to_ascii_uppercase()));
     }
-    for link in links {
+    for row in rows {
         for field in fields {
-            cells.push(|text| (field.value)(link).write_to(text));
+            cells.push(|text| (field.value)(row).write_to(text));
         }
     }
     cells.align(fields.len())
 }
 
-/// The cells of a table in one text: links come by the ten thousand, and a text per cell is slow.
+/// The cells of a table in one text: links may come by the ten thousand, and a text per cell is slow.
 #[derive(Default)]
 struct Cells {
     text: String,
@@ -69,13 +68,13 @@ impl Cells {
 
 /// Lines for programs: fields separated by `:`. Of several fields, `:` and `\` in a value are
 /// escaped with `\`; a single one is told as it is.
-pub fn parsable(fields: &[&Field], links: &[LinkInfo]) -> String {
+pub fn parsable<T>(fields: &[&Field<T>], rows: &[T]) -> String {
     let mut out = String::new();
     let mut cell = String::new();
-    for link in links {
+    for row in rows {
         for (i, field) in fields.iter().enumerate() {
             cell.clear();
-            (field.value)(link).write_to(&mut cell);
+            (field.value)(row).write_to(&mut cell);
             if i > 0 {
                 out.push(':');
             }
@@ -99,20 +98,20 @@ fn push_escaped(out: &mut String, value: &str) {
     }
 }
 
-/// One JSON array with an object per link, each on a line of its own.
-pub fn json(fields: &[&Field], links: &[LinkInfo]) -> Result<String, Failure> {
+/// One JSON array with an object per thing, each on a line of its own.
+pub fn json<T>(fields: &[&Field<T>], rows: &[T]) -> Result<String, Failure> {
     let mut out = String::from("[");
-    for (i, link) in links.iter().enumerate() {
+    for (i, row) in rows.iter().enumerate() {
         out.push_str(if i == 0 { "\n" } else { ",\n" });
-        out.push_str(&json_object(&values(fields, link))?);
+        out.push_str(&json_object(&values(fields, row))?);
     }
-    out.push_str(if links.is_empty() { "]\n" } else { "\n]\n" });
+    out.push_str(if rows.is_empty() { "]\n" } else { "\n]\n" });
     Ok(out)
 }
 
-/// The values of a link with the names of their fields.
-pub fn values<'a>(fields: &[&Field], link: &'a LinkInfo) -> Vec<(&'static str, Value<'a>)> {
-    fields.iter().map(|field| (field.name, (field.value)(link))).collect()
+/// The values of one thing with the names of their fields.
+pub fn values<'a, T>(fields: &[&Field<T>], row: &'a T) -> Vec<(&'static str, Value<'a>)> {
+    fields.iter().map(|field| (field.name, (field.value)(row))).collect()
 }
 
 /// One JSON object on one line.
@@ -179,8 +178,9 @@ mod tests {
     use super::*;
     use crate::fields::tests::{bare, full};
     use crate::fields::{LINK_FIELDS, Selection, select};
+    use dlmgmt_proto::LinkInfo;
 
-    fn fields(list: &str) -> Selection {
+    fn fields(list: &str) -> Selection<LinkInfo> {
         select(LINK_FIELDS, list).unwrap()
     }
 

@@ -6,15 +6,16 @@
 use std::fmt::Debug;
 
 use dlmgmt_proto::door::{
-    Call, Changed, Command, DeletePhys, Export, Exported, GetAttribute, GetLink, GetLinkId,
-    GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter, List, ListCursor,
-    Named, NextLink, Page, Release, Released, Rename, RenameItem, Subscribe, Subscribed,
-    Unsubscribe, Unsubscribed, View, decode_body, encode, split,
+    Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
+    DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
+    Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter, List, ListCursor, ListZones, Named,
+    NextLink, Page, Reclaim, Release, Released, Rename, RenameItem, ResetZone, SetZone, Subscribe,
+    Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones, decode_body, encode, split,
 };
 use dlmgmt_proto::{
     DevicePath, Duplex, Error, ErrorCode, Event, Flags, Generation, HwAddr, IfIndex, LinkClass,
-    LinkId, LinkInfo, LinkName, LinkRef, LinkState, LowerLink, Media, Seq, SequencedEvent,
-    ZoneName,
+    LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, LinkState, LowerLink, MacvlanMode, Media, Seq,
+    SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -133,6 +134,24 @@ fn bare() -> LinkInfo {
     }
 }
 
+/// A zone of which everything is known.
+fn full_zone() -> ZoneInfo {
+    ZoneInfo {
+        id: ZoneId(300),
+        name: zone("web"),
+        state: ZoneState::ShuttingDown,
+        links: 2,
+        pid: Some(1000),
+        netns: Some("/run/netns/web".to_owned()),
+    }
+}
+
+/// A zone of which as little is known as may be.
+fn bare_zone() -> ZoneInfo {
+    let (id, name, state) = (ZoneId(1), zone("db"), ZoneState::Down);
+    ZoneInfo { id, name, state, links: 0, pid: None, netns: None }
+}
+
 fn check_reads(lines: &mut Lines) {
     let hello = Hello { oldest: 1, newest: 1, client: "dladm".to_owned() };
     let greeting = HelloReply {
@@ -172,11 +191,58 @@ fn check_changes(lines: &mut Lines) {
     lines.both(DeletePhys { link: LinkRef::Id(id(1)) }, &changed);
     lines.both(Hold { link: LinkRef::Name(name("net0")) }, &HoldId(1));
     lines.both(Release { hold: HoldId(1) }, &Released {});
-    lines.both(Subscribe { snapshot: true, since: None }, &Subscribed { seq: Seq(1 << 32) });
-    lines.call("subscribe.since", Subscribe { snapshot: false, since: Some(Seq(1 << 32)) });
+    let from_now = Subscribe { snapshot: true, since: None, participant: false };
+    lines.both(from_now, &Subscribed { seq: Seq(1 << 32) });
+    let since = Subscribe { snapshot: false, since: Some(Seq(1 << 32)), participant: true };
+    lines.call("subscribe.since", since);
     lines.both(Unsubscribe { serial: 7 }, &Unsubscribed {});
+    lines.both(Acknowledge { serial: 7, zone: ZoneId(300) }, &Acknowledged {});
     lines.both(Export {}, &Exported { len: 1000 });
     lines.both(Import {}, &changed);
+}
+
+fn check_links_in_zones(lines: &mut Lines) {
+    let changed = Changed { seq: Seq((1 << 32) + 1) };
+    let net0 = || LinkRef::Name(name("net0"));
+    let lend = SetZone {
+        link: net0(),
+        zone: zone("web"),
+        name_inside: Some("eth0".to_owned()),
+        temporary: true,
+        force: false,
+        generation: Some(Generation(3)),
+    };
+    lines.both(lend, &changed);
+    let back = ResetZone { link: net0(), temporary: false, force: true, generation: None };
+    lines.both(back, &changed);
+    let create = |zone, spec| CreateLink { name: "v0".to_owned(), zone, temporary: true, spec };
+    let veth = LinkSpec::Veth { peer: "p0".to_owned(), peer_zone: None };
+    let pair = Created { id: id(300), peer: Some(id(301)), seq: Seq((1 << 32) + 1) };
+    lines.both(create(Some(zone("web")), veth), &pair);
+    let mac = HwAddr::new(&[2, 0, 0, 0, 0, 1]).ok();
+    let vnic = LinkSpec::Vnic { over: net0(), mac, mode: MacvlanMode::Passthru };
+    lines.call("create-link.vnic", create(None, vnic));
+    lines.both(DeleteLink { link: net0(), class: LinkClass::Veth }, &changed);
+    lines.both(Reclaim { link: net0() }, &changed);
+    let whereabouts = Whereabouts {
+        link: bare(),
+        own_name: name("net0"),
+        zone: Some(zone("web")),
+        nsid: Some(-1),
+        pid: Some(1000),
+        assigned: None,
+    };
+    lines.both(Where { link: net0() }, &whereabouts);
+}
+
+fn check_zones(lines: &mut Lines) {
+    let changed = Changed { seq: Seq((1 << 32) + 1) };
+    let page = Zones { zones: vec![bare_zone(), full_zone()], next: Some(ZoneId(300)) };
+    lines.both(ListZones { after: None }, &page);
+    lines.call("list-zones.next", ListZones { after: Some(ZoneId(300)) });
+    let path = Some("/run/netns/web".to_owned());
+    lines.both(AttachZone { zone: zone("web"), pid: Some(1000), path }, &changed);
+    lines.both(DetachZone { zone: zone("web") }, &changed);
 }
 
 fn check_errors(lines: &mut Lines) {
@@ -200,6 +266,10 @@ fn check_events(lines: &mut Lines) {
     lines.event(Event::Gone { id: id(300), name, zone: global });
     lines.event(Event::Lost { count: 5, went_down: vec![id(1), id(300)] });
     lines.event(Event::Resync);
+    lines.event(Event::ZoneReady(bare_zone()));
+    lines.event(Event::ZoneShuttingDown(full_zone()));
+    lines.event(Event::ZoneGone { id: ZoneId(300), name: zone("web") });
+    lines.event(Event::HoldBroken { id: id(300), name, zone: zone("web") });
 }
 
 #[test]
@@ -207,6 +277,8 @@ fn every_packet_is_the_bytes_that_the_vectors_say() {
     let mut lines = Lines(VECTORS.lines());
     check_reads(&mut lines);
     check_changes(&mut lines);
+    check_links_in_zones(&mut lines);
+    check_zones(&mut lines);
     check_errors(&mut lines);
     check_events(&mut lines);
     assert_eq!(lines.0.next(), None, "the file has vectors that nothing checks");
@@ -233,6 +305,7 @@ fn the_document_has_every_error_code_and_every_word_with_its_number() {
         words(LinkClass::ALL.iter().map(|value| value.as_str()).collect()),
         words(Media::ALL.iter().map(|value| value.as_str()).collect()),
         words(LinkState::ALL.iter().map(|value| value.as_str()).collect()),
+        words(ZoneState::ALL.iter().map(|value| value.as_str()).collect()),
         words(Duplex::ALL.iter().map(|value| value.as_str()).collect()),
     ] {
         assert!(DOCUMENT.contains(&row), "not in docs/door.md: {row}");

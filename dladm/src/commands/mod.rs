@@ -1,15 +1,18 @@
 //! The commands, one file each.
 
 mod change;
+mod create;
 mod hold;
+mod loan;
 mod monitor;
 mod registry;
 mod show;
+mod zone;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use dlmgmt_proto::LinkRef;
+use dlmgmt_proto::{LinkClass, LinkRef, ZoneName};
 use libdlmgmt::Client;
 
 use crate::cli::{Cli, Command};
@@ -23,6 +26,17 @@ pub fn run(cli: Cli) -> Result<ExitCode, Report> {
     let done = match command {
         Command::ShowLink(args) => show::links(&args, connect),
         Command::ShowPhys(args) => show::phys(&args, connect),
+        Command::ShowZone(args) => zone::show(&args, connect),
+        Command::AttachZone(args) => zone::attach(&args, connect),
+        Command::DetachZone(args) => zone::detach(&args, connect),
+        Command::SetZone(args) => loan::set(&args, connect),
+        Command::ResetZone(args) => loan::reset(&args, connect),
+        Command::Where(args) => loan::whereabouts(&args, connect),
+        Command::Reclaim(args) => loan::reclaim(&args, connect),
+        Command::CreateVnic(args) => create::vnic(&args, connect),
+        Command::CreateVeth(args) => create::veth(&args, connect),
+        Command::DeleteVnic(args) => create::delete(&args, LinkClass::Vnic, connect),
+        Command::DeleteVeth(args) => create::delete(&args, LinkClass::Veth, connect),
         Command::RenameLink(args) => change::rename(&args, connect),
         Command::DeletePhys(args) => change::delete_phys(&args, connect),
         Command::Monitor(args) => monitor::run(&args, connect),
@@ -48,6 +62,11 @@ fn text(operand: &OsStr) -> Result<&str, Failure> {
 /// The link that an operand names.
 fn link_ref(operand: &OsStr) -> Result<LinkRef, Failure> {
     Ok(text(operand)?.parse()?)
+}
+
+/// The zone of this name.
+fn zone_name(name: &str) -> Result<ZoneName, Failure> {
+    ZoneName::new(name).map_err(|why| Failure::BadZone(name.to_owned(), why))
 }
 
 #[cfg(test)]

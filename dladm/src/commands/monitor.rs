@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 
 use dlmgmt_proto::door::Subscribe;
-use dlmgmt_proto::{Event, LinkId, LinkInfo, LinkName, Seq, SequencedEvent, ZoneName};
+use dlmgmt_proto::{Event, LinkId, LinkInfo, LinkName, Seq, SequencedEvent, ZoneInfo, ZoneName};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Connect;
 use crate::failure::Failure;
-use crate::fields::{LINK_FIELDS, Value};
+use crate::fields::{LINK_FIELDS, Value, ZONE_FIELDS};
 use crate::{cli, output};
 
 /// Tells every event, a line each, until the reader or the daemon goes away.
 pub fn run(args: &cli::Monitor, connect: impl Connect) -> Result<(), Failure> {
     let client = connect()?;
     let since = args.since.map(Seq);
-    let events = client.subscribe(Subscribe { snapshot: false, since })?;
+    let events = client.subscribe(Subscribe { snapshot: false, since, participant: false })?;
     std::thread::spawn(leave_with_the_reader);
     for event in events {
         let mut line = if args.json { json_line(&event?)? } else { text_line(&event?) };
@@ -50,7 +50,13 @@ fn details(event: &Event) -> Details<'_> {
             details.push(("state", Value::word(state.as_str())));
             details
         }
-        Event::Gone { id, name, zone } => of_id(*id, name, zone),
+        Event::Gone { id, name, zone } | Event::HoldBroken { id, name, zone } => {
+            of_id(*id, name, zone)
+        }
+        Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => of_zone(zone),
+        Event::ZoneGone { id, name } => {
+            vec![("zone", Value::word(name.as_str())), ("zoneid", Value::Number(id.0.into()))]
+        }
         Event::Lost { count, went_down } => {
             let ids = went_down.iter().map(|id| Cow::Owned(format!("@{id}"))).collect();
             vec![("count", Value::Number(*count)), ("went-down", Value::List(ids))]
@@ -68,6 +74,11 @@ fn of_link<'a>(link: &'a LinkInfo, from: Option<Value<'a>>) -> Details<'a> {
     details
 }
 
+fn of_zone(zone: &ZoneInfo) -> Details<'_> {
+    let all: Vec<_> = ZONE_FIELDS.iter().collect();
+    output::values(&all, zone)
+}
+
 fn of_id<'a>(id: LinkId, name: &'a LinkName, zone: &'a ZoneName) -> Details<'a> {
     vec![
         ("link", Value::name(name)),
@@ -76,16 +87,14 @@ fn of_id<'a>(id: LinkId, name: &'a LinkName, zone: &'a ZoneName) -> Details<'a> 
     ]
 }
 
-/// `SEQ EVENT LINK NAME=VALUE...`; the numbers that a `lost` line tells stand bare.
+/// `SEQ EVENT LINK NAME=VALUE...`: what the event is about, the first detail, stands bare.
 fn text_line(event: &SequencedEvent) -> String {
     let mut line = format!("{} {}", event.seq, event.event.kind().as_str());
-    for (name, value) in details(&event.event) {
-        if matches!(name, "link" | "count") {
-            line.push(' ');
-            value.write_to(&mut line);
-        } else {
-            output::push_pair(&mut line, name, &value);
-        }
+    let details = details(&event.event);
+    if let Some(((_, subject), rest)) = details.split_first() {
+        line.push(' ');
+        subject.write_to(&mut line);
+        rest.iter().for_each(|(name, value)| output::push_pair(&mut line, name, value));
     }
     line
 }
@@ -102,7 +111,7 @@ fn json_line(event: &SequencedEvent) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::tests::full;
+    use crate::fields::tests::{full, zone};
     use dlmgmt_proto::LinkState;
 
     fn lines(event: Event) -> (String, String) {
@@ -134,6 +143,26 @@ mod tests {
         let (text, json) = lines(Event::Lost { count: 12, went_down });
         assert_eq!(text, "9 lost 12 went-down=@3,@4");
         assert_eq!(json, r#"{"seq":9,"event":"lost","count":12,"went-down":["@3","@4"]}"#);
+    }
+
+    #[test]
+    fn a_zone_is_told_with_its_number_and_where_it_is() {
+        let zone = zone("web");
+        let (text, json) = lines(Event::ZoneShuttingDown(zone.clone()));
+        let told = "zoneid=5 state=ready links=2 netns=/run/netns/web";
+        assert_eq!(text, format!("9 zone-shutting-down web {told}"));
+        let start = r#"{"seq":9,"event":"zone-shutting-down","zone":"web","zoneid":5,"#;
+        assert!(json.starts_with(start), "{json}");
+        let (text, _) = lines(Event::ZoneGone { id: zone.id, name: zone.name });
+        assert_eq!(text, "9 zone-gone web zoneid=5");
+    }
+
+    #[test]
+    fn a_hold_that_broke_is_told_with_the_zone_that_ended() {
+        let (id, name) = (LinkId::new(7).unwrap(), LinkName::found(b"net0").unwrap());
+        let zone = ZoneName::new("web").unwrap();
+        let (text, _) = lines(Event::HoldBroken { id, name, zone });
+        assert_eq!(text, "9 hold-broken net0 linkid=7 zone=web");
     }
 
     #[test]
