@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::config::Config;
-use crate::door::{Door, DoorOptions, Limits};
+use crate::door::{Door, DoorHandle, DoorOptions, Limits};
 use crate::engine::{Engine, Parts};
 use crate::kernel::rtnetlink::{OpenError, RtnetlinkKernel};
-use crate::model::BootId;
+use crate::model::{BootId, NsCookie};
 use crate::store::StoreError;
 use crate::store::sled::{Options, SledStore};
 use crate::sys;
@@ -55,6 +56,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     };
     let engine = Arc::new(Engine::start(parts).await?);
     let door = open_door(&config, &engine)?;
+    let closer = tokio::spawn(close_ended(engine.ended_namespaces(), door.handle()));
     notify(sd_notify::NotifyState::Ready);
     tracing::info!("ready, the door is {}", config.door().display());
     let closing = engine.clone();
@@ -65,8 +67,20 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
             closing.close();
         })
         .await;
+    closer.abort();
     tracing::info!("stopped, links stay as they are");
     served.map_err(|why| DaemonError::Door(config.door(), why))
+}
+
+/// A client's connection keeps its namespace alive: it ends with the zone.
+async fn close_ended(mut ended: broadcast::Receiver<NsCookie>, door: DoorHandle) {
+    loop {
+        match ended.recv().await {
+            Ok(ns) => door.close_namespace(ns),
+            Err(RecvError::Lagged(missed)) => tracing::warn!("{missed} ended zones were missed"),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 /// The door takes more connections than the usual limit of descriptors allows.

@@ -98,8 +98,8 @@ impl Engine {
         self.pipeline.registry().zone_of_ns(ns)
     }
 
-    /// Tells which zones have ended.
-    pub fn ended_zones(&self) -> broadcast::Receiver<ZoneId> {
+    /// Tells of namespaces that are zones no longer, while they can still be let go.
+    pub fn ended_namespaces(&self) -> broadcast::Receiver<NsCookie> {
         self.zones.ended()
     }
 

@@ -37,7 +37,7 @@ pub(super) struct ZoneKeeper {
     /// Numbers are given to zones one by one.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
-    ended: broadcast::Sender<ZoneId>,
+    ended: broadcast::Sender<NsCookie>,
 }
 
 impl ZoneKeeper {
@@ -53,8 +53,8 @@ impl ZoneKeeper {
         }
     }
 
-    /// Tells which zones have ended.
-    pub fn ended(&self) -> broadcast::Receiver<ZoneId> {
+    /// Tells of namespaces that are zones no longer, while they can still be let go.
+    pub fn ended(&self) -> broadcast::Receiver<NsCookie> {
         self.ended.subscribe()
     }
 
@@ -211,12 +211,12 @@ impl ZoneKeeper {
         self.pipeline.break_holds(zone);
         self.bring_loans_home(zone).await;
         self.pipeline.kernel.unpin(up.ns);
+        // Nobody may be listening, which is fine.
+        let _ = self.ended.send(up.ns);
         self.end_transient_links(zone, up.ns).await;
         self.close_down(zone).await;
         self.forget(up.ns).await;
         drop(gate);
-        // Nobody may be listening, which is fine.
-        let _ = self.ended.send(zone);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
         self.remake_lost_links().await;
     }
