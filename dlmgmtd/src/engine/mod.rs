@@ -11,7 +11,7 @@ mod zones;
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{LinkId, Seq, ZoneId};
+use dlmgmt_proto::{LinkId, Result, Seq, ZoneId};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
@@ -25,6 +25,7 @@ use pipeline::Pipeline;
 use zones::ZoneKeeper;
 
 pub use service::{Caller, EventStream, HoldGuard, Service, Snapshot};
+pub use zones::Arrival;
 
 /// The daemon's engine. Dropping it stops following the kernel; links stay as they are.
 pub struct Engine {
@@ -68,7 +69,7 @@ pub struct Parts {
 impl Engine {
     /// Starts on what the store kept. When this returns, the first reconciliation is done, also in
     /// the zones that are there.
-    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+    pub async fn start(parts: Parts) -> std::result::Result<Self, StoreError> {
         let Parts { kernel, store, loaded, boot, read_only, sources, limits } = parts;
         let epoch = loaded.epoch.saturating_add(1);
         let is_same_boot = loaded.boot.as_ref() == Some(&boot);
@@ -93,9 +94,21 @@ impl Engine {
         Ok(Self { pipeline, zones, limits, followers })
     }
 
-    /// The zone that a namespace is.
+    /// The zone that a namespace is, unless it is ending.
     pub fn zone_of(&self, ns: NsCookie) -> Option<ZoneId> {
-        self.pipeline.registry().zone_of_ns(ns)
+        let registry = self.pipeline.registry();
+        let zone = registry.zone_of_ns(ns)?;
+        registry.zone(zone)?.up.as_ref().filter(|up| !up.is_ending).map(|_| zone)
+    }
+
+    /// A namespace has a name: it is a zone when this returns, and its loans are there.
+    pub async fn zone_appeared(&self, arrival: Arrival) -> Result<ZoneId> {
+        self.zones.zone_appeared(arrival).await
+    }
+
+    /// Ends a zone: when this returns, its loans are home and its namespace is let go.
+    pub async fn end_zone(&self, zone: ZoneId) {
+        self.zones.end_zone(zone).await;
     }
 
     /// Tells of namespaces that are zones no longer, while they can still be let go.
@@ -120,7 +133,7 @@ async fn open_epoch(
     boot: BootId,
     epoch: u32,
     ended: Vec<LinkId>,
-) -> Result<(), StoreError> {
+) -> std::result::Result<(), StoreError> {
     let batch = Batch { delete: ended, boot: Some(boot), epoch: Some(epoch), ..Batch::default() };
     store.commit(batch).await
 }

@@ -223,7 +223,7 @@ impl Service for Engine {
         let found = found.map_err(|why| {
             Error::new(ErrorCode::Invalid, format!("zone {name} cannot be attached: {why}"))
         })?;
-        if let Err(why) = self.zones.zone_appeared(found).await {
+        if let Err(why) = self.zones.zone_appeared(found.into()).await {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
@@ -382,7 +382,11 @@ fn find_zone(
     match (descriptor, pid, path) {
         (Some(pidfd), Some(_), _) => sources.add_pidfd(&zone, pidfd),
         (None, Some(pid), _) => sources.add_process(&zone, pid),
-        (_, None, Some(path)) => sources.add_path(&zone, path.into()),
+        (None, None, Some(path)) => sources.add_path(&zone, path.into()),
+        // What the client opened is what it means; the path only says how to find it again.
+        (Some(ns), None, Some(path)) => {
+            sources.add_path(&zone, path.into()).or_else(|_| sources.add_descriptor(&zone, ns))
+        }
         (Some(ns), None, None) => sources.add_descriptor(&zone, ns),
         (None, None, None) => Err(SourceError::NotMounted),
     }

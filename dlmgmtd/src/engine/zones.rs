@@ -1,6 +1,7 @@
 //! Zones come up and end: SPEC.md section 6.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,41 @@ const DYING: Duration = Duration::from_millis(500);
 
 /// Tries to bring one link home, while others take the names it is to have.
 const TRIES: usize = 3;
+
+/// A zone that appeared.
+pub struct Arrival {
+    /// Its name.
+    pub name: ZoneName,
+    /// Its namespace; not kept open.
+    pub ns: OwnedFd,
+    /// How to open it again.
+    pub opener: NsOpener,
+    /// The process whose namespace it is, where it was registered by one.
+    pub pid: Option<i32>,
+    /// Where its namespace can be opened.
+    pub path: Option<String>,
+}
+
+impl From<Found> for Arrival {
+    fn from(found: Found) -> Self {
+        let Found { name, source, cookie, ns } = found;
+        let (pid, path) = match &source {
+            Source::Directory(path) | Source::Path(path) => {
+                (None, Some(path.display().to_string()))
+            }
+            Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
+            Source::Descriptor => (None, None),
+        };
+        Self { name, ns, opener: opener_of(&source, cookie), pid, path }
+    }
+}
+
+/// How the kernel's side enters the namespace again. There is no way but a pin into one that only
+/// a descriptor was passed of.
+fn opener_of(source: &Source, cookie: NsCookie) -> NsOpener {
+    let nothing = || Err(std::io::Error::other("nothing is known to open the namespace by"));
+    source.opener(cookie).unwrap_or_else(|| Arc::new(nothing))
+}
 
 /// Brings zones up and down.
 pub(super) struct ZoneKeeper {
@@ -73,8 +109,8 @@ impl ZoneKeeper {
     }
 
     /// A namespace has a name: it is a zone from now on.
-    pub async fn zone_appeared(self: &Arc<Self>, found: Found) -> Result<ZoneId> {
-        let Found { name, source, cookie, ns } = found;
+    pub async fn zone_appeared(self: &Arc<Self>, arrival: Arrival) -> Result<ZoneId> {
+        let Arrival { name, ns, opener, pid, path } = arrival;
         if let Some(ending) = self.pipeline.registry().zone_by_name(&name) {
             // An earlier zone of that name may still be on its way down.
             drop(self.enter(ending).await);
@@ -83,7 +119,7 @@ impl ZoneKeeper {
             let _birth = self.births.lock().await;
             let registry = self.pipeline.registry();
             refuse_known_name(&registry, &name)?;
-            let watched = self.pipeline.kernel.watch(ns, opener_of(&source, cookie)).await;
+            let watched = self.pipeline.kernel.watch(ns, opener).await;
             let ns = watched.map_err(|why| {
                 Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
             })?;
@@ -93,7 +129,7 @@ impl ZoneKeeper {
                 return Err(Error::new(ErrorCode::Exists, text));
             }
             self.deaths().insert(ns, watch::Sender::new(false));
-            let up = zone_up(ns, &source);
+            let up = ZoneUp { ns, is_ending: false, pid, path };
             let plan = plan_zone_up(&registry, &name, up);
             let zone = plan.zones[0].record.id;
             if let Err(why) = self.pipeline.carry_out_always(plan).await {
@@ -164,7 +200,7 @@ impl ZoneKeeper {
             match event {
                 SourceEvent::Appeared(found) => {
                     let name = found.name.clone();
-                    if let Err(why) = self.zone_appeared(found).await {
+                    if let Err(why) = self.zone_appeared(found.into()).await {
                         tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
                     }
                 }
@@ -352,22 +388,6 @@ pub(super) fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeS
     let is_up = |zone| after.zone(zone).is_some_and(|zone| zone.up.is_some());
     let returned = after.links().filter(|link| link.is_at_home() && was_absent(link.record.id));
     returned.filter_map(|link| Some(link.loan()?.zone)).filter(|zone| is_up(*zone)).collect()
-}
-
-/// How the kernel's side enters the namespace again. There is no way but a pin into one that only
-/// a descriptor was passed of.
-fn opener_of(source: &Source, cookie: NsCookie) -> NsOpener {
-    let nothing = || Err(std::io::Error::other("nothing is known to open the namespace by"));
-    source.opener(cookie).unwrap_or_else(|| Arc::new(nothing))
-}
-
-fn zone_up(ns: NsCookie, source: &Source) -> ZoneUp {
-    let (pid, path) = match source {
-        Source::Directory(path) | Source::Path(path) => (None, Some(path.display().to_string())),
-        Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
-        Source::Descriptor => (None, None),
-    };
-    ZoneUp { ns, is_ending: false, pid, path }
 }
 
 fn refuse_known_name(registry: &Registry, name: &ZoneName) -> Result<()> {

@@ -17,3 +17,4 @@ mod machine;
 mod perimeters;
 mod random;
 mod refusals;
+mod zones;

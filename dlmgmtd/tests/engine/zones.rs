@@ -1,0 +1,385 @@
+//! SPEC.md section 6 over the simulated kernel: links are lent, and come home.
+
+use dlmgmt_proto::door::{CreateLink, DeleteLink, ResetZone, SetZone, Where};
+use dlmgmt_proto::{
+    ErrorCode, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
+};
+use dlmgmtd::engine::{Arrival, Service};
+use dlmgmtd::model::{Action, NsCookie, Step};
+
+use crate::machine::{Daemon, Machine, card, name, root, settle};
+
+fn zone(called: &str) -> ZoneName {
+    ZoneName::new(called).unwrap()
+}
+
+impl Machine {
+    /// A namespace gets a name.
+    async fn zone_up(&self, daemon: &Daemon, called: &str) -> NsCookie {
+        let ns = self.world.add_namespace();
+        self.named(daemon, called, ns).await;
+        ns
+    }
+
+    async fn named(&self, daemon: &Daemon, called: &str, ns: NsCookie) {
+        let arrival = Arrival {
+            name: zone(called),
+            ns: self.world.open(ns).unwrap(),
+            opener: self.world.opener(ns),
+            pid: None,
+            path: None,
+        };
+        daemon.engine.zone_appeared(arrival).await.unwrap();
+    }
+
+    fn names_in(&self, ns: NsCookie) -> Vec<String> {
+        let links = self.world.links(ns);
+        links.iter().filter(|link| !link.is_loopback()).map(|link| link.name.to_string()).collect()
+    }
+}
+
+fn lend(link: &str, to: &str) -> SetZone {
+    SetZone {
+        link: link.parse().unwrap(),
+        zone: zone(to),
+        name_inside: None,
+        temporary: false,
+        force: false,
+        generation: None,
+    }
+}
+
+fn recall(link: &str) -> ResetZone {
+    ResetZone { link: link.parse().unwrap(), temporary: false, force: false, generation: None }
+}
+
+impl Daemon {
+    async fn lend(&self, call: SetZone) -> Result<()> {
+        self.engine.set_zone(&root(), call).await.map(drop)
+    }
+
+    async fn recall(&self, call: ResetZone) -> Result<()> {
+        self.engine.reset_zone(&root(), call).await.map(drop)
+    }
+
+    async fn make_veth(
+        &self,
+        called: &str,
+        peer: &str,
+        inside: Option<&str>,
+        temporary: bool,
+    ) -> Result<()> {
+        let spec = LinkSpec::Veth { peer: peer.to_owned(), peer_zone: None };
+        let call = CreateLink { name: called.to_owned(), zone: inside.map(zone), temporary, spec };
+        self.engine.create_link(&root(), call).await.map(drop)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_lent_under_its_name_inside_and_comes_home_with_all_that_was_its_own() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let at = machine.at("eth0");
+    for action in [Action::SetMtu(9000), Action::SetUp(true)] {
+        machine.world.by_others(&Step { at, action }).unwrap();
+    }
+    settle().await;
+    let before = daemon.link("eth0").unwrap();
+    daemon
+        .lend(SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") })
+        .await
+        .unwrap();
+    assert_eq!(machine.names_in(web), ["up0"]);
+    let inside = daemon.link("web/up0").unwrap();
+    assert_eq!((inside.id, inside.owner.as_str()), (before.id, "global"));
+    assert_eq!(daemon.link("eth0").unwrap().id, before.id, "its own name stays reserved at home");
+
+    let at = machine.world.find(web, &name("up0")).unwrap();
+    machine.world.by_others(&Step { at, action: Action::SetMtu(1400) }).unwrap();
+    settle().await;
+    daemon.recall(recall("eth0")).await.unwrap();
+    settle().await;
+    let after = daemon.link("eth0").unwrap();
+    assert_eq!((after.id, after.mtu, after.mac), (before.id, Some(9000), before.mac));
+    assert!(after.generation > before.generation);
+    let kernel = machine.world.links(machine.world.home());
+    assert!(kernel.iter().any(|link| link.name == name("eth0") && link.admin_up));
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_loan_waits_for_its_zone_and_outlives_its_end() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    let web = machine.zone_up(&daemon, "web").await;
+    assert_eq!(machine.names_in(web), ["eth0"]);
+    let id = daemon
+        .engine
+        .list_zones(&root())
+        .unwrap()
+        .iter()
+        .find(|z| z.name == zone("web"))
+        .unwrap()
+        .id;
+    daemon.engine.end_zone(id).await;
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    let again = machine.zone_up(&daemon, "web").await;
+    assert_eq!(machine.names_in(again), ["eth0"]);
+    let zones = daemon.engine.list_zones(&root()).unwrap();
+    assert_eq!(
+        zones.iter().find(|z| z.name == zone("web")).unwrap().id,
+        id,
+        "a zoneid lasts for a name"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_temporary_loan_ends_with_its_zone() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let refused =
+        daemon.lend(SetZone { temporary: true, ..lend("eth0", "web") }).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NoZone);
+    machine.zone_up(&daemon, "web").await;
+    daemon.lend(SetZone { temporary: true, ..lend("eth0", "web") }).await.unwrap();
+    daemon.engine.end_zone(ZoneId(1)).await;
+    let again = machine.zone_up(&daemon, "web").await;
+    assert!(machine.names_in(again).is_empty());
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_loan_comes_home_when_the_last_user_of_the_namespace_ends() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.create("v0");
+    settle().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    daemon.lend(lend("v0", "web")).await.unwrap();
+    let ids = (daemon.id("eth0"), daemon.id("v0"));
+    machine.world.end_users(web).unwrap();
+    assert!(machine.world.is_alive(web), "loans keep their zone until they are home");
+    daemon.engine.end_zone(ZoneId(1)).await;
+    settle().await;
+    assert!(!machine.world.is_alive(web));
+    assert_eq!((daemon.id("eth0"), daemon.id("v0")), ids);
+    let mut names = machine.kernel_names();
+    names.sort();
+    assert_eq!(names, ["eth0", "v0"]);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_taken_at_home_makes_the_link_dl_linkid_until_it_is_free() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    daemon
+        .lend(SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") })
+        .await
+        .unwrap();
+    let id = daemon.id("web/up0");
+    let thief = machine.create("eth0");
+    settle().await;
+    daemon.engine.end_zone(ZoneId(1)).await;
+    settle().await;
+    let home = daemon.link(&format!("@{id}")).unwrap();
+    assert_eq!(home.name, name(&format!("dl{id}")));
+    assert!(home.flags.contains(Flags::CONFLICT));
+    machine.world.delete(thief).unwrap();
+    settle().await;
+    assert_eq!(daemon.link("eth0").unwrap().id, id);
+    assert!(!daemon.link("eth0").unwrap().flags.contains(Flags::CONFLICT));
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_finds_loans_where_they_are() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon
+        .lend(SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") })
+        .await
+        .unwrap();
+    let id = daemon.id("web/up0");
+    drop(daemon);
+    let daemon = machine.start().await;
+    machine.named(&daemon, "web", web).await;
+    assert_eq!(daemon.id("web/up0"), id);
+    assert_eq!(machine.names_in(web), ["up0"]);
+    daemon.recall(recall("web/up0")).await.unwrap();
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hardware_whose_zone_died_while_the_daemon_was_down_gets_its_name_back() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon
+        .lend(SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") })
+        .await
+        .unwrap();
+    let id = daemon.id("web/up0");
+    drop(daemon);
+    machine.world.end_users(web).unwrap();
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(daemon.id("eth0"), id);
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_virtual_link_that_died_with_a_zone_is_made_again_with_its_linkid() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    let ids = (daemon.id("v0"), daemon.id("v1"));
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("v0", "web")).await.unwrap();
+    drop(daemon);
+    machine.world.end_users(web).unwrap();
+    assert!(machine.kernel_names().is_empty());
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!((daemon.id("v0"), daemon.id("v1")), ids);
+    assert_eq!(machine.kernel_names().len(), 2);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transient_links_are_made_inside_and_end_with_the_zone() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.make_veth("t0", "t1", Some("web"), true).await.unwrap();
+    let steps = machine.world.applied();
+    assert!(steps.is_empty(), "nothing is moved or renamed on the way: {steps:?}");
+    assert_eq!(machine.names_in(web), ["t0"]);
+    assert_eq!(daemon.link("web/t0").unwrap().flags, Flags::ACTIVE | Flags::TRANSIENT);
+    machine.world.end_users(web).unwrap();
+    settle().await;
+    assert_eq!(daemon.names(), [""; 0]);
+    assert!(machine.records().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn transient_links_survive_a_restart_of_the_daemon_and_no_reboot() {
+    let mut machine = Machine::new(1);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.make_veth("t0", "t1", Some("web"), true).await.unwrap();
+    let id = daemon.id("web/t0");
+    drop(daemon);
+    let daemon = machine.start().await;
+    machine.named(&daemon, "web", web).await;
+    assert_eq!(daemon.id("web/t0"), id);
+    assert_eq!(daemon.link("web/t0").unwrap().flags, Flags::ACTIVE | Flags::TRANSIENT);
+    drop(daemon);
+    machine.reboot([]);
+    let daemon = machine.start().await;
+    assert!(daemon.links().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_request_that_names_an_older_generation_does_nothing() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let old = daemon.link("eth0").unwrap().generation;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let late = ResetZone { generation: Some(old), ..recall("eth0") };
+    assert_eq!(daemon.recall(late).await.unwrap_err().code, ErrorCode::Stale);
+    assert_eq!(machine.names_in(web), ["eth0"]);
+    let now = Generation(old.0 + 1);
+    daemon.recall(ResetZone { generation: Some(now), ..recall("eth0") }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_link_is_not_lent_and_a_zone_end_overrides_holds() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    let hold = daemon.engine.hold(&root(), "eth0".parse().unwrap()).await.unwrap();
+    assert_eq!(daemon.lend(lend("eth0", "web")).await.unwrap_err().code, ErrorCode::Busy);
+    drop(hold);
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let _hold = daemon.engine.hold(&root(), "eth0".parse().unwrap()).await.unwrap();
+    assert_eq!(daemon.recall(recall("eth0")).await.unwrap_err().code, ErrorCode::Busy);
+    daemon.engine.end_zone(ZoneId(1)).await;
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    assert!(!daemon.link("eth0").unwrap().flags.contains(Flags::HELD));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_the_kernel_refuses_changes_nothing() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    let before = (daemon.link("eth0").unwrap(), machine.records());
+    machine.world.fail_next(16, Some("no"));
+    let refused = daemon.lend(lend("eth0", "web")).await.unwrap_err();
+    assert_eq!((refused.code, refused.errno), (ErrorCode::Kernel, 16));
+    assert_eq!((daemon.link("eth0").unwrap(), machine.records()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_somebody_moved_is_followed_and_reclaimed() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let id = daemon.id("eth0");
+    let step =
+        Step { at: machine.at("eth0"), action: Action::Move { to: web, name: name("eth0") } };
+    machine.world.by_others(&step).unwrap();
+    settle().await;
+    let found = daemon
+        .engine
+        .whereabouts(&root(), Where { link: format!("@{id}").parse().unwrap() })
+        .await
+        .unwrap();
+    assert_eq!(found.zone, Some(zone("web")));
+    let reclaim = dlmgmt_proto::door::Reclaim { link: format!("@{id}").parse().unwrap() };
+    daemon.engine.reclaim(&root(), reclaim).await.unwrap();
+    assert_eq!(daemon.id("eth0"), id);
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_one_end_of_a_pair_ends_both() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    let wrong = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Vnic };
+    assert_eq!(
+        daemon.engine.delete_link(&root(), wrong).await.unwrap_err().code,
+        ErrorCode::Invalid
+    );
+    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
+    daemon.engine.delete_link(&root(), call).await.unwrap();
+    settle().await;
+    assert!(daemon.links().is_empty() && machine.kernel_names().is_empty());
+    assert!(machine.records().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_others_lie_over_is_busy_unless_forced() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    let spec =
+        LinkSpec::Vnic { over: "eth0".parse().unwrap(), mac: None, mode: Default::default() };
+    let call = CreateLink { name: "m0".to_owned(), zone: None, temporary: true, spec };
+    daemon.engine.create_link(&root(), call).await.unwrap();
+    let refused = daemon.lend(lend("eth0", "web")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.message.contains("m0"), "{refused}");
+    daemon.lend(SetZone { force: true, ..lend("eth0", "web") }).await.unwrap();
+    assert_eq!(daemon.link("m0").unwrap().state, LinkState::Down);
+}
