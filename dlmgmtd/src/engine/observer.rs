@@ -2,10 +2,12 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{IfIndex, LinkId, LinkState};
+
+use tokio::task::JoinSet;
 
 use super::perimeter::{Key, Keys};
 use super::pipeline::{Pipeline, Where};
@@ -25,10 +27,60 @@ const NEXT_WHOLE_LOOK: Duration = Duration::from_secs(10);
 
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>) {
+    let mut aside = Aside::default();
     loop {
-        let hints = pipeline.kernel.hints().take().await;
-        reconcile(&pipeline, hints).await;
+        let mut hints = pipeline.kernel.hints().take().await;
+        aside.set_busy_links(&pipeline, &mut hints);
+        if hints != HintBatch::default() {
+            reconcile(&pipeline, hints).await;
+        }
     }
+}
+
+/// Hints about links that are just being changed. Each such link is followed by itself when its
+/// change is done, so that it holds up neither the others nor the requests for them.
+#[derive(Default)]
+struct Aside {
+    hints: Arc<Mutex<BTreeMap<Binding, Hint>>>,
+    followers: JoinSet<()>,
+}
+
+impl Aside {
+    fn set_busy_links(&mut self, pipeline: &Arc<Pipeline>, hints: &mut HintBatch) {
+        while self.followers.try_join_next().is_some() {}
+        if is_everything(hints) {
+            return;
+        }
+        let registry = pipeline.registry();
+        hints.links.retain(|at, hint| {
+            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
+                Some(keys) => self.set(pipeline, *at, *hint, keys),
+                None => return true,
+            }
+            false
+        });
+    }
+
+    fn set(&mut self, pipeline: &Arc<Pipeline>, at: Binding, hint: Hint, keys: Keys) {
+        let mut waiting = locked(&self.hints);
+        if let Some(earlier) = waiting.get_mut(&at) {
+            earlier.add(hint);
+            return;
+        }
+        waiting.insert(at, hint);
+        let (pipeline, hints) = (pipeline.clone(), self.hints.clone());
+        self.followers.spawn(async move {
+            drop(pipeline.perimeters.enter(keys).await);
+            let hint = locked(&hints).remove(&at).unwrap_or_default();
+            reconcile(&pipeline, HintBatch { overrun: false, links: [(at, hint)].into() }).await;
+        });
+    }
+}
+
+fn locked(hints: &Mutex<BTreeMap<Binding, Hint>>) -> MutexGuard<'_, BTreeMap<Binding, Hint>> {
+    // Every statement leaves the hints whole, so a poisoned lock does no harm.
+    hints.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Brings registry and kernel to agree where something happened, and does not give up.
@@ -53,6 +105,8 @@ async fn look_and_follow(pipeline: &Pipeline, hints: &mut HintBatch) -> Result<(
     let mut keys = known_keys(&pipeline.registry(), hints);
     loop {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
+        // A new link is in nobody's perimeter: two looks at once could make two links of it.
+        let _alone = pipeline.following.lock().await;
         let look = look_at(pipeline, hints).await?;
         let registry = pipeline.registry();
         let may_change = pipeline.read_only.is_none();

@@ -23,6 +23,14 @@ pub struct Hint {
     pub was_deleted: bool,
 }
 
+impl Hint {
+    /// Takes in what a later hint about the same link says.
+    pub fn add(&mut self, later: Self) {
+        self.went_down |= later.went_down;
+        self.was_deleted |= later.was_deleted;
+    }
+}
+
 /// All hints since the last batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HintBatch {
@@ -58,9 +66,7 @@ impl HintQueue {
             waiting.links.clear();
             waiting.overrun = true;
         }
-        let known = waiting.links.entry(at).or_default();
-        known.went_down |= hint.went_down;
-        known.was_deleted |= hint.was_deleted;
+        waiting.links.entry(at).or_default().add(hint);
         drop(waiting);
         self.arrived.notify_one();
     }
