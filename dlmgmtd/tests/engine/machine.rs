@@ -11,7 +11,7 @@ use dlmgmt_proto::{
 use dlmgmtd::engine::{Caller, Engine, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, Step};
-use dlmgmtd::store::sim::{SimDisk, SimStore};
+use dlmgmtd::store::sim::SimDisk;
 
 /// Longer than any pause that the engine makes.
 const LONG: Duration = Duration::from_secs(60);
@@ -28,7 +28,6 @@ pub struct Machine {
 pub struct Daemon {
     pub engine: Arc<Engine>,
     pub kernel: Arc<SimKernel>,
-    pub store: Arc<SimStore>,
 }
 
 impl Machine {
@@ -57,16 +56,11 @@ impl Machine {
 
     /// Starts the daemon. One that still runs crashes.
     pub async fn start(&self) -> Daemon {
-        self.start_on(Arc::new(self.world.kernel())).await
-    }
-
-    /// As [`Machine::start`], with this view of the kernel.
-    pub async fn start_on(&self, kernel: Arc<SimKernel>) -> Daemon {
+        let kernel = Arc::new(self.world.kernel());
         let (store, loaded) = self.disk.open();
-        let store = Arc::new(store);
         let boot = BootId(format!("boot {}", self.boot));
-        let engine = Engine::start(kernel.clone(), store.clone(), loaded, boot, None).await;
-        Daemon { engine: Arc::new(engine.unwrap()), kernel, store }
+        let engine = Engine::start(kernel.clone(), Arc::new(store), loaded, boot, None).await;
+        Daemon { engine: Arc::new(engine.unwrap()), kernel }
     }
 
     /// Where the kernel has the link of that name.

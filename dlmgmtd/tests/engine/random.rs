@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::events::{Reducer, Subscriber};
 use crate::machine::{Daemon, Machine, card, name, outcome, rename, root, settle, virtual_link};
 
-const HISTORIES: u64 = 1500;
+const HISTORIES: u64 = 300;
 const ROUNDS: usize = 25;
 
 /// Few, so that they clash.
