@@ -2,10 +2,12 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{IfIndex, LinkId, LinkState};
+
+use tokio::task::JoinSet;
 
 use super::perimeter::{Key, Keys};
 use super::pipeline::{Pipeline, Where};
@@ -54,11 +56,13 @@ impl Glance {
 
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
+    let mut aside = Aside::default();
     loop {
-        let hints = pipeline.kernel.hints().take().await;
+        let mut hints = pipeline.kernel.hints().take().await;
         for ns in &hints.ended {
             zones.namespace_died(*ns);
         }
+        aside.set_busy_links(&pipeline, &mut hints);
         let before = pipeline.registry();
         for (ns, glance) in glances(&before, hints) {
             reconcile(&pipeline, ns, glance).await;
@@ -69,6 +73,51 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             tokio::spawn(async move { zones.send_to(returned).await });
         }
     }
+}
+
+/// Hints about links that are just being changed. Each such link is followed by itself when its
+/// change is done, so that it holds up neither the others nor the requests for them.
+#[derive(Default)]
+struct Aside {
+    hints: Arc<Mutex<BTreeMap<Binding, Hint>>>,
+    followers: JoinSet<()>,
+}
+
+impl Aside {
+    fn set_busy_links(&mut self, pipeline: &Arc<Pipeline>, hints: &mut HintBatch) {
+        while self.followers.try_join_next().is_some() {}
+        let registry = pipeline.registry();
+        hints.links.retain(|at, hint| {
+            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
+                Some(keys) if hint.moved_to.is_none() => self.set(pipeline, *at, *hint, keys),
+                _ => return true,
+            }
+            false
+        });
+    }
+
+    fn set(&mut self, pipeline: &Arc<Pipeline>, at: Binding, hint: Hint, keys: Keys) {
+        let mut waiting = locked(&self.hints);
+        if let Some(earlier) = waiting.get_mut(&at) {
+            earlier.fold(hint);
+            return;
+        }
+        waiting.insert(at, hint);
+        let (pipeline, hints) = (pipeline.clone(), self.hints.clone());
+        self.followers.spawn(async move {
+            drop(pipeline.perimeters.enter(keys).await);
+            let hint = locked(&hints).remove(&at).unwrap_or_default();
+            let clue = Clue { hint, known_as: None };
+            let glance = Glance { is_whole: false, links: [(at.ifindex, clue)].into() };
+            reconcile(&pipeline, at.ns, glance).await;
+        });
+    }
+}
+
+fn locked(hints: &Mutex<BTreeMap<Binding, Hint>>) -> MutexGuard<'_, BTreeMap<Binding, Hint>> {
+    // Every statement leaves the hints whole, so a poisoned lock does no harm.
+    hints.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is to be looked at, places to which links moved first: there they are known again, before
@@ -129,6 +178,8 @@ async fn look_and_follow(
     let mut keys = known_keys(&pipeline.registry(), ns, glance);
     loop {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
+        // A new link is in nobody's perimeter: two looks at once could make two links of it.
+        let _alone = pipeline.following.lock().await;
         let look = look_at(pipeline, ns, glance).await?;
         let registry = pipeline.registry();
         let may_change = pipeline.read_only.is_none();

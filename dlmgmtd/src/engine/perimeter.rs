@@ -88,6 +88,13 @@ impl Perimeters {
         }
     }
 
+    /// Whether nobody has any of the keys or waits for one.
+    pub fn are_free(&self, keys: &Keys) -> bool {
+        let state = self.state();
+        let waiting = state.waiting.iter().map(|waiter| &waiter.keys);
+        state.inside.iter().map(|(_, keys)| keys).chain(waiting).all(|other| !other.overlaps(keys))
+    }
+
     fn admit_waiters(&self) {
         let mut abandoned = Vec::new();
         let mut state = self.state();

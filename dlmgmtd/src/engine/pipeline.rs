@@ -25,6 +25,8 @@ pub(super) struct Pipeline {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub perimeters: Perimeters,
+    /// Held by whoever follows the kernel, inside the perimeter of what is looked at.
+    pub following: tokio::sync::Mutex<()>,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -49,6 +51,7 @@ impl Pipeline {
             store,
             hub: Hub::new(registry.seq()),
             perimeters: Perimeters::default(),
+            following: tokio::sync::Mutex::default(),
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),

@@ -29,7 +29,7 @@ pub struct Hint {
 impl Hint {
     /// Takes in what happened later under the same index. A link that ended or left has no more to
     /// do with what became of the next one there.
-    fn fold(&mut self, later: Self) {
+    pub fn fold(&mut self, later: Self) {
         self.went_down |= later.went_down;
         if !self.was_deleted && self.moved_to.is_none() {
             self.was_deleted = later.was_deleted;

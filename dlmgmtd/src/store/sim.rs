@@ -97,6 +97,11 @@ impl SimDisk {
         self.lock().arm(nth, Fault::Fail);
     }
 
+    /// Forgets every fault that is still to come.
+    pub fn disarm(&self) {
+        self.lock().armed.clear();
+    }
+
     /// Lets the `nth` commit from now stop for ever; 0 is the next one.
     pub fn hang_at(&self, nth: usize, hang: Hang) {
         self.lock().arm(nth, Fault::Hang(hang));

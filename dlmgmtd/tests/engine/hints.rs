@@ -1,1 +1,98 @@
-//! hints
+//! SPEC.md rule 3.5: the registry converges on the kernel, however the kernel's hints come.
+
+use dlmgmt_proto::LinkState;
+use dlmgmtd::kernel::sim::HintFaults;
+use dlmgmtd::model::{Action, Step};
+
+use crate::machine::{Daemon, Machine, card, settle};
+
+/// Others change everything that can be changed.
+fn storm(machine: &Machine) {
+    let v0 = machine.create("v0");
+    machine.create("v1");
+    machine.rename_by_others("v0", "x");
+    machine.rename_by_others("v1", "v0");
+    machine.rename_by_others("x", "v1");
+    machine.world.by_others(&Step { at: v0, action: Action::SetMtu(1400) }).unwrap();
+    machine.world.set_state(v0, LinkState::Up).unwrap();
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    machine.world.plug(card("eth7", 1, 3));
+    machine.world.plug(card("eth8", 8, 8));
+    machine.create("short");
+    machine.world.delete(machine.at("short")).unwrap();
+    machine.world.delete(machine.at("v0")).unwrap();
+    machine.create("v0");
+}
+
+async fn before_the_storm(seed: u64) -> (Machine, Daemon) {
+    let machine = Machine::new(seed);
+    machine.world.plug(card("eth0", 1, 1));
+    machine.world.plug(card("eth1", 2, 2));
+    let daemon = machine.start().await;
+    (machine, daemon)
+}
+
+async fn converges(faults: HintFaults) {
+    for seed in 0..30 {
+        let (machine, daemon) = before_the_storm(seed).await;
+        machine.world.set_hint_faults(faults);
+        storm(&machine);
+        tokio::task::yield_now().await;
+        storm_again(&machine);
+        machine.world.release_hints();
+        settle().await;
+        machine.assert_agrees(&daemon);
+        let kept = daemon.link("eth0").unwrap();
+        assert_eq!(kept.permanent_mac, Some(crate::machine::mac(1)), "seed {seed}");
+    }
+}
+
+fn storm_again(machine: &Machine) {
+    machine.rename_by_others("v1", "v2");
+    machine.world.delete(machine.at("v0")).unwrap();
+    machine.rename_by_others("v2", "v0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_hints_do_no_harm() {
+    converges(HintFaults { lost: 30, ..HintFaults::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_and_reordered_hints_do_no_harm() {
+    converges(HintFaults { delayed: 60, ..HintFaults::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn doubled_hints_do_no_harm() {
+    converges(HintFaults { duplicated: 60, ..HintFaults::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_with_every_trouble_at_once_do_no_harm() {
+    converges(HintFaults { lost: 20, duplicated: 40, delayed: 40, losses_untold: false }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_hint_of_an_end_does_not_end_the_link_that_is_there_now() {
+    let (machine, daemon) = before_the_storm(0).await;
+    let before = daemon.links();
+    machine.world.hold_hints();
+    machine.rename_by_others("eth0", "a");
+    machine.rename_by_others("a", "eth0");
+    daemon.hear_that_hints_were_lost();
+    settle().await;
+    machine.world.release_hints();
+    settle().await;
+    assert_eq!(daemon.links(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_cannot_be_read_for_a_while_is_followed_again() {
+    let (machine, daemon) = before_the_storm(0).await;
+    (0..5).for_each(|_| machine.world.fail_next_dump(libc::ENOBUFS));
+    storm(&machine);
+    daemon.hear_that_hints_were_lost();
+    settle().await;
+    machine.assert_agrees(&daemon);
+}

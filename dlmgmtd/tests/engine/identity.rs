@@ -1,1 +1,143 @@
-//! identity
+//! SPEC.md section 5: a physical link is the same link wherever its card appears, also over
+//! restarts and reboots.
+
+use dlmgmt_proto::{Flags, HwAddr, LinkId};
+use dlmgmtd::kernel::sim::PhysDevice;
+
+use crate::machine::{Daemon, Machine, card, mac, settle};
+
+/// A machine in which the card in slot 1 is named `lan`, and the id of that.
+async fn machine_with_lan() -> (Machine, LinkId) {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    daemon.rename(&[("eth0", "lan")]).await.unwrap();
+    let id = daemon.id("lan");
+    (machine, id)
+}
+
+fn mac_of(daemon: &Daemon, link: &str) -> Option<HwAddr> {
+    daemon.link(link).unwrap().permanent_mac
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_keeps_linkid_and_name_over_reboots_and_moves_to_another_slot() {
+    let (mut machine, id) = machine_with_lan().await;
+    for slot in [1, 7] {
+        machine.reboot([card("eth0", 9, 9), card("eth0", 1, slot)]);
+        let daemon = machine.start().await;
+        assert_eq!(daemon.id("lan"), id);
+        assert_eq!(mac_of(&daemon, "lan"), Some(mac(1)));
+        machine.assert_agrees(&daemon);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_card_becomes_the_link_of_its_slot() {
+    let (mut machine, id) = machine_with_lan().await;
+    machine.reboot([card("eth0", 2, 1)]);
+    let daemon = machine.start().await;
+    assert_eq!((daemon.id("lan"), mac_of(&daemon, "lan")), (id, Some(mac(2))));
+    machine.assert_agrees(&daemon);
+    // The old card is unknown now, and its slot is not that of a removed link.
+    machine.world.plug(card("eth0", 1, 2));
+    settle().await;
+    assert!(daemon.id("eth0") > id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_is_replaced_while_the_daemon_runs_is_the_link_of_its_slot() {
+    let (machine, id) = machine_with_lan().await;
+    let daemon = machine.start().await;
+    machine.world.unplug(machine.at("lan")).unwrap();
+    settle().await;
+    let removed = daemon.link("lan").unwrap();
+    assert_eq!((removed.id, removed.flags), (id, Flags::PERSISTENT | Flags::REMOVED));
+    machine.world.plug(card("eth0", 2, 1));
+    settle().await;
+    assert_eq!((daemon.id("lan"), mac_of(&daemon, "lan")), (id, Some(mac(2))));
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_of_another_media_does_not_become_the_link_of_its_slot() {
+    let (mut machine, id) = machine_with_lan().await;
+    let other = PhysDevice { media: dlmgmt_proto::Media::Infiniband, ..card("ib0", 2, 1) };
+    machine.reboot([other]);
+    let daemon = machine.start().await;
+    assert!(daemon.id("ib0") > id);
+    assert!(daemon.link("lan").unwrap().flags.contains(Flags::REMOVED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cards_that_swap_their_slots_keep_their_names() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    daemon.rename(&[("eth0", "lan"), ("eth1", "wan")]).await.unwrap();
+    let ids = [daemon.id("lan"), daemon.id("wan")];
+    let mut machine = machine;
+    // The kernel gives each the other's old name, and then the other's new one.
+    for names in [["eth1", "eth0"], ["wan", "lan"]] {
+        machine.reboot([card(names[0], 1, 2), card(names[1], 2, 1)]);
+        let daemon = machine.start().await;
+        assert_eq!([daemon.id("lan"), daemon.id("wan")], ids);
+        assert_eq!(machine.kernel_names(), ["lan", "wan"]);
+        assert_eq!(mac_of(&daemon, "lan"), Some(mac(1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_link_stays_over_reboots_until_it_is_deleted() {
+    let (mut machine, id) = machine_with_lan().await;
+    machine.reboot([]);
+    machine.start().await;
+    machine.reboot([]);
+    let daemon = machine.start().await;
+    assert_eq!(daemon.id("lan"), id);
+    daemon.delete_phys("lan").await.unwrap();
+    assert!(daemon.link("lan").is_err());
+    machine.reboot([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    assert!(daemon.id("eth0") > id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_others_made_keeps_its_linkid_over_a_restart_and_none_over_a_reboot() {
+    let mut machine = Machine::new(0);
+    machine.create("v0");
+    machine.create("v1");
+    let first = machine.start().await.links();
+    machine.rename_by_others("v1", "other");
+    let daemon = machine.start().await;
+    assert_eq!([daemon.id("v0"), daemon.id("other")], [first[0].id, first[1].id]);
+    machine.reboot([]);
+    machine.create("v0");
+    assert!(machine.start().await.id("v0") > first[1].id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_whose_name_is_taken_comes_as_dl_linkid_and_gets_its_name_when_it_is_free() {
+    let (mut machine, id) = machine_with_lan().await;
+    machine.reboot([]);
+    machine.create("lan");
+    let daemon = machine.start().await;
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    let shown = daemon.link(&format!("dl{id}")).unwrap();
+    assert_eq!((shown.id, shown.flags.contains(Flags::CONFLICT)), (id, true));
+    machine.assert_agrees(&daemon);
+    machine.world.delete(machine.at("lan")).unwrap();
+    settle().await;
+    assert_eq!(daemon.id("lan"), id);
+    assert_eq!(machine.kernel_names(), ["lan"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_is_pulled_and_put_back_between_two_looks_is_the_same_link() {
+    let (machine, id) = machine_with_lan().await;
+    let daemon = machine.start().await;
+    machine.world.unplug(machine.at("lan")).unwrap();
+    machine.world.plug(card("eth5", 1, 1));
+    settle().await;
+    assert_eq!(daemon.id("lan"), id);
+    assert_eq!(machine.kernel_names(), ["lan"]);
+}

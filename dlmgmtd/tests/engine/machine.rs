@@ -30,7 +30,6 @@ pub struct Machine {
 pub struct Daemon {
     pub engine: Arc<Engine>,
     pub kernel: Arc<SimKernel>,
-    pub store: Arc<SimStore>,
 }
 
 impl Machine {
@@ -59,16 +58,11 @@ impl Machine {
 
     /// Starts the daemon. One that still runs crashes.
     pub async fn start(&self) -> Daemon {
-        self.start_on(Arc::new(self.world.kernel())).await
-    }
-
-    /// As [`Machine::start`], with this view of the kernel.
-    pub async fn start_on(&self, kernel: Arc<SimKernel>) -> Daemon {
+        let kernel = Arc::new(self.world.kernel());
         let (store, loaded) = self.disk.open();
-        let store = Arc::new(store);
         let boot = BootId(format!("boot {}", self.boot));
-        let engine = Engine::start(parts(kernel.clone(), store.clone(), loaded, boot)).await;
-        Daemon { engine: Arc::new(engine.unwrap()), kernel, store }
+        let engine = Engine::start(parts(kernel.clone(), Arc::new(store), loaded, boot)).await;
+        Daemon { engine: Arc::new(engine.unwrap()), kernel }
     }
 
     /// Where the kernel has the link of that name.
