@@ -52,6 +52,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         boot: boot_id()?,
         read_only: read_only()?,
         sources,
+        present: Vec::new(),
         limits: config.limits,
     };
     let engine = Arc::new(Engine::start(parts).await?);

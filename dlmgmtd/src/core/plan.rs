@@ -2,7 +2,7 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
 
-use crate::model::{Link, NewLink, Step, Zone};
+use crate::model::{Action, Link, NewLink, Step, Zone};
 
 /// What is to be done: the links as they will be, and how the kernel is brought there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,20 @@ pub struct PlannedStep {
     pub forward: Step,
     /// What undoes it, if anything can.
     pub backward: Option<Step>,
+}
+
+impl Plan {
+    /// Whether links get to where nobody has seen them yet.
+    pub fn makes_or_moves(&self) -> bool {
+        self.create.is_some() || self.steps.iter().any(PlannedStep::moves)
+    }
+}
+
+impl PlannedStep {
+    /// Whether the link gets into another namespace.
+    pub fn moves(&self) -> bool {
+        matches!(self.forward.action, Action::Move { .. })
+    }
 }
 
 impl LinkChange {

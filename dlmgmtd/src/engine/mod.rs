@@ -62,6 +62,8 @@ pub struct Parts {
     pub read_only: Option<String>,
     /// Where zones come from.
     pub sources: (ZoneSources, SourceEvents),
+    /// Zones that are known from the start, beside those that the sources tell of.
+    pub present: Vec<Arrival>,
     /// What callers may have.
     pub limits: EngineLimits,
 }
@@ -70,7 +72,7 @@ impl Engine {
     /// Starts on what the store kept. When this returns, the first reconciliation is done, also in
     /// the zones that are there.
     pub async fn start(parts: Parts) -> std::result::Result<Self, StoreError> {
-        let Parts { kernel, store, loaded, boot, read_only, sources, limits } = parts;
+        let Parts { kernel, store, loaded, boot, read_only, sources, present, limits } = parts;
         let epoch = loaded.epoch.saturating_add(1);
         let is_same_boot = loaded.boot.as_ref() == Some(&boot);
         let seq = Seq::first_of_epoch(epoch);
@@ -89,6 +91,12 @@ impl Engine {
         ];
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");
+        }
+        for arrival in present {
+            let name = arrival.name.clone();
+            if let Err(why) = zones.zone_appeared(arrival).await {
+                tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+            }
         }
         zones.finish_start().await;
         Ok(Self { pipeline, zones, limits, followers })

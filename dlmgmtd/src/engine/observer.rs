@@ -152,6 +152,8 @@ pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Gla
     while pipeline.registry().zone_of_ns(ns).is_some() {
         match look_and_follow(pipeline, ns, &mut glance).await {
             Ok(()) => return,
+            // It is dead, and that is told.
+            Err(LookError::Kernel(why)) if why.is_no_namespace() => return,
             Err(why) => {
                 tracing::warn!("cannot follow the kernel in namespace {ns}, trying again: {why}");
                 tokio::time::sleep(RETRY).await;
@@ -179,7 +181,7 @@ async fn look_and_follow(
     loop {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
         // A new link is in nobody's perimeter: two looks at once could make two links of it.
-        let _alone = pipeline.following.lock().await;
+        let _alone = pipeline.following.write().await;
         let look = look_at(pipeline, ns, glance).await?;
         let registry = pipeline.registry();
         let may_change = pipeline.read_only.is_none();

@@ -25,8 +25,10 @@ pub(super) struct Pipeline {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub perimeters: Perimeters,
-    /// Held by whoever follows the kernel, inside the perimeter of what is looked at.
-    pub following: tokio::sync::Mutex<()>,
+    /// Who looks at the kernel is alone here, inside the perimeter of what is looked at. Who makes
+    /// or moves links shares it until the registry knows where they are: a look in between would
+    /// take them for links that nobody knows.
+    pub following: tokio::sync::RwLock<()>,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -51,7 +53,7 @@ impl Pipeline {
             store,
             hub: Hub::new(registry.seq()),
             perimeters: Perimeters::default(),
-            following: tokio::sync::Mutex::default(),
+            following: tokio::sync::RwLock::default(),
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),
@@ -115,6 +117,10 @@ impl Pipeline {
         if !intent.is_empty() {
             self.store.commit(intent).await.map_err(store_error)?;
         }
+        let _unseen = match plan.makes_or_moves() {
+            true => Some(self.following.read().await),
+            false => None,
+        };
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.take_back(&plan, &done).await;
@@ -326,8 +332,7 @@ impl Pipeline {
     /// A zone without loans is not kept alive by the daemon.
     fn let_go_of_unused(&self, plan: &Plan) {
         let registry = self.registry();
-        let is_move = |step: &PlannedStep| matches!(step.forward.action, Action::Move { .. });
-        let places = plan.steps.iter().filter(|step| is_move(step)).flat_map(|step| {
+        let places = plan.steps.iter().filter(|step| step.moves()).flat_map(|step| {
             let to = match &step.forward.action {
                 Action::Move { to, .. } => Some(*to),
                 _ => None,

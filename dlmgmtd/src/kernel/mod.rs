@@ -36,6 +36,11 @@ impl KernelError {
         let text = format!("the namespace of cookie {ns} is not a known namespace");
         Self { errno: libc::ESRCH, text: Some(text) }
     }
+
+    /// Whether a request was refused because its namespace is dead or not watched.
+    pub fn is_no_namespace(&self) -> bool {
+        self.errno == libc::ESRCH
+    }
 }
 
 impl fmt::Display for KernelError {

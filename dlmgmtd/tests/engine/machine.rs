@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, RenameItem, View};
 use dlmgmt_proto::{
-    DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId,
+    DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
-use dlmgmtd::engine::{Caller, Engine, EngineLimits, Parts, Service};
+use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
-use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, Step};
+use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
 use dlmgmtd::store::Loaded;
 use dlmgmtd::store::sim::{SimDisk, SimStore};
 use dlmgmtd::zones::ZoneSources;
@@ -65,6 +65,27 @@ impl Machine {
         Daemon { engine: Arc::new(engine.unwrap()), kernel }
     }
 
+    /// As [`Machine::start`], where these namespaces are zones already.
+    pub async fn start_with_zones(&self, zones: Vec<(&str, NsCookie)>) -> Daemon {
+        let kernel = Arc::new(self.world.kernel());
+        let (store, loaded) = self.disk.open();
+        let boot = BootId(format!("boot {}", self.boot));
+        let mut parts = parts(kernel.clone(), Arc::new(store), loaded, boot);
+        parts.present = zones.into_iter().map(|(called, ns)| self.arrival(called, ns)).collect();
+        Daemon { engine: Arc::new(Engine::start(parts).await.unwrap()), kernel }
+    }
+
+    /// A namespace with a name.
+    pub fn arrival(&self, called: &str, ns: NsCookie) -> Arrival {
+        Arrival {
+            name: ZoneName::new(called).unwrap(),
+            ns: self.world.open(ns).unwrap(),
+            opener: self.world.opener(ns),
+            pid: None,
+            path: None,
+        }
+    }
+
     /// Where the kernel has the link of that name.
     pub fn at(&self, called: &str) -> Binding {
         self.world
@@ -116,7 +137,8 @@ impl Machine {
 pub fn parts(kernel: Arc<SimKernel>, store: Arc<SimStore>, loaded: Loaded, boot: BootId) -> Parts {
     let sources = ZoneSources::start(Vec::new()).unwrap();
     let limits = EngineLimits::default();
-    Parts { kernel, store, loaded, boot, read_only: None, sources, limits }
+    let present = Vec::new();
+    Parts { kernel, store, loaded, boot, read_only: None, sources, present, limits }
 }
 
 impl Daemon {
