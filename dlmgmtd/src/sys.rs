@@ -31,6 +31,60 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a netlink socket hear what is multicast in every namespace that has a number (nsid) in the
+/// socket's own. Needs CAP_NET_BROADCAST.
+pub fn listen_to_all_namespaces(socket: impl AsFd) -> io::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel reads from
+    // `on` as many bytes as `on` has. It outlives the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_LISTEN_ALL_NSID,
+            (&raw const on).cast::<c_void>(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Room for the one control message that [`receive_with_nsid`] looks for, aligned as its header
+/// must be.
+#[repr(C)]
+struct NsidControl {
+    header: libc::cmsghdr,
+    nsid: c_int,
+}
+
+/// Receives one datagram of a netlink socket that listens to all namespaces, without waiting.
+/// Answers the datagram's whole length, which may be larger than the buffer, and the number of the
+/// namespace that it came from; `None` for the socket's own where that has no number.
+pub fn receive_with_nsid(
+    socket: impl AsFd,
+    datagram: &mut [u8],
+) -> io::Result<(usize, Option<i32>)> {
+    // SAFETY: all zeros is a value of both of these types of numbers and pointers.
+    let (mut control, mut message): (NsidControl, libc::msghdr) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let mut part =
+        libc::iovec { iov_base: datagram.as_mut_ptr().cast::<c_void>(), iov_len: datagram.len() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast::<c_void>();
+    message.msg_controllen = size_of_val(&control) as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed. `message` names `part`,
+    // which names the bytes of `datagram`, and `control`, each with its true length: the kernel
+    // writes no further. All of them outlive the call, and any bytes are values of theirs.
+    let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    let tells_nsid = message.msg_controllen as usize >= size_of_val(&control.header)
+        && control.header.cmsg_level == libc::SOL_NETLINK
+        && control.header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
+    Ok((len, tells_nsid.then_some(control.nsid)))
+}
+
 /// Whether this process may change links (CAP_NET_ADMIN is effective).
 pub fn may_change_links() -> io::Result<bool> {
     let held = rustix::thread::capabilities(None)?;

@@ -57,7 +57,8 @@ pub struct HintBatch {
     /// Where something happened.
     pub links: BTreeMap<Binding, Hint>,
     /// Watched namespaces that died, with all that was in them. They are watched no more. A death
-    /// is told after any overrun too.
+    /// is told after any overrun too. What it does at home, to the peers of links there and to
+    /// hardware, happens after it and has hints of its own.
     pub ended: BTreeSet<NsCookie>,
 }
 

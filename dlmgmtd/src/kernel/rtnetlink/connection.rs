@@ -3,21 +3,24 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use dlmgmt_proto::IfIndex;
+use dlmgmt_proto::{IfIndex, LinkName};
+use netlink_packet_core::Parseable;
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
-    NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
+    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 
 use super::frame::{Message, Messages, attributes, string};
 use super::link::RawLink;
-use super::{RTM_NEWLINK, request};
+use super::request::{self, Target};
+use super::{RTM_DELLINK, RTM_NEWLINK};
 use crate::kernel::{Dump, KernelError};
-use crate::model::{KernelLink, Step};
+use crate::model::{KernelLink, NewLink, Step};
 
 /// Larger than any datagram: the kernel fills 32 KiB where it has more to tell, and more only
 /// where one link's alternative names alone do not fit.
@@ -36,6 +39,16 @@ const DONE_ATTRIBUTES: usize = 4;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
+/// The multicast group of links (`RTNLGRP_LINK`).
+const LINK_GROUP: u32 = 1;
+
+/// What notifications have in the place of a request's sequence number.
+const UNASKED: u32 = 0;
+
+/// Bytes of notifications that can wait while a link is moved: all others of the namespace come
+/// too, and a move takes long.
+const MOVE_BUFFER: usize = 4 << 20;
+
 /// A connection to the kernel, in the namespace of the thread that opened it.
 ///
 /// Every call blocks: the kernel answers when it has the lock over all links.
@@ -46,7 +59,7 @@ pub struct Connection {
 }
 
 /// How an exchange ended well.
-struct Answered {
+pub struct Answered {
     /// The picture that the answers give is not of one moment.
     interrupted: bool,
 }
@@ -69,22 +82,23 @@ impl Connection {
         &self.socket
     }
 
-    /// Every link: the first consistent picture of a few attempts, or else the last one.
-    pub fn dump(&mut self) -> Result<Dump, KernelError> {
-        let mut dump = self.dump_once()?;
+    /// Every link of the namespace that has the number `nsid` here: the first consistent picture
+    /// of a few attempts, or else the last one.
+    pub fn dump(&mut self, nsid: Option<i32>) -> Result<Dump, KernelError> {
+        let mut dump = self.dump_once(nsid)?;
         for _ in 1..DUMP_ATTEMPTS {
             if dump.is_consistent {
                 break;
             }
-            dump = self.dump_once()?;
+            dump = self.dump_once(nsid)?;
         }
         Ok(dump)
     }
 
-    fn dump_once(&mut self) -> Result<Dump, KernelError> {
+    fn dump_once(&mut self, nsid: Option<i32>) -> Result<Dump, KernelError> {
         let mut links = Vec::new();
-        let answered = self.exchange(request::dump(), NLM_F_DUMP, |link| {
-            links.extend(decode(link));
+        let answered = self.exchange(request::dump(nsid), NLM_F_DUMP, |message| {
+            links.extend(decode(message));
         })?;
         // The sort is stable: of a link that is shown twice, the newer picture stays the last.
         links.sort_by_key(|link: &KernelLink| link.ifindex);
@@ -92,30 +106,102 @@ impl Connection {
     }
 
     /// The link of an index, if there is one.
-    pub fn get(&mut self, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
+    pub fn get(
+        &mut self,
+        nsid: Option<i32>,
+        ifindex: IfIndex,
+    ) -> Result<Option<KernelLink>, KernelError> {
         if i32::try_from(ifindex.get()).is_err() {
             return Ok(None);
         }
+        self.find(request::get(nsid, ifindex))
+    }
+
+    /// The link that has this name, as its name or as an alternative one, if there is one.
+    pub fn find_named(
+        &mut self,
+        nsid: Option<i32>,
+        name: &LinkName,
+    ) -> Result<Option<KernelLink>, KernelError> {
+        self.find(request::get_named(nsid, name))
+    }
+
+    fn find(&mut self, request: RouteNetlinkMessage) -> Result<Option<KernelLink>, KernelError> {
         let mut found = None;
-        match self.exchange(request::get(ifindex), NLM_F_ACK, |link| found = decode(link)) {
+        match self.exchange(request, NLM_F_ACK, |message| found = decode(message)) {
             Err(error) if error.errno == libc::ENODEV => Ok(None),
             Err(error) => Err(error),
             Ok(_) => Ok(found),
         }
     }
 
-    /// Changes a link.
+    /// The addresses of a link by which others reach it.
+    pub fn addresses(
+        &mut self,
+        ifindex: IfIndex,
+        nsid: Option<i32>,
+    ) -> Result<Vec<String>, KernelError> {
+        let mut addresses = Vec::new();
+        self.exchange(request::addresses(nsid, ifindex), NLM_F_DUMP, |message| {
+            addresses.extend(decode_address(message.payload, ifindex));
+        })?;
+        Ok(addresses)
+    }
+
+    /// Changes a link of this namespace.
     pub fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         self.exchange(request::apply(step)?, NLM_F_ACK, |_| ())?;
         Ok(())
     }
 
-    /// Sends a request and reads to the end of its answer, handing each link in it to `on_link`.
-    fn exchange(
+    /// Ends a link of the namespace that has the number `nsid` here.
+    pub fn delete(&mut self, nsid: Option<i32>, ifindex: IfIndex) -> Result<(), KernelError> {
+        self.exchange(request::delete(nsid, ifindex)?, NLM_F_ACK, |_| ())?;
+        Ok(())
+    }
+
+    /// Makes a link in the namespace of `target`, and its peer, if it has one, in this one.
+    pub fn create(&mut self, new: &NewLink, target: Option<&Target>) -> Result<(), KernelError> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        self.exchange(request::create(new, target)?, flags, |_| ())?;
+        Ok(())
+    }
+
+    /// Moves a link to another namespace. Answers how that ended, and its index there if it left
+    /// at all: the kernel gives it its name only once it is there, and may refuse that.
+    ///
+    /// Use the connection for nothing afterwards: it hears of every link.
+    pub fn move_away(
+        &mut self,
+        ifindex: IfIndex,
+        request: RouteNetlinkMessage,
+    ) -> (Result<(), KernelError>, Option<IfIndex>) {
+        let mut now = None;
+        let outcome = self.hear_of_links().map_err(KernelError::from).and_then(|()| {
+            self.exchange(request, NLM_F_ACK, |message| {
+                let link = RawLink::parse(message.payload).filter(|link| link.ifindex() == ifindex);
+                if let (RTM_DELLINK, Some(link)) = (message.kind, link) {
+                    now = link.moved_to().map(|(_, ifindex)| ifindex).or(now);
+                }
+            })
+        });
+        (outcome.map(|_| ()), now)
+    }
+
+    /// Only the notification tells the new index beyond doubt: who asks for the link by its name
+    /// may get another one that has the name by then.
+    fn hear_of_links(&mut self) -> io::Result<()> {
+        set_receive_buffer(&self.socket, MOVE_BUFFER)?;
+        self.socket.add_membership(LINK_GROUP)
+    }
+
+    /// Sends a request and reads to the end of its answer, handing each message of it, and each
+    /// notification that comes meanwhile, to `on_message`.
+    pub fn exchange(
         &mut self,
         request: RouteNetlinkMessage,
         flags: u16,
-        mut on_link: impl FnMut(&[u8]),
+        mut on_message: impl FnMut(Message<'_>),
     ) -> Result<Answered, KernelError> {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&packet(request, flags, self.sequence), 0)?;
@@ -124,13 +210,16 @@ impl Connection {
             let len = receive(&self.socket, &mut self.datagram)?;
             for message in Messages::new(&self.datagram[..len]) {
                 let message = message?;
+                if message.sequence == UNASKED {
+                    on_message(message);
+                    continue;
+                }
                 if message.sequence != self.sequence {
                     // Left over from an exchange that an error cut short.
                     continue;
                 }
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
-                    RTM_NEWLINK => on_link(message.payload),
                     NLMSG_ERROR => {
                         outcome(message, ERROR_ATTRIBUTES)?;
                         return Ok(Answered { interrupted });
@@ -139,11 +228,24 @@ impl Connection {
                         outcome(message, DONE_ATTRIBUTES)?;
                         return Ok(Answered { interrupted });
                     }
-                    _ => {}
+                    _ => on_message(message),
                 }
             }
         }
     }
+}
+
+/// An address of the link, unless it is one that only this link itself can reach.
+fn decode_address(payload: &[u8], ifindex: IfIndex) -> Option<String> {
+    let message = AddressMessage::parse(payload).ok()?;
+    let is_global = message.header.scope == AddressScope::Universe;
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(address),
+        _ => None,
+    });
+    address
+        .filter(|_| is_global && message.header.index == ifindex.get())
+        .map(|address| format!("{address}/{}", message.header.prefix_len))
 }
 
 fn packet(request: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
@@ -169,7 +271,18 @@ pub fn receive(socket: impl AsFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-fn decode(payload: &[u8]) -> Option<KernelLink> {
+/// Without privilege the buffer is as large as the system lets anyone have (`rmem_max`).
+pub fn set_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    sockopt::set_socket_recv_buffer_size_force(&socket, bytes)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, bytes))
+        .map_err(io::Error::from)
+}
+
+fn decode(message: Message<'_>) -> Option<KernelLink> {
+    if message.kind != RTM_NEWLINK {
+        return None;
+    }
+    let payload = message.payload;
     let link = RawLink::parse(payload).and_then(RawLink::into_kernel_link);
     if link.is_none() {
         tracing::warn!(message = %payload.escape_ascii(), "the kernel told of a link without a name");

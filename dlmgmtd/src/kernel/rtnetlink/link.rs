@@ -26,6 +26,9 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PHYS_PORT_NAME: u16 = 38;
+const IFLA_NEW_NETNSID: u16 = 45;
+const IFLA_TARGET_NETNSID: u16 = 46;
+const IFLA_NEW_IFINDEX: u16 = 49;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
@@ -53,6 +56,9 @@ pub struct RawLink<'a> {
     bus: Option<&'a [u8]>,
     device: Option<&'a [u8]>,
     port: Option<&'a [u8]>,
+    is_elsewhere: bool,
+    new_nsid: Option<i32>,
+    new_ifindex: Option<IfIndex>,
 }
 
 impl<'a> RawLink<'a> {
@@ -83,6 +89,9 @@ impl<'a> RawLink<'a> {
             bus: None,
             device: None,
             port: None,
+            is_elsewhere: false,
+            new_nsid: None,
+            new_ifindex: None,
         };
         attributes(&payload[HEADER_LEN..]).for_each(|(kind, value)| link.take(kind, value));
         Some(link)
@@ -99,6 +108,9 @@ impl<'a> RawLink<'a> {
             IFLA_CARRIER => self.carrier = value.first().is_some_and(|carrier| *carrier != 0),
             IFLA_LINK => self.lower = number(value).and_then(IfIndex::new),
             IFLA_LINK_NETNSID => self.lower_nsid = number(value).map(u32::cast_signed),
+            IFLA_TARGET_NETNSID => self.is_elsewhere = true,
+            IFLA_NEW_NETNSID => self.new_nsid = number(value).map(u32::cast_signed),
+            IFLA_NEW_IFINDEX => self.new_ifindex = number(value).and_then(IfIndex::new),
             IFLA_MASTER => self.master = number(value).and_then(IfIndex::new),
             IFLA_PROP_LIST => self.altnames = altnames(value),
             IFLA_PARENT_DEV_BUS_NAME => self.bus = Some(string(value)),
@@ -111,6 +123,12 @@ impl<'a> RawLink<'a> {
     /// Its index.
     pub fn ifindex(&self) -> IfIndex {
         self.ifindex
+    }
+
+    /// Where the link was moved to, if that is why it is here no more: the number that this
+    /// namespace has for the other one, and the link's index there.
+    pub fn moved_to(&self) -> Option<(i32, IfIndex)> {
+        Some((self.new_nsid?, self.new_ifindex?))
     }
 
     /// Whether it carries traffic, by RFC 2863's operational state.
@@ -155,8 +173,12 @@ impl<'a> RawLink<'a> {
 
     fn media(&self, name: &LinkName) -> Media {
         match media_of(self.hardware_type) {
-            // Drivers of wireless hardware show Ethernet.
-            Media::Ethernet if self.kind.is_none() && device::is_wireless(name) => Media::WiFi,
+            // Drivers of wireless hardware show Ethernet; sysfs shows only the links that are here.
+            Media::Ethernet
+                if self.kind.is_none() && !self.is_elsewhere && device::is_wireless(name) =>
+            {
+                Media::WiFi
+            }
             media => media,
         }
     }

@@ -3,25 +3,35 @@
 mod connection;
 mod device;
 mod frame;
+mod inside;
 mod link;
 mod listener;
 mod namespace;
+mod numbers;
 mod request;
+mod search;
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod zone_tests;
+mod zones;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dlmgmt_proto::IfIndex;
+use dlmgmt_proto::{IfIndex, LinkName};
 
 use crate::kernel::{Applied, Dump, Hint, HintQueue, Kernel, KernelError, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
+use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Step};
 
+use connection::Connection;
+use inside::Inside;
 use listener::Listener;
 use namespace::Namespace;
+use request::Target;
+use zones::{Zone, Zones};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -48,8 +58,9 @@ impl Default for Options {
 /// The kernel, seen from the namespace of the thread that opened this.
 pub struct RtnetlinkKernel {
     home: Namespace,
+    zones: Arc<Zones>,
     hints: Arc<HintQueue>,
-    _listener: Listener,
+    listener: Listener,
 }
 
 impl RtnetlinkKernel {
@@ -63,14 +74,183 @@ impl RtnetlinkKernel {
     /// As [`RtnetlinkKernel::open`].
     pub fn open_with(options: Options) -> Result<Self, OpenError> {
         let home = Namespace::of_this_thread()?;
+        let zones = Arc::new(Zones::of_this_thread(home.cookie())?);
         let hints = Arc::new(HintQueue::default());
-        let listener =
-            Listener::open(home.cookie(), Arc::clone(&hints), options.notification_buffer)?;
-        Ok(Self { home, hints, _listener: listener })
+        let buffer = options.notification_buffer;
+        let listener = Listener::open(Arc::clone(&zones), Arc::clone(&hints), buffer)?;
+        Ok(Self { home, zones, hints, listener })
     }
 
-    fn namespace(&self, ns: NsCookie) -> Result<&Namespace, KernelError> {
-        if ns == self.home.cookie() { Ok(&self.home) } else { Err(KernelError::no_namespace(ns)) }
+    /// A watched namespace; `None` for home.
+    fn zone(&self, ns: NsCookie) -> Result<Option<Zone>, KernelError> {
+        if ns == self.home.cookie() { Ok(None) } else { self.zones.zone(ns).map(Some) }
+    }
+
+    /// Makes a request at home about a namespace, which the request names by its number.
+    async fn request_about<T: Send + 'static>(
+        &self,
+        ns: NsCookie,
+        request: impl FnOnce(&mut Connection, Option<i32>) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        let zone = self.zone(ns)?;
+        let nsid = zone.as_ref().map(|zone| zone.nsid);
+        let answer = self.home.request(move |connection| request(connection, nsid)).await;
+        answer.map_err(|refusal| self.explain(zone.as_ref(), refusal))
+    }
+
+    fn explain(&self, zone: Option<&Zone>, refusal: KernelError) -> KernelError {
+        match zone {
+            Some(zone) => self.zones.explain(zone, refusal),
+            None => refusal,
+        }
+    }
+
+    /// Makes a request in a namespace.
+    async fn request_in<T: Send + 'static>(
+        &self,
+        ns: NsCookie,
+        request: impl FnOnce(&mut Connection) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        match self.zone(ns)? {
+            None => self.home.request(request).await,
+            Some(zone) => blocking(move || request(&mut zone.enter()?.connection)).await,
+        }
+    }
+
+    /// Opens a namespace, home too, with a connection for this purpose alone.
+    async fn enter(&self, ns: NsCookie) -> Result<Inside, KernelError> {
+        let zone = self.zone(ns)?;
+        let home = self.zones.home_fd();
+        blocking(move || match zone {
+            Some(zone) => zone.enter(),
+            None => Ok(Inside::enter(home)?),
+        })
+        .await
+    }
+
+    /// How a request made in the namespace `from` names the namespace `to`.
+    async fn target(&self, from: NsCookie, to: NsCookie) -> Result<Target, KernelError> {
+        match self.zone(to)? {
+            None => Ok(Target::Open(self.zones.home_fd())),
+            Some(zone) => match zone.by_number().filter(|_| from == self.home.cookie()) {
+                Some(by_number) => Ok(by_number),
+                None => Ok(Target::Open(self.enter(to).await?.fd)),
+            },
+        }
+    }
+
+    async fn move_link(
+        &self,
+        at: Binding,
+        to: NsCookie,
+        name: LinkName,
+    ) -> Result<Binding, KernelError> {
+        let target = self.target(at.ns, to).await?;
+        self.check_free(to, name).await?;
+        let mut inside = self.enter(at.ns).await?;
+        let request = request::move_to(at.ifindex, &target, &name)?;
+        let (moved, now) = blocking(move || {
+            // The target stays open until the link is there.
+            let _target = target;
+            Ok(inside.connection.move_away(at.ifindex, request))
+        })
+        .await?;
+        match (moved, now) {
+            (Ok(()), Some(ifindex)) => Ok(Binding { ns: to, ifindex }),
+            (Ok(()), None) => self.named(to, name).await,
+            (Err(refusal), Some(ifindex)) => {
+                self.move_back(Binding { ns: to, ifindex }, at).await;
+                Err(refusal)
+            }
+            (Err(refusal), None) => Err(refusal),
+        }
+    }
+
+    /// The kernel moves a link first and renames it then: if the name is taken, the link is in the
+    /// other namespace, under its old name, and the answer is a refusal. So it is looked first.
+    async fn check_free(&self, ns: NsCookie, name: LinkName) -> Result<(), KernelError> {
+        let taken =
+            self.request_about(ns, move |connection, nsid| connection.find_named(nsid, &name));
+        if taken.await?.is_none() {
+            return Ok(());
+        }
+        let text = format!("a link of the name {name} exists in the target namespace");
+        Err(KernelError { errno: libc::EEXIST, text: Some(text) })
+    }
+
+    /// Undoes a move that stopped half-way because the name was taken just then.
+    async fn move_back(&self, now: Binding, old: Binding) {
+        let undone = async {
+            let target = self.target(now.ns, old.ns).await?;
+            let request = request::move_back(now.ifindex, &target, old.ifindex)?;
+            let mut inside = self.enter(now.ns).await?;
+            blocking(move || {
+                let _target = target;
+                inside.connection.move_away(now.ifindex, request).0
+            })
+            .await
+        };
+        if let Err(why) = undone.await {
+            tracing::error!("a link that was not to be moved stays where it was moved to: {why}");
+        }
+    }
+
+    /// Where the link of a name is.
+    async fn named(&self, ns: NsCookie, name: LinkName) -> Result<Binding, KernelError> {
+        let found =
+            self.request_about(ns, move |connection, nsid| connection.find_named(nsid, &name));
+        let link = found.await?.ok_or_else(gone_already)?;
+        Ok(Binding { ns, ifindex: link.ifindex })
+    }
+}
+
+/// Does what blocks on a thread for it. Once begun, it runs to its end.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KernelError> + Send + 'static,
+) -> Result<T, KernelError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|why| {
+        Err(KernelError { errno: libc::ECANCELED, text: Some(why.to_string()) })
+    })
+}
+
+fn gone_already() -> KernelError {
+    let text = "the link is there no more under its new name".to_owned();
+    KernelError { errno: libc::ENODEV, text: Some(text) }
+}
+
+/// The end of a new link by which it is looked for.
+struct Sought {
+    ns: NsCookie,
+    name: LinkName,
+    is_peer: bool,
+}
+
+impl Sought {
+    /// It is the one at home, if one is there, because in other namespaces somebody may be quick
+    /// to give its name to another link.
+    fn of(new: &NewLink, home: NsCookie) -> Self {
+        match &new.kind {
+            NewKind::Veth { peer_ns, peer_name, .. } if *peer_ns == home => {
+                Self { ns: home, name: *peer_name, is_peer: true }
+            }
+            _ => Self { ns: new.ns, name: new.name, is_peer: false },
+        }
+    }
+
+    /// Where the new link is, and its peer, if this is what was found.
+    fn bindings(&self, new: &NewLink, found: &KernelLink) -> Option<Vec<Binding>> {
+        let found_at = Binding { ns: self.ns, ifindex: found.ifindex };
+        match (&new.kind, found.kind.as_deref()) {
+            (NewKind::Macvlan { .. }, Some("macvlan")) => Some(vec![found_at]),
+            (NewKind::Veth { peer_ns, .. }, Some("veth")) => {
+                let ifindex = found.lower?.ifindex;
+                Some(match self.is_peer {
+                    true => vec![Binding { ns: new.ns, ifindex }, found_at],
+                    false => vec![found_at, Binding { ns: *peer_ns, ifindex }],
+                })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -81,47 +261,94 @@ impl Kernel for RtnetlinkKernel {
     }
 
     async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
-        self.namespace(ns)?.request(|connection| connection.dump()).await
+        self.request_about(ns, |connection, nsid| connection.dump(nsid)).await
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
-        self.namespace(ns)?.request(move |connection| connection.get(ifindex)).await
+        self.request_about(ns, move |connection, nsid| connection.get(nsid, ifindex)).await
     }
 
-    async fn addresses(&self, _: Binding) -> Result<Vec<String>, KernelError> {
-        Ok(Vec::new())
+    async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
+        self.request_about(at.ns, move |connection, nsid| connection.addresses(at.ifindex, nsid))
+            .await
     }
-
-    async fn create(&self, _: &NewLink) -> Result<Vec<Binding>, KernelError> {
-        Err(KernelError { errno: libc::ENOSYS, text: None })
-    }
-
-    async fn watch(&self, _: OwnedFd, _: NsOpener) -> Result<NsCookie, KernelError> {
-        Err(KernelError { errno: libc::ENOSYS, text: None })
-    }
-
-    async fn unwatch(&self, _: NsCookie) {}
-
-    async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
-        Err(KernelError::no_namespace(ns))
-    }
-
-    fn unpin(&self, _: NsCookie) {}
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
-        let namespace = self.namespace(step.at.ns)?;
-        let step = step.clone();
+        let at = step.at;
+        let step = match step.action {
+            Action::Move { to, name } if to != at.ns => {
+                return self.move_link(at, to, name).await.map(|at| Applied { at });
+            }
+            Action::Move { name, .. } => Step { at, action: Action::Rename(name) },
+            _ => step.clone(),
+        };
+        let has_sure_number = self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number());
+        if step.action == Action::Delete && has_sure_number {
+            let delete = self
+                .request_about(at.ns, move |connection, nsid| connection.delete(nsid, at.ifindex));
+            return delete.await.map(|()| Applied { at });
+        }
         let hints = Arc::clone(&self.hints);
-        namespace
-            .request(move |connection| {
-                connection.apply(&step)?;
-                // The kernel tells of the alternative names of a link only while that is up.
-                if matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_)) {
-                    hints.push(step.at, Hint::default());
-                }
-                Ok(Applied { at: step.at })
-            })
-            .await
+        self.request_in(at.ns, move |connection| {
+            connection.apply(&step)?;
+            // The kernel tells of the alternative names of a link only while that is up.
+            if matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_)) {
+                hints.push(at, Hint::default());
+            }
+            Ok(Applied { at })
+        })
+        .await
+    }
+
+    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+        let from = new.other_side();
+        let target = match from == new.ns {
+            true => None,
+            false => Some(self.target(from, new.ns).await?),
+        };
+        let sought = Sought::of(new, self.home());
+        let (name, nsid) = (sought.name, self.zone(sought.ns)?.map(|zone| zone.nsid));
+        let find = move |connection: &mut Connection| {
+            connection.find_named(nsid, &name)?.ok_or_else(gone_already)
+        };
+        let wanted = new.clone();
+        let make = move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
+        let found = if from == self.home() {
+            // One thread for both, because this is to be quick.
+            let made = self.home.request(move |connection| {
+                make(connection)?;
+                find(connection)
+            });
+            let made = made.await;
+            let zone = self.zone(new.ns)?;
+            made.map_err(|refusal| self.explain(zone.as_ref(), refusal))?
+        } else {
+            self.request_in(from, make).await?;
+            self.home.request(find).await?
+        };
+        sought.bindings(new, &found).ok_or_else(gone_already)
+    }
+
+    async fn watch(&self, ns: OwnedFd, opener: NsOpener) -> Result<NsCookie, KernelError> {
+        if !self.listener.hears_zones {
+            let text = "other namespaces cannot be heard without CAP_NET_BROADCAST".to_owned();
+            return Err(KernelError { errno: libc::EPERM, text: Some(text) });
+        }
+        let zones = Arc::clone(&self.zones);
+        blocking(move || zones.watch(ns, opener)).await
+    }
+
+    async fn unwatch(&self, ns: NsCookie) {
+        self.zones.unwatch(ns);
+    }
+
+    async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
+        let zones = Arc::clone(&self.zones);
+        blocking(move || zones.pin(ns)).await
+    }
+
+    fn unpin(&self, ns: NsCookie) {
+        self.zones.unpin(ns);
     }
 
     fn hints(&self) -> &HintQueue {

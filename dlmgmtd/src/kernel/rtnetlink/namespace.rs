@@ -45,10 +45,7 @@ impl Namespace {
         request: impl FnOnce(&mut Connection) -> Result<T, KernelError> + Send + 'static,
     ) -> Result<T, KernelError> {
         let mut connection = self.free_connection().await;
-        let answered = tokio::task::spawn_blocking(move || request(&mut connection)).await;
-        answered.unwrap_or_else(|why| {
-            Err(KernelError { errno: libc::ECANCELED, text: Some(why.to_string()) })
-        })
+        super::blocking(move || request(&mut connection)).await
     }
 
     async fn free_connection(&self) -> OwnedMutexGuard<Connection> {

@@ -1,35 +1,183 @@
 //! What is asked of the kernel, as messages.
 
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
 use dlmgmt_proto::{IfIndex, LinkName};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage, Prop};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo,
+    LinkMessage, MacVlanMode, Prop,
+};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::LinkUnspec;
 
 use crate::kernel::KernelError;
-use crate::model::{Action, AltName, Step};
+use crate::model::{Action, AltName, MacvlanMode, NewKind, NewLink, Step};
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_ALT_IFNAME: u16 = 53;
+const IFA_TARGET_NETNSID: u16 = 10;
 
-/// Asks for one link.
-pub fn get(ifindex: IfIndex) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(without_statistics(ifindex.get()))
+/// How a request names another namespace than the one it is made in. A request takes only one.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// By its number there.
+    Number(i32),
+    /// By a descriptor.
+    Open(Arc<OwnedFd>),
 }
 
-/// Asks for every link.
-pub fn dump() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(without_statistics(0))
+impl Target {
+    fn attribute(&self) -> LinkAttribute {
+        match self {
+            Self::Number(nsid) => LinkAttribute::IfNetnsId(*nsid),
+            Self::Open(fd) => LinkAttribute::NetNsFd(fd.as_raw_fd()),
+        }
+    }
+}
+
+/// Asks for one link of the namespace that has the number `nsid` here, or of this one.
+pub fn get(nsid: Option<i32>, ifindex: IfIndex) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(looked_at(nsid, LinkMessage::default(), ifindex.get()))
+}
+
+/// As [`get`], for the link of a name.
+pub fn get_named(nsid: Option<i32>, name: &LinkName) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(ifname(name));
+    RouteNetlinkMessage::GetLink(looked_at(nsid, link, 0))
+}
+
+/// As [`get`], for every link.
+pub fn dump(nsid: Option<i32>) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(looked_at(nsid, LinkMessage::default(), 0))
+}
+
+/// Asks for the addresses of a link of the namespace that has the number `nsid` here.
+pub fn addresses(nsid: Option<i32>, ifindex: IfIndex) -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = ifindex.get();
+    message.attributes.extend(nsid.map(|nsid| {
+        let number = DefaultNla::new(IFA_TARGET_NETNSID, nsid.to_ne_bytes().to_vec());
+        AddressAttribute::Other(number)
+    }));
+    RouteNetlinkMessage::GetAddress(message)
 }
 
 /// Statistics are the larger part of a link's message, and nothing here looks at them.
-fn without_statistics(ifindex: u32) -> LinkMessage {
-    LinkUnspec::new_with_index(ifindex)
-        .append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]))
-        .build()
+fn looked_at(nsid: Option<i32>, mut link: LinkMessage, ifindex: u32) -> LinkMessage {
+    link.header.index = ifindex;
+    link.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    link.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
+    link
 }
 
-/// Asks for a change.
+/// Asks to end a link of the namespace that has the number `nsid` here, or of this one.
+pub fn delete(nsid: Option<i32>, ifindex: IfIndex) -> Result<RouteNetlinkMessage, KernelError> {
+    let mut link = LinkMessage::default();
+    link.header.index = existing(ifindex)?;
+    link.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
+    Ok(RouteNetlinkMessage::DelLink(link))
+}
+
+/// Asks for a link in the namespace of `target`, or in this one; its peer is made in this one, or
+/// the link that it lies over is here.
+pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMessage, KernelError> {
+    let mut link = LinkMessage::default();
+    link.attributes.extend(target.map(Target::attribute));
+    link.attributes.push(ifname(&new.name));
+    link.attributes.extend(new.mac.map(|mac| LinkAttribute::Address(mac.as_bytes().to_vec())));
+    link.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
+    match &new.kind {
+        NewKind::Veth { peer_name, peer_mac, .. } => {
+            let mut peer = LinkMessage::default();
+            peer.attributes.push(ifname(peer_name));
+            peer.attributes.extend(peer_mac.map(|m| LinkAttribute::Address(m.as_bytes().to_vec())));
+            let data = InfoData::Veth(InfoVeth::Peer(peer));
+            link.attributes.push(info(InfoKind::Veth, data));
+        }
+        NewKind::Macvlan { over, mode } => {
+            let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan_mode(*mode))]);
+            link.attributes.push(LinkAttribute::Link(existing(over.ifindex)?));
+            link.attributes.push(info(InfoKind::MacVlan, data));
+        }
+    }
+    Ok(RouteNetlinkMessage::NewLink(link))
+}
+
+fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
+}
+
+fn macvlan_mode(mode: MacvlanMode) -> MacVlanMode {
+    match mode {
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+    }
+}
+
+/// Asks to move a link of this namespace and to give it its name there.
+pub fn move_to(
+    ifindex: IfIndex,
+    target: &Target,
+    name: &LinkName,
+) -> Result<RouteNetlinkMessage, KernelError> {
+    let mut link = LinkMessage::default();
+    link.header.index = existing(ifindex)?;
+    link.attributes = vec![target.attribute(), ifname(name)];
+    Ok(RouteNetlinkMessage::SetLink(link))
+}
+
+/// Asks to move a link of this namespace back under the index that it had, with the name it has.
+pub fn move_back(
+    ifindex: IfIndex,
+    target: &Target,
+    old: IfIndex,
+) -> Result<RouteNetlinkMessage, KernelError> {
+    let mut link = LinkMessage::default();
+    link.header.index = existing(ifindex)?;
+    let old = LinkAttribute::NewIfIndex(existing(old)?.cast_signed());
+    link.attributes = vec![target.attribute(), old];
+    Ok(RouteNetlinkMessage::SetLink(link))
+}
+
+/// Asks for the number of an open namespace.
+pub fn number_of(ns: BorrowedFd<'_>) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetNsId(about_namespaces(vec![descriptor(ns)]))
+}
+
+/// Asks whether a number is one of a namespace.
+pub fn has_number(nsid: i32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetNsId(about_namespaces(vec![NsidAttribute::Id(nsid)]))
+}
+
+/// Asks to give an open namespace a number.
+pub fn give_number(ns: BorrowedFd<'_>, nsid: i32) -> RouteNetlinkMessage {
+    let attributes = vec![descriptor(ns), NsidAttribute::Id(nsid)];
+    RouteNetlinkMessage::NewNsId(about_namespaces(attributes))
+}
+
+/// Asks for all numbers that another namespace has for others, each with the one it has here.
+pub fn numbers_of(nsid: i32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetNsId(about_namespaces(vec![NsidAttribute::TargetNsid(nsid)]))
+}
+
+fn about_namespaces(attributes: Vec<NsidAttribute>) -> NsidMessage {
+    let mut message = NsidMessage::default();
+    message.attributes = attributes;
+    message
+}
+
+fn descriptor(ns: BorrowedFd<'_>) -> NsidAttribute {
+    NsidAttribute::Fd(ns.as_raw_fd().unsigned_abs())
+}
+
+/// Asks for a change of a link in this namespace.
 pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
     let ifindex = existing(step.at.ifindex)?;
     let link = LinkUnspec::new_with_index(ifindex);
@@ -46,8 +194,13 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::DropAltName(name) => {
             RouteNetlinkMessage::DelLinkProp(link.append_extra_attribute(altname(name)).build())
         }
-        Action::SetMac(_) | Action::Move { .. } | Action::Delete => {
-            return Err(KernelError { errno: libc::ENOSYS, text: None });
+        Action::SetMac(mac) => {
+            RouteNetlinkMessage::SetLink(link.address(mac.as_bytes().to_vec()).build())
+        }
+        Action::Delete => return delete(None, step.at.ifindex),
+        Action::Move { .. } => {
+            let text = "a move needs the namespace that it goes to".to_owned();
+            return Err(KernelError { errno: libc::EINVAL, text: Some(text) });
         }
     })
 }

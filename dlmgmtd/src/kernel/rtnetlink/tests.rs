@@ -32,7 +32,7 @@ pub(in crate::kernel) fn in_new_namespace(test: impl AsyncFnOnce() + Send + 'sta
 }
 
 /// `ip` with these words, some of which may not be UTF-8.
-fn ip_bytes(words: &[&[u8]]) {
+pub(super) fn ip_bytes(words: &[&[u8]]) {
     let output = Command::new("ip").args(words.iter().map(|w| OsStr::from_bytes(w))).output();
     let output = output.unwrap();
     assert!(output.status.success(), "ip: {}", output.stderr.escape_ascii());
@@ -42,32 +42,32 @@ pub(in crate::kernel) fn ip(command: &str) {
     ip_bytes(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>());
 }
 
-fn name(text: &str) -> LinkName {
+pub(super) fn name(text: &str) -> LinkName {
     LinkName::found(text.as_bytes()).unwrap()
 }
 
-fn altname(text: &str) -> AltName {
+pub(super) fn altname(text: &str) -> AltName {
     AltName(text.as_bytes().to_vec())
 }
 
 impl RtnetlinkKernel {
-    async fn links(&self) -> Vec<KernelLink> {
+    pub(super) async fn links(&self) -> Vec<KernelLink> {
         self.dump(self.home()).await.unwrap().links
     }
 
-    async fn find(&self, called: LinkName) -> Option<KernelLink> {
+    pub(super) async fn find(&self, called: LinkName) -> Option<KernelLink> {
         self.links().await.into_iter().find(|link| link.name == called)
     }
 
-    async fn link(&self, called: &str) -> KernelLink {
+    pub(super) async fn link(&self, called: &str) -> KernelLink {
         self.find(name(called)).await.unwrap_or_else(|| panic!("there is no link {called}"))
     }
 
-    async fn at(&self, called: &str) -> Binding {
+    pub(super) async fn at(&self, called: &str) -> Binding {
         Binding { ns: self.home(), ifindex: self.link(called).await.ifindex }
     }
 
-    async fn act(&self, at: Binding, action: Action) -> Result<Applied, KernelError> {
+    pub(super) async fn act(&self, at: Binding, action: Action) -> Result<Applied, KernelError> {
         self.apply(&Step { at, action }).await
     }
 }

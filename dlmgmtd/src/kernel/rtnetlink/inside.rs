@@ -1,0 +1,39 @@
+//! Entering a namespace for the moment of a request.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::connection::Connection;
+use crate::model::NsCookie;
+use crate::sys;
+
+/// A namespace that is open: as long as this is kept, it lives, and requests can be made in it.
+pub struct Inside {
+    /// Its identity.
+    pub cookie: NsCookie,
+    /// What opened it.
+    pub fd: Arc<OwnedFd>,
+    /// A connection that was opened in it.
+    pub connection: Connection,
+}
+
+impl Inside {
+    /// Enters the namespace of a descriptor, on a thread that does nothing else: one that enters a
+    /// namespace must not do other work there by mistake, and a socket works from anywhere.
+    pub fn enter(fd: Arc<OwnedFd>) -> io::Result<Self> {
+        let (connection, cookie) = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("entering".to_owned());
+            let entered = thread.spawn_scoped(scope, || {
+                move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?;
+                let connection = Connection::open()?;
+                let cookie = NsCookie(sys::netns_cookie(connection.socket())?);
+                Ok::<_, io::Error>((connection, cookie))
+            })?;
+            entered.join().map_err(|_| io::Error::other("the thread that entered panicked"))?
+        })?;
+        Ok(Self { cookie, fd, connection })
+    }
+}
