@@ -197,18 +197,23 @@ impl Draft {
     }
 
     fn attach_virtual(&mut self, seen: &[&KernelLink], ids: &mut LinkIds) -> Result<()> {
-        let anchored: BTreeMap<Binding, LinkId> = self
-            .registry
-            .links()
-            .filter(|link| link.kernel.is_none() && link.record.phys.is_none())
-            .filter_map(|link| Some((link.record.anchor.as_ref()?.at, link.record.id)))
+        let absent = || {
+            let links = self.registry.links();
+            links.filter(|link| link.kernel.is_none() && link.record.phys.is_none())
+        };
+        let anchored: BTreeMap<Binding, &Arc<Link>> =
+            absent().filter_map(|link| Some((link.record.anchor.as_ref()?.at, link))).collect();
+        let expected: BTreeMap<LinkName, &Arc<Link>> = absent()
+            .filter(|link| self.is_expected_here(link))
+            .map(|link| (link.record.name, link))
             .collect();
         let mut attached = Vec::new();
         for kernel in seen {
             let known = anchored
                 .get(&self.at(kernel.ifindex))
-                .and_then(|id| self.registry.link(*id))
-                .filter(|link| is_seen_again(link, kernel));
+                .filter(|link| is_seen_again(link, kernel))
+                .or_else(|| expected.get(&kernel.name))
+                .filter(|link| link.record.kind == kernel.kind);
             let link = match known {
                 Some(link) => {
                     let mut link = link.bound_to(self.space, kernel);
@@ -225,6 +230,14 @@ impl Draft {
         }
         self.put(attached);
         Ok(())
+    }
+
+    /// A link that the daemon was about to make here when it stopped: if it is there, that is it.
+    fn is_expected_here(&self, link: &Link) -> bool {
+        link.record.unsettled
+            && link.record.recipe.is_some()
+            && link.record.anchor.is_none()
+            && self.space.zone == Some(link.record.owner)
     }
 
     fn attach_hardware(&mut self, seen: &[&KernelLink], ids: &mut LinkIds) -> Result<()> {
@@ -244,10 +257,13 @@ impl Draft {
 
     /// Links of an earlier run of the daemon that are not there any more.
     fn end_the_unfound(&mut self, look: &Look) {
+        let was_here = |link: &Link| match &link.record.anchor {
+            Some(anchor) => anchor.at.ns == look.ns,
+            None => self.space.zone == Some(link.record.owner),
+        };
         let is_unfound = |link: &&Arc<Link>| {
-            link.kernel.is_none()
-                && link.record.lifetime != Lifetime::Persistent
-                && link.record.anchor.as_ref().is_none_or(|anchor| anchor.at.ns == look.ns)
+            let is_absent = link.kernel.is_none();
+            is_absent && link.record.lifetime != Lifetime::Persistent && was_here(link)
         };
         if look.is_whole {
             let unfound = self.registry.links().filter(is_unfound);
