@@ -79,7 +79,7 @@ pub fn receive_with_nsid(
     // writes no further. All of them outlive the call, and any bytes are values of theirs.
     let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    let tells_nsid = message.msg_controllen as usize >= size_of_val(&control.header)
+    let tells_nsid = message.msg_controllen >= size_of_val(&control.header)
         && control.header.cmsg_level == libc::SOL_NETLINK
         && control.header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
     Ok((len, tells_nsid.then_some(control.nsid)))
