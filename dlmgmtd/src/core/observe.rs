@@ -50,6 +50,8 @@ pub struct Observed {
 
 /// Brings the registry to what the kernel shows, and the kernel to what the registry wants.
 ///
+/// In a namespace that is no zone only links are followed that are known already.
+///
 /// Where `may_change` is false the kernel is left as it is. A step that the kernel refuses when
 /// the plan is carried out does not make the rest wrong: that link keeps the name it has.
 pub fn observe(
@@ -62,7 +64,9 @@ pub fn observe(
     draft.rebind_the_moved(look);
     draft.end_the_lost(look);
     draft.update_the_known(look);
-    draft.attach_the_unknown(look, ids)?;
+    if draft.space.zone.is_some() {
+        draft.attach_the_unknown(look, ids)?;
+    }
     draft.end_the_unfound(look);
     let wishes = if may_change { draft.settle() } else { BTreeMap::new() };
     Ok(Observed { plan: draft.into_plan(&wishes)?, dipped: dipped(registry, look) })

@@ -1,5 +1,6 @@
 //! The one registry of links, an immutable value whose copies share what did not change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, ZoneName};
@@ -85,6 +86,13 @@ impl Registry {
     /// The zone that a namespace is.
     pub fn zone_of_ns(&self, ns: NsCookie) -> Option<ZoneId> {
         self.zone_spaces.get(&ns).copied()
+    }
+
+    /// The namespaces of all zones, and those to which somebody moved links that are followed.
+    pub fn known_spaces(&self) -> BTreeSet<NsCookie> {
+        let zones = self.zone_spaces.keys().copied();
+        let strange = self.bindings.keys().map(|at| at.ns);
+        zones.chain(strange).collect()
     }
 
     /// A zone by its number.

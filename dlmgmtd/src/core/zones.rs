@@ -6,7 +6,7 @@ use dlmgmt_proto::{Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
-use crate::model::{Lifetime, Link, Location, Zone, ZoneRecord, ZoneUp};
+use crate::model::{Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp};
 
 /// The zone of that name, made up with a number of its own if there never was one.
 pub fn zone_named(registry: &Registry, name: &ZoneName) -> Zone {
@@ -43,14 +43,21 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
     let inside = registry.links().filter(|link| {
         link.record.owner == zone || ns.is_some() && link.kernel.as_ref().map(|b| b.ns) == ns
     });
-    let changes = inside.map(|link| left_behind(link, zone)).collect();
+    let changes = inside.map(|link| left_behind(link, Some(zone))).collect();
     let down = Zone { up: None, ..Zone::clone(known) };
     Plan { zones: vec![down], changes, ..Plan::default() }
 }
 
+/// A namespace that was no zone is gone, and with it what somebody moved there.
+pub fn plan_space_lost(registry: &Registry, ns: NsCookie) -> Plan {
+    let inside = registry.bound_in(ns).filter_map(|(_, id)| registry.link(id));
+    let changes = inside.map(|link| left_behind(link, None)).collect();
+    Plan { changes, ..Plan::default() }
+}
+
 /// What becomes of a link whose namespace is gone or no zone any more.
-fn left_behind(link: &Link, zone: ZoneId) -> LinkChange {
-    let is_kept = link.record.lifetime == Lifetime::Persistent && link.record.owner != zone;
+fn left_behind(link: &Link, zone: Option<ZoneId>) -> LinkChange {
+    let is_kept = link.record.lifetime == Lifetime::Persistent && Some(link.record.owner) != zone;
     if is_kept {
         Link { kernel: None, ..link.clone() }.into()
     } else {

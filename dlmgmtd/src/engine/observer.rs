@@ -62,11 +62,13 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
         for ns in &hints.ended {
             zones.namespace_died(*ns);
         }
+        zones.find_strangers(&mut hints).await;
         aside.set_busy_links(&pipeline, &mut hints);
         let before = pipeline.registry();
         for (ns, glance) in glances(&before, hints) {
             reconcile(&pipeline, ns, glance).await;
         }
+        zones.leave_empty_strangers().await;
         let returned = lent_and_home_again(&before, &pipeline.registry());
         if !returned.is_empty() {
             let zones = zones.clone();
@@ -136,8 +138,7 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
         glances.entry(at.ns).or_default().links.entry(at.ifindex).or_default().hint = hint;
     }
     if hints.overrun {
-        let up = registry.zones().filter_map(|zone| zone.up.as_ref());
-        for ns in up.map(|up| up.ns) {
+        for ns in registry.known_spaces() {
             glances.entry(ns).or_default().is_whole = true;
         }
     }
@@ -149,7 +150,7 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
 /// Brings registry and kernel to agree where something happened, and does not give up while the
 /// namespace is one to look at.
 pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Glance) {
-    while pipeline.registry().zone_of_ns(ns).is_some() {
+    while pipeline.is_watched(ns) {
         match look_and_follow(pipeline, ns, &mut glance).await {
             Ok(()) => return,
             // It is dead, and that is told.

@@ -15,7 +15,7 @@ use crate::core::{
 };
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
-    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, Step, Zone,
+    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, NsCookie, Step, Zone,
 };
 use crate::store::{Batch, Store, StoreError};
 
@@ -35,6 +35,7 @@ pub(super) struct Pipeline {
     ids: Mutex<LinkIds>,
     commits: Mutex<()>,
     last_hold: AtomicU64,
+    strangers: Mutex<BTreeMap<NsCookie, Stranger>>,
     looks_to_come: Arc<Mutex<BTreeSet<Where>>>,
     /// Links whose records the store refused: it has other ones than the registry.
     unstored: Mutex<BTreeSet<LinkId>>,
@@ -59,6 +60,7 @@ impl Pipeline {
             ids: Mutex::new(ids),
             commits: Mutex::new(()),
             last_hold: AtomicU64::new(0),
+            strangers: Mutex::default(),
             looks_to_come: Arc::default(),
             unstored: Mutex::default(),
         }
@@ -67,6 +69,17 @@ impl Pipeline {
     /// The present state.
     pub fn registry(&self) -> Arc<Registry> {
         self.registry.load_full()
+    }
+
+    /// Whether what happens in a namespace is followed.
+    pub fn is_watched(&self, ns: NsCookie) -> bool {
+        self.registry().zone_of_ns(ns).is_some() || self.strangers().contains_key(&ns)
+    }
+
+    /// Namespaces that are no zones, to which somebody moved links.
+    pub fn strangers(&self) -> MutexGuard<'_, BTreeMap<NsCookie, Stranger>> {
+        // Every statement leaves the map whole, so a poisoned lock does no harm.
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for a new hold.
@@ -446,6 +459,15 @@ impl Pipeline {
 /// How long a store that fails is left alone, in which new links are not shown, and a kernel that
 /// refuses to give a link its name.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A namespace that is no zone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger {
+    /// Its number in the daemon's own namespace.
+    pub nsid: i32,
+    /// A process in it, if one was found.
+    pub pid: Option<i32>,
+}
 
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -185,11 +185,12 @@ impl Service for Engine {
         let scope = authorise(caller, Action::See)?;
         let registry = self.pipeline.registry();
         let link = resolve(&registry, scope, &call.link)?;
+        let stranger = link.binding().and_then(|at| self.pipeline.strangers().get(&at.ns).copied());
         Ok(Whereabouts {
             own_name: link.record.name,
             zone: link.place().map(|zone| registry.zone_label(zone)),
-            nsid: None,
-            pid: None,
+            nsid: stranger.map(|stranger| stranger.nsid),
+            pid: stranger.and_then(|stranger| stranger.pid),
             assigned: link.loan().map(|loan| registry.zone_label(loan.zone)),
             link: describe(&registry, link),
         })

@@ -11,12 +11,12 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::observer::{self, Glance};
 use super::participants::Participants;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
     Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake,
-    plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
+    plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
 };
-use crate::kernel::NsOpener;
+use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{Action, Lifetime, Link, NsCookie, Step, ZoneUp};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 
@@ -136,6 +136,7 @@ impl ZoneKeeper {
                 self.forget(ns).await;
                 return Err(why);
             }
+            self.pipeline.strangers().remove(&ns);
             observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
             zone
         };
@@ -223,8 +224,58 @@ impl ZoneKeeper {
         }
     }
 
+    /// Follows links that somebody moved to namespaces that are no zones.
+    pub async fn find_strangers(&self, hints: &mut HintBatch) {
+        for (at, hint) in &mut hints.links {
+            let Some(moved) = hint.moved_to.as_mut().filter(|moved| moved.ns.is_none()) else {
+                continue;
+            };
+            if self.pipeline.registry().by_binding(*at).is_some() {
+                moved.ns = self.find_stranger(moved.nsid).await;
+            }
+        }
+    }
+
+    async fn find_stranger(&self, nsid: i32) -> Option<NsCookie> {
+        let found = self.pipeline.kernel.find(nsid).await;
+        let Doorway { ns, opener, pid } = found.ok().flatten()?;
+        let ns = self.pipeline.kernel.watch(ns, opener).await.ok()?;
+        self.pipeline.strangers().insert(ns, Stranger { nsid, pid });
+        Some(ns)
+    }
+
+    /// A namespace without a link that is followed is none to watch.
+    pub async fn leave_empty_strangers(&self) {
+        let registry = self.pipeline.registry();
+        let is_empty = |ns: &NsCookie| registry.bound_in(*ns).next().is_none();
+        let empty: Vec<NsCookie> =
+            self.pipeline.strangers().keys().copied().filter(is_empty).collect();
+        for ns in empty {
+            self.pipeline.strangers().remove(&ns);
+            if registry.zone_of_ns(ns).is_none() {
+                self.pipeline.kernel.unwatch(ns).await;
+            }
+        }
+    }
+
+    /// A namespace that was no zone is dead.
+    async fn forget_stranger(&self, ns: NsCookie) {
+        let prepare = |registry: &Registry, _: &mut _| Ok(plan_space_lost(registry, ns));
+        match self.pipeline.plan_inside(prepare).await {
+            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
+            Err(why) => tracing::error!("a namespace cannot be forgotten: {why}"),
+        }
+        self.pipeline.strangers().remove(&ns);
+        self.pipeline.kernel.unwatch(ns).await;
+        self.remake_lost_links().await;
+    }
+
     /// A namespace is dead: so is its zone.
     pub fn namespace_died(self: &Arc<Self>, ns: NsCookie) {
+        if self.pipeline.strangers().contains_key(&ns) {
+            let keeper = self.clone();
+            tokio::spawn(async move { keeper.forget_stranger(ns).await });
+        }
         if let Some(death) = self.deaths().get(&ns) {
             death.send_replace(true);
         }

@@ -71,6 +71,16 @@ pub struct Dump {
     pub is_consistent: bool,
 }
 
+/// A way into a namespace that is not watched.
+pub struct Doorway {
+    /// The namespace.
+    pub ns: OwnedFd,
+    /// How to open it again.
+    pub opener: NsOpener,
+    /// A process in it, if that is the way.
+    pub pid: Option<i32>,
+}
+
 /// What the daemon asks of the kernel.
 ///
 /// Reads show the kernel as it is when they run. What happens in the kernel, also by the daemon's
@@ -115,6 +125,10 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Ends that; of a namespace that is not pinned, nothing.
     fn unpin(&self, ns: NsCookie);
+
+    /// Looks for a way into the namespace that has this number (nsid) in the daemon's own: a name
+    /// that it is mounted on, or a process in it. It takes a while where there are many.
+    async fn find(&self, nsid: i32) -> Result<Option<Doorway>, KernelError>;
 
     /// Where this kernel tells what happens.
     fn hints(&self) -> &HintQueue;

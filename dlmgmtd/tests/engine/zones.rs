@@ -349,6 +349,28 @@ async fn a_link_that_somebody_moved_is_followed_and_reclaimed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_that_somebody_moved_to_where_no_zone_is_is_followed_and_reclaimed() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let nowhere = machine.world.add_namespace();
+    let id = daemon.id("eth0");
+    let action = Action::Move { to: nowhere, name: name("stolen") };
+    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+    settle().await;
+    let link = format!("@{id}");
+    let call = Where { link: link.parse().unwrap() };
+    let found = daemon.engine.whereabouts(&root(), call).await.unwrap();
+    assert_eq!((found.link.name, found.own_name), (name("stolen"), name("eth0")));
+    assert!(found.zone.is_none() && found.nsid.is_some());
+    let reclaim = dlmgmt_proto::door::Reclaim { link: link.parse().unwrap() };
+    daemon.engine.reclaim(&root(), reclaim).await.unwrap();
+    assert_eq!(daemon.id("eth0"), id);
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    settle().await;
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_one_end_of_a_pair_ends_both() {
     let machine = Machine::new(1);
     let daemon = machine.start().await;

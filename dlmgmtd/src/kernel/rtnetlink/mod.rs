@@ -16,14 +16,15 @@ pub(super) mod tests;
 mod zone_tests;
 mod zones;
 
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::{IfIndex, LinkName};
 
-use crate::kernel::{Applied, Dump, Hint, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Step};
 
 use connection::Connection;
@@ -213,6 +214,17 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+fn find_numbered(connection: &mut Connection, nsid: i32) -> Result<Option<Doorway>, KernelError> {
+    for (place, ns) in search::namespaces() {
+        if connection.number_of(ns.as_fd())? == Some(nsid) {
+            let pid = search::process_of(&place);
+            let opener = Arc::new(move || Ok(File::open(&place)?.into()));
+            return Ok(Some(Doorway { ns, opener, pid }));
+        }
+    }
+    Ok(None)
+}
+
 fn gone_already() -> KernelError {
     let text = "the link is there no more under its new name".to_owned();
     KernelError { errno: libc::ENODEV, text: Some(text) }
@@ -349,6 +361,10 @@ impl Kernel for RtnetlinkKernel {
 
     fn unpin(&self, ns: NsCookie) {
         self.zones.unpin(ns);
+    }
+
+    async fn find(&self, nsid: i32) -> Result<Option<Doorway>, KernelError> {
+        self.home.request(move |connection| find_numbered(connection, nsid)).await
     }
 
     fn hints(&self) -> &HintQueue {

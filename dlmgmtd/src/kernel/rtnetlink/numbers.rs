@@ -71,7 +71,8 @@ impl Numbers {
 }
 
 impl Connection {
-    fn number_of(&mut self, ns: BorrowedFd<'_>) -> Result<Option<i32>, KernelError> {
+    /// The number of an open namespace, if it has one.
+    pub fn number_of(&mut self, ns: BorrowedFd<'_>) -> Result<Option<i32>, KernelError> {
         let mut number = None;
         self.exchange(request::number_of(ns), NLM_F_ACK, |message| {
             number = number_in(message, NETNSA_NSID);

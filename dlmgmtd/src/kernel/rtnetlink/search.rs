@@ -31,10 +31,32 @@ impl Inode {
 /// Descriptors of namespaces of this inode: by a name that it is mounted on, or by a process that
 /// is in it.
 pub fn descriptors(inode: Inode) -> impl Iterator<Item = OwnedFd> {
-    let places = mounted().into_iter().chain(processes());
-    places
+    places()
         .filter(move |place| inode.is_of(place))
         .filter_map(|place| File::open(place).ok().map(OwnedFd::from))
+}
+
+/// Every namespace that has a name or a process, once, with where it was found.
+pub fn namespaces() -> impl Iterator<Item = (PathBuf, OwnedFd)> {
+    let mut known = Vec::new();
+    places().filter_map(move |place| {
+        let ns = OwnedFd::from(File::open(&place).ok()?);
+        let inode = Inode::of(&ns).ok()?;
+        if known.contains(&inode) {
+            return None;
+        }
+        known.push(inode);
+        Some((place, ns))
+    })
+}
+
+/// The process whose namespace lies at this place, if it is one's.
+pub fn process_of(place: &Path) -> Option<i32> {
+    place.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()
+}
+
+fn places() -> impl Iterator<Item = PathBuf> {
+    mounted().into_iter().chain(processes())
 }
 
 /// Where namespaces are mounted.

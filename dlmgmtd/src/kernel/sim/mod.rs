@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Applied, Dump, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use namespace::refusal;
@@ -456,6 +456,13 @@ impl Kernel for SimKernel {
     fn unpin(&self, ns: NsCookie) {
         self.view.set_pinned(ns, false);
         self.world.world().bury_the_dead();
+    }
+
+    async fn find(&self, nsid: i32) -> Result<Option<Doorway>, KernelError> {
+        let ns = NsCookie(nsid.unsigned_abs().into());
+        let world = self.world();
+        let Ok(open) = world.open(ns) else { return Ok(None) };
+        Ok(Some(Doorway { ns: open, opener: world.opener(ns), pid: None }))
     }
 
     fn hints(&self) -> &HintQueue {
