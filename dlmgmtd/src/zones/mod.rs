@@ -1,8 +1,8 @@
 //! Where zones come from and how they end, by the word of whoever names them: names in watched
 //! directories, and what clients register by process, path or descriptor.
 //!
-//! One thread watches ([`watch`]), because looking at directories may block; it tells through a
-//! bounded queue. A name belongs to one source at a time ([`names`]), until its end has been told.
+//! One thread watches (`watch`), because looking at directories may block; it tells through a
+//! bounded queue. A name belongs to one source at a time (`names`), until its end has been told.
 //! Nothing here keeps a namespace alive, except the descriptor in an event until the event is
 //! taken and dropped. That the kernel lets go of a namespace is heard elsewhere, and told to
 //! [`ZoneSources::remove`].
