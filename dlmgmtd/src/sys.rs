@@ -72,15 +72,15 @@ pub fn receive_with_nsid(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast::<c_void>();
-    message.msg_controllen = size_of_val(&control) as _;
+    message.msg_controllen = size_of_val(&control);
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     // SAFETY: the descriptor is open for as long as `socket` is borrowed. `message` names `part`,
     // which names the bytes of `datagram`, and `control`, each with its true length: the kernel
     // writes no further. All of them outlive the call, and any bytes are values of theirs.
     let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    let tells_nsid = message.msg_controllen as usize >= size_of_val(&control.header)
-        && control.header.cmsg_level == libc::SOL_NETLINK
+    // Where the kernel wrote no control message, the zeros are those of no such message.
+    let tells_nsid = control.header.cmsg_level == libc::SOL_NETLINK
         && control.header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
     Ok((len, tells_nsid.then_some(control.nsid)))
 }
