@@ -21,8 +21,8 @@ use crate::sys::{self, Watched};
 
 const RTM_DELNSID: u16 = 89;
 
-/// The set of the multicast groups of links (`RTNLGRP_LINK`, 1: bit 0) and of the numbers of
-/// namespaces (`RTNLGRP_NSID`, 28: bit 27).
+/// The set of the multicast groups of links (`RTNLGRP_LINK`, 1) and of the numbers of namespaces
+/// (`RTNLGRP_NSID`, 28). Group 1 is the lowest bit.
 const GROUPS: u32 = 1 | 1 << 27;
 
 /// Hears of every link at home and in watched namespaces, from when it is opened until it is

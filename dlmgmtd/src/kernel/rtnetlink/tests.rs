@@ -63,6 +63,13 @@ impl RtnetlinkKernel {
         self.find(name(called)).await.unwrap_or_else(|| panic!("there is no link {called}"))
     }
 
+    /// Waits for a state: the kernel takes its time to follow a carrier.
+    async fn becomes(&self, called: &str, state: LinkState) {
+        while self.link(called).await.state != state {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(super) async fn at(&self, called: &str) -> Binding {
         Binding { ns: self.home(), ifindex: self.link(called).await.ifindex }
     }
@@ -158,13 +165,14 @@ fn mtu_and_admin_state_are_set() {
         kernel.act(at, Action::SetMtu(1300)).await.unwrap();
         kernel.act(at, Action::SetUp(true)).await.unwrap();
         let left = kernel.link("left").await;
-        assert_eq!((left.mtu, left.admin_up, left.state), (1300, true, LinkState::Up));
+        assert_eq!((left.mtu, left.admin_up), (1300, true));
+        kernel.becomes("left", LinkState::Up).await;
         kernel.act(at, Action::SetUp(false)).await.unwrap();
         let left = kernel.link("left").await;
         assert_eq!((left.admin_up, left.state), (false, LinkState::Down));
         // Its peer is up and has no carrier now.
-        let right = kernel.link("right").await;
-        assert_eq!((right.admin_up, right.state), (true, LinkState::Down));
+        kernel.becomes("right", LinkState::Down).await;
+        assert!(kernel.link("right").await.admin_up);
     });
 }
 

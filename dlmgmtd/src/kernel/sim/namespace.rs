@@ -70,7 +70,10 @@ impl Namespace {
     /// Takes a link in, under its old index if that is free and nothing speaks against it.
     pub fn take_in(&mut self, link: KernelLink, changes_index: bool) -> IfIndex {
         let keeps = !changes_index && !self.links.contains_key(&link.ifindex);
-        let ifindex = if keeps { link.ifindex } else { self.take_index() };
+        let mut ifindex = link.ifindex;
+        while !keeps && ifindex == link.ifindex {
+            ifindex = self.take_index();
+        }
         self.links.insert(ifindex, KernelLink { ifindex, ..link });
         ifindex
     }

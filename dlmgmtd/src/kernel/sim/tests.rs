@@ -2,11 +2,12 @@
 
 use std::task::Poll;
 
+use super::world::place_of;
 use super::*;
-use crate::kernel::HintBatch;
 use crate::kernel::rtnetlink::RtnetlinkKernel;
 use crate::kernel::rtnetlink::tests::{in_new_namespace, ip};
-use crate::model::AltName;
+use crate::kernel::{HintBatch, MovedTo};
+use crate::model::{AltName, MacvlanMode, NewKind};
 
 fn name(text: &str) -> LinkName {
     LinkName::found(text.as_bytes()).unwrap()
@@ -64,6 +65,7 @@ async fn answers(kernel: &impl Kernel) -> Vec<(Action, i32)> {
     let rename = |bytes: &[u8]| Action::Rename(LinkName::found(bytes).unwrap());
     let add = |bytes: &[u8]| Action::AddAltName(AltName(bytes.to_vec()));
     let drop = |bytes: &[u8]| Action::DropAltName(AltName(bytes.to_vec()));
+    let set_mac = |bytes: &[u8]| Action::SetMac(HwAddr::new(bytes).unwrap());
     let mut script = vec![
         rename(b"left"),
         rename(b"right"),
@@ -91,12 +93,18 @@ async fn answers(kernel: &impl Kernel) -> Vec<(Action, i32)> {
         Action::SetMtu(68),
         Action::SetMtu(65535),
         Action::SetMtu(65536),
+        set_mac(&[2, 0, 0, 0, 0, 9]),
+        set_mac(&[3, 0, 0, 0, 0, 9]),
+        set_mac(&[0; 6]),
         Action::SetUp(true),
         Action::SetUp(true),
+        set_mac(&[2, 0, 0, 0, 0, 8]),
         rename(b"while-up"),
         Action::SetUp(false),
     ];
     script.extend((1..=255_u8).filter(|byte| *byte != b'%').map(|byte| rename(&[b'x', byte])));
+    let home = kernel.home();
+    script.extend([Action::Move { to: home, name: name("left") }, Action::Delete, Action::Delete]);
     let mut answers = Vec::new();
     for (ifindex, action) in script
         .iter()
@@ -105,7 +113,12 @@ async fn answers(kernel: &impl Kernel) -> Vec<(Action, i32)> {
     {
         let at = Binding { ns: kernel.home(), ifindex };
         let answer = kernel.apply(&Step { at, action: action.clone() }).await;
-        answers.push((action.clone(), answer.err().map_or(0, |error| error.errno)));
+        // A cookie is no part of the answer.
+        let asked = match action {
+            Action::Move { name, .. } => Action::Move { to: NsCookie(0), name: *name },
+            other => other.clone(),
+        };
+        answers.push((asked, answer.err().map_or(0, |error| error.errno)));
     }
     answers
 }
@@ -371,4 +384,280 @@ fn tasks_interleave_as_the_seed_has_it() {
     };
     assert_eq!(order(1), order(1));
     assert_ne!(order(1), order(2));
+}
+
+async fn watched(world: &SimWorld, kernel: &SimKernel) -> NsCookie {
+    let ns = world.add_namespace();
+    let opened = world.open(ns).unwrap();
+    assert_eq!(kernel.watch(opened, world.opener(ns)).await, Ok(ns));
+    ns
+}
+
+fn pair(ns: NsCookie, called: &str, peer_ns: NsCookie, peer: &str) -> NewLink {
+    let kind = NewKind::Veth { peer_ns, peer_name: name(peer), peer_mac: None };
+    NewLink { ns, name: name(called), mac: None, mtu: None, kind }
+}
+
+fn macvlan(ns: NsCookie, called: &str, over: Binding) -> NewLink {
+    let kind = NewKind::Macvlan { over, mode: MacvlanMode::Bridge };
+    NewLink { ns, name: name(called), mac: None, mtu: None, kind }
+}
+
+fn move_to(at: Binding, to: NsCookie, called: &str) -> Step {
+    Step { at, action: Action::Move { to, name: name(called) } }
+}
+
+fn names_in(world: &SimWorld, ns: NsCookie) -> Vec<String> {
+    world.links(ns).iter().map(|link| link.name.to_string()).collect()
+}
+
+fn link_at(world: &SimWorld, at: Binding) -> KernelLink {
+    world.links(at.ns).into_iter().find(|link| link.ifindex == at.ifindex).unwrap()
+}
+
+#[test]
+fn a_namespace_is_known_while_it_is_watched_and_lives() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let ns = world.add_namespace();
+        let unknown = Err(KernelError::no_namespace(ns));
+        assert_eq!(kernel.dump(ns).await, unknown);
+        let link = world.create(ns, virtual_link("in", None)).unwrap();
+        assert_eq!(waiting(&kernel).await, HintBatch::default());
+
+        kernel.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
+        assert_eq!(kernel.dump(ns).await.unwrap().len(), 2);
+        world.by_others(&rename(link, "new")).unwrap();
+        assert!(waiting(&kernel).await.links.contains_key(&link));
+        kernel.apply(&rename(link, "newer")).await.unwrap();
+
+        kernel.unwatch(ns).await;
+        assert_eq!(kernel.dump(ns).await, unknown);
+        let opened = world.open(ns).unwrap();
+        world.end_users(ns).unwrap();
+        assert!(kernel.watch(opened, world.opener(ns)).await.is_err());
+    });
+}
+
+#[test]
+fn a_move_keeps_what_the_kernel_keeps_and_tells_where_the_link_is() {
+    for seed in 0..20 {
+        block_on(async {
+            let world = SimWorld::new(seed);
+            let kernel = world.kernel();
+            let ns = watched(&world, &kernel).await;
+            let at = world.plug(card("eth0", 1));
+            let uplink = Action::AddAltName(AltName(b"uplink".to_vec()));
+            for action in [uplink, Action::SetMtu(1400), Action::SetUp(true)] {
+                kernel.apply(&Step { at, action }).await.unwrap();
+            }
+            let home = link_at(&world, at);
+            waiting(&kernel).await;
+            let now = kernel.apply(&move_to(at, ns, "inside")).await.unwrap().at;
+            let expected = KernelLink {
+                ifindex: now.ifindex,
+                name: name("inside"),
+                admin_up: false,
+                state: LinkState::Down,
+                ..home
+            };
+            assert_eq!(link_at(&world, now), expected);
+            assert_eq!(names(&world), ["lo"]);
+            let hints = waiting(&kernel).await.links;
+            let MovedTo { ns: to, ifindex, .. } = hints[&at].moved_to.unwrap();
+            assert_eq!((to, ifindex), (Some(ns), now.ifindex));
+            assert!(!hints[&at].was_deleted && hints.contains_key(&now));
+        });
+    }
+}
+
+#[test]
+fn a_move_may_change_the_index() {
+    let changes = (0..100).filter(|seed| {
+        let world = SimWorld::new(*seed);
+        let at = world.plug(card("eth0", 1));
+        let ns = world.add_namespace();
+        world.by_others(&move_to(at, ns, "eth0")).unwrap().at.ifindex != at.ifindex
+    });
+    assert!((1..100).contains(&changes.count()));
+}
+
+#[test]
+fn a_refused_move_changes_nothing() {
+    let world = SimWorld::new(0);
+    let (home, ns) = (world.home(), world.add_namespace());
+    let at = world.plug(card("eth0", 1));
+    let bridge = VirtualLink { kind: "bridge".to_owned(), ..virtual_link("bridge", None) };
+    let bridge = world.create(home, bridge).unwrap();
+    let there = world.create(ns, virtual_link("taken", None)).unwrap();
+    for at in [at, there] {
+        let altname = AltName(b"alias".to_vec());
+        world.by_others(&Step { at, action: Action::AddAltName(altname) }).unwrap();
+    }
+    let refused = |at, called| world.by_others(&move_to(at, ns, called)).unwrap_err().errno;
+    assert_eq!(refused(bridge, "bridge"), libc::EINVAL);
+    assert_eq!(refused(at, "taken"), libc::EEXIST);
+    assert_eq!(refused(at, "alias"), libc::EEXIST);
+    assert_eq!(refused(at, "free"), libc::EEXIST, "its alternative name is taken there");
+    assert_eq!(refused(Binding { ifindex: IfIndex::new(99).unwrap(), ..at }, "x"), libc::ENODEV);
+    assert_eq!(
+        (names(&world), names_in(&world, ns)),
+        (vec!["lo".into(), "eth0".into(), "bridge".into()], vec!["lo".into(), "taken".into()],)
+    );
+}
+
+#[test]
+fn a_move_by_others_out_of_sight_tells_no_cookie() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let at = world.plug(card("eth0", 1));
+        let now = world.by_others(&move_to(at, world.add_namespace(), "away")).unwrap().at;
+        let hints = waiting(&kernel).await.links;
+        let moved_to = hints[&at].moved_to.unwrap();
+        assert_eq!((moved_to.ns, moved_to.ifindex), (None, now.ifindex));
+        assert!(!hints.contains_key(&now));
+    });
+}
+
+#[test]
+fn what_is_made_is_where_it_is_wanted_and_is_told() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let ns = watched(&world, &kernel).await;
+        let eth0 = world.plug(card("eth0", 1));
+        let new = pair(ns, "in", world.home(), "out");
+        let made = kernel.create(&new).await.unwrap();
+        let (link, peer) = (link_at(&world, made[0]), link_at(&world, made[1]));
+        assert_eq!((link.name, peer.name), (name("in"), name("out")));
+        assert_eq!(place_of(ns, link.lower.unwrap()), made[1]);
+        assert_eq!(place_of(world.home(), peer.lower.unwrap()), made[0]);
+        assert!(link.mac.is_some() && link.mac != peer.mac);
+        let over = macvlan(ns, "over", eth0);
+        let share = kernel.create(&over).await.unwrap()[0];
+        assert_eq!(place_of(ns, link_at(&world, share).lower.unwrap()), eth0);
+        let hints = waiting(&kernel).await.links;
+        assert!([made[0], made[1], share].iter().all(|at| hints.contains_key(at)));
+        assert_eq!(world.created(), [new.clone(), over]);
+
+        assert_eq!(kernel.create(&new).await.unwrap_err().errno, libc::EEXIST);
+        world.fail_next(libc::EBUSY, None);
+        let refused = kernel.create(&pair(ns, "x", ns, "y")).await.unwrap_err();
+        assert_eq!(refused.errno, libc::EBUSY);
+        assert_eq!(names_in(&world, ns), ["lo", "in", "over"]);
+    });
+}
+
+#[test]
+fn what_lies_over_a_link_stays_over_it_when_that_moves_and_ends_with_it() {
+    let world = SimWorld::new(0);
+    let (home, ns) = (world.home(), world.add_namespace());
+    let made = world.create_by_others(&pair(home, "left", home, "right")).unwrap();
+    let over = world.create_by_others(&macvlan(home, "over", made[0])).unwrap()[0];
+    let now = world.by_others(&move_to(made[0], ns, "in")).unwrap().at;
+    for upper in [over, made[1]] {
+        assert_eq!(place_of(home, link_at(&world, upper).lower.unwrap()), now);
+    }
+    world.delete(now).unwrap();
+    assert_eq!((names(&world), names_in(&world, ns)), (vec!["lo".into()], vec!["lo".into()]));
+}
+
+#[test]
+fn a_namespace_that_dies_takes_what_is_virtual_and_lets_hardware_fall_home() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let ns = watched(&world, &kernel).await;
+        for (n, inside) in [(1, "taken"), (2, "free")] {
+            let eth = world.plug(card("eth0", n));
+            world.by_others(&move_to(eth, ns, inside)).unwrap();
+        }
+        let taken = world.find(ns, &name("taken")).unwrap();
+        world.create(world.home(), virtual_link("taken", None)).unwrap();
+        let peer = kernel.create(&pair(ns, "in", world.home(), "out")).await.unwrap()[1];
+        world.create_by_others(&macvlan(world.home(), "over", peer)).unwrap();
+        waiting(&kernel).await;
+
+        world.end_users(ns).unwrap();
+        assert!(!world.is_alive(ns));
+        let mut left = names(&world);
+        left.sort();
+        assert_eq!(left, [format!("dev{}", taken.ifindex).as_str(), "free", "lo", "taken"]);
+        let batch = waiting(&kernel).await;
+        assert!(batch.ended.contains(&ns));
+        assert!(batch.links[&peer].was_deleted);
+        assert!(batch.links.keys().all(|at| at.ns == world.home()), "no word of what was inside");
+        assert_eq!(kernel.dump(ns).await, Err(KernelError::no_namespace(ns)));
+    });
+}
+
+#[test]
+fn a_pin_keeps_a_namespace_alive_until_the_last_is_gone() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let (kernel, other) = (world.kernel(), world.kernel());
+        let ns = watched(&world, &kernel).await;
+        other.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
+        kernel.pin(ns).await.unwrap();
+        other.pin(ns).await.unwrap();
+        world.end_users(ns).unwrap();
+        kernel.unpin(ns);
+        assert!(world.is_alive(ns));
+        drop(other);
+        assert!(!world.is_alive(ns));
+        assert!(waiting(&kernel).await.ended.contains(&ns));
+        assert_eq!(kernel.pin(ns).await, Err(KernelError::no_namespace(ns)));
+    });
+}
+
+#[test]
+fn what_needs_an_open_namespace_is_refused_where_none_can_be_had() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let (ns, elsewhere) = (world.add_namespace(), world.add_namespace());
+        let openers = [world.opener(elsewhere), Arc::new(|| Err(io::ErrorKind::NotFound.into()))];
+        for (n, opener) in openers.into_iter().enumerate() {
+            kernel.watch(world.open(ns).unwrap(), opener).await.unwrap();
+            let made =
+                kernel.create(&pair(ns, "in", world.home(), &format!("out{n}"))).await.unwrap();
+            let refused = Err(KernelError::no_namespace(ns));
+            assert_eq!(kernel.apply(&rename(made[0], "new")).await, refused);
+            assert_eq!(kernel.apply(&move_to(made[1], ns, "new")).await, refused);
+            assert_eq!(kernel.pin(ns).await.err(), refused.err());
+            kernel.apply(&Step { at: made[0], action: Action::Delete }).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_crashes_within_a_creation_or_a_move_has_done_it() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let ns = watched(&world, &kernel).await;
+        let eth0 = world.plug(card("eth0", 1));
+        kernel.crash_within_step(1);
+        assert!(!comes_back(kernel.apply(&move_to(eth0, ns, "eth0"))).await);
+        let restarted = world.kernel();
+        restarted.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
+        restarted.crash_within_step(1);
+        assert!(!comes_back(restarted.create(&pair(ns, "in", ns, "peer"))).await);
+        assert_eq!(names_in(&world, ns).len(), 4);
+    });
+}
+
+#[test]
+fn a_lost_death_is_told_with_the_loss() {
+    block_on(async {
+        let world = SimWorld::new(0);
+        let kernel = world.kernel();
+        let ns = watched(&world, &kernel).await;
+        world.set_hint_faults(HintFaults { lost: 100, ..HintFaults::default() });
+        world.end_users(ns).unwrap();
+        let batch = waiting(&kernel).await;
+        assert!(batch.overrun && batch.ended.contains(&ns));
+    });
 }
