@@ -1,6 +1,6 @@
 #!/bin/bash
-# Shows what dlmgmt does, where it can do no harm: in a network namespace of its own, which ends
-# with this script. Every step is checked; the first that does not hold ends the script with 1.
+# Shows what dlmgmt does, where it can do no harm: in a network namespace of its own, with names of
+# further ones that nobody else sees. All end with this script. Every step is checked; the first that does not hold ends the script with 1.
 # demo.sh DIRECTORY-OF-THE-BINARIES
 set -euo pipefail
 
@@ -17,10 +17,11 @@ fi
 work=$(mktemp -d)
 daemon=
 monitor=
+container=
 
 clean_up() {
 	local pid
-	for pid in $monitor $daemon; do
+	for pid in $container $monitor $daemon; do
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
 	done
@@ -72,7 +73,7 @@ eventually() {
 }
 
 start_daemon() {
-	"$bin/dlmgmtd" --state-dir "$work/state" --runtime-dir "$work/run" --netns-dir "$work/netns" \
+	"$bin/dlmgmtd" --state-dir "$work/state" --runtime-dir "$work/run" --netns-dir /run/netns \
 		--bus none --foreground >>"$work/log" 2>&1 &
 	daemon=$!
 	eventually dladm show-link || fail "the daemon answers at its door"
@@ -88,7 +89,41 @@ must_be_in_kernel() {
 	ip link show dev "$1" >/dev/null 2>&1 || fail "the kernel has a link named $1"
 }
 
-mkdir "$work/state" "$work/run" "$work/netns"
+# Where `ip netns` keeps its names; the host's stay out of sight.
+hide_zones_of_the_host() {
+	[ -d /run/netns ] || mount -t tmpfs tmpfs /run
+	mkdir -p /run/netns
+	mount -t tmpfs tmpfs /run/netns
+}
+
+is_zone() {
+	dladm show-zone "$1"
+}
+
+is_no_zone() {
+	! is_zone "$1"
+}
+
+# Whether a link, by its linkid, is in a zone under a name.
+is_at() {
+	[ "$(dladm show-link -p -o zone,link "@$1")" = "$2" ]
+}
+
+has_own_namespace() {
+	[ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]
+}
+
+all_links() {
+	dladm show-link -Z -p -o zone,link,linkid
+	ip -o link | cut -d : -f 1,2
+}
+
+is_as_before() {
+	[ "$(all_links)" = "$before" ]
+}
+
+mkdir "$work/state" "$work/run"
+hide_zones_of_the_host
 # The device paths in /sys are to be those of this namespace.
 mount -t sysfs sysfs /sys 2>/dev/null || true
 
@@ -173,4 +208,63 @@ start_daemon
 must_be_in_kernel net0
 show dladm show-link -o link,class,linkid
 
-say "All of it held. The namespace, its links and the daemon are gone now."
+say "A network namespace that gets a name is a zone. A link is lent to it, under another name."
+show ip netns add web
+eventually is_zone web || fail "web is a zone"
+show dladm show-zone
+show dladm set-zone -n eth0 net0 web
+show nsenter --net=/run/netns/web ip -brief link
+show nsenter --net=/run/netns/web dladm
+[ "$(nsenter --net=/run/netns/web dladm show-link -p -o link)" = eth0 ] ||
+	fail "eth0 is all that the zone sees"
+show dladm where "@$id"
+is_at "$id" web:eth0 || fail "the link is in web, as eth0"
+
+say "The zone is deleted with the link inside. The link comes home: its name, its linkid."
+show ip netns del web
+eventually is_at "$id" global:net0 || fail "the link is at home, as net0"
+must_be_in_kernel net0
+show dladm show-link -o link,class,zone,linkid
+
+say "The loan is for good: when the zone is there again, the link goes there. Then it is taken back."
+show ip netns add web
+eventually is_at "$id" web:eth0 || fail "the link is in web again"
+show dladm reset-zone web/eth0
+is_at "$id" global:net0 || fail "the link is at home again"
+show ip netns del web
+eventually is_no_zone web || fail "web is no zone any more"
+
+say "Somebody takes a link away with \`ip link set netns\`. It is followed, and fetched with one command."
+show ip netns add far
+eventually is_zone far || fail "far is a zone"
+show ip link set net0 netns far
+eventually is_at "$id" far:net0 || fail "the link is seen in far"
+show dladm where "@$id"
+show dladm reclaim "@$id"
+is_at "$id" global:net0 || fail "the link is at home after it was reclaimed"
+show ip netns del far
+eventually is_no_zone far || fail "far is no zone any more"
+
+say "A container is a process with a network namespace of its own. It gets a transient pair of links."
+before=$(all_links)
+unshare --net sleep infinity &
+container=$!
+eventually has_own_namespace "$container" || fail "the container has its own namespace"
+show dladm attach-zone --pid "$container" box
+show dladm create-veth -t -z box eth0 box0
+must_be_in_kernel box0
+show dladm show-link -Z -o link,class,zone,linkid
+show nsenter --target "$container" --net dladm
+[ "$(nsenter --target "$container" --net dladm show-link -p -o link)" = eth0 ] ||
+	fail "eth0 is all that the container sees"
+
+say "The container is killed with -9. Its links end with it, and nothing is left over."
+echo "\$ kill -KILL $container"
+kill -KILL "$container"
+wait "$container" 2>/dev/null || true
+container=
+eventually is_no_zone box || fail "box is no zone any more"
+eventually is_as_before || fail "the links are those before the container came"
+show dladm show-link -Z -o link,class,zone,linkid
+
+say "All of it held. The namespaces, their links and the daemon are gone now."

@@ -129,4 +129,40 @@ mod tests {
         let stranger = caller(None, 0);
         assert_eq!(authorise(&stranger, Action::See).unwrap_err().code, ErrorCode::NoZone);
     }
+
+    const ALL: [Action; 12] = [
+        Action::See,
+        Action::Rename,
+        Action::DeletePhys,
+        Action::Hold,
+        Action::Export,
+        Action::Import,
+        Action::Lend,
+        Action::Reclaim,
+        Action::Make,
+        Action::MakeInside,
+        Action::ManageZones,
+        Action::Participate,
+    ];
+
+    /// What is done and by whom, of each row of the table in `docs/security.md`.
+    fn documented() -> Vec<(&'static str, &'static str)> {
+        let rows = include_str!("../../../docs/security.md").lines();
+        let cells = rows.filter(|line| line.starts_with("| ")).skip(1).map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0], cells[cells.len() - 1])
+        });
+        cells.collect()
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_is_the_one_here() {
+        let who = |action: Action| match action.allowed_to() {
+            Who::Anybody => "everybody in a zone",
+            Who::GlobalRoot => "root in zone `global`",
+            Who::Root => "root in a zone",
+        };
+        let table: Vec<_> = ALL.iter().map(|action| (action.words(), who(*action))).collect();
+        assert_eq!(documented(), table);
+    }
 }
