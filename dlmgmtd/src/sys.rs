@@ -72,15 +72,15 @@ pub fn receive_with_nsid(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast::<c_void>();
-    message.msg_controllen = size_of_val(&control);
+    message.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     // SAFETY: the descriptor is open for as long as `socket` is borrowed. `message` names `part`,
     // which names the bytes of `datagram`, and `control`, each with its true length: the kernel
     // writes no further. All of them outlive the call, and any bytes are values of theirs.
     let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    // Where the kernel wrote no control message, the zeros are those of no such message.
-    let tells_nsid = control.header.cmsg_level == libc::SOL_NETLINK
+    let tells_nsid = message.msg_controllen >= size_of_val(&control.header)
+        && control.header.cmsg_level == libc::SOL_NETLINK
         && control.header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID;
     Ok((len, tells_nsid.then_some(control.nsid)))
 }
@@ -131,6 +131,23 @@ pub(crate) fn enter_new_network_namespace() -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
+/// Which kind of namespace a file of the nsfs file system stands for: one of the `CLONE_NEW*` flags.
+pub fn namespace_kind(namespace: impl AsFd) -> io::Result<c_int> {
+    // SAFETY: the descriptor is open for as long as `namespace` is borrowed; the request has no
+    // argument and makes the kernel touch no memory of this process.
+    let kind = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
+/// Gives the calling thread, and what it starts from now on, a mount table of its own.
+#[cfg(test)]
+pub(crate) fn enter_new_mount_namespace() -> io::Result<()> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: only unsharing the table of file descriptors endangers memory safety (a thread could
+    // use a descriptor of another table); mounts are no part of it.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
@@ -158,5 +175,13 @@ mod tests {
         let shown = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
         let bits = u64::from_str_radix(shown, 16).unwrap();
         assert_eq!(may_change_links().unwrap(), bits & (1 << 12) != 0);
+    }
+
+    #[test]
+    fn a_namespace_tells_its_kind() {
+        let network = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let mounts = std::fs::File::open("/proc/thread-self/ns/mnt").unwrap();
+        assert_eq!(namespace_kind(&network).unwrap(), libc::CLONE_NEWNET);
+        assert_eq!(namespace_kind(&mounts).unwrap(), libc::CLONE_NEWNS);
     }
 }
