@@ -435,6 +435,26 @@ pub struct ZoneRecord {
     pub id: ZoneId,
     /// Its name.
     pub name: ZoneName,
+    /// How a client registered it, while it is up: no directory tells of it after a restart.
+    pub attached: Option<Attachment>,
+}
+
+/// How a client registered a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its namespace, in the boot that the store names.
+    pub ns: NsCookie,
+    /// By what it is found again.
+    pub by: AttachedBy,
+}
+
+/// By what a registered zone is found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachedBy {
+    /// A process in it.
+    Process(i32),
+    /// A place where its namespace can be opened.
+    Path(String),
 }
 
 /// A zone as the registry knows it.

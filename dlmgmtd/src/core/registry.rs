@@ -45,7 +45,7 @@ impl Registry {
     /// A registry without links, of a daemon started in the namespace `home`.
     pub fn new(home: NsCookie, seq: Seq) -> Self {
         let global = Zone {
-            record: ZoneRecord { id: ZoneId::GLOBAL, name: ZoneName::global() },
+            record: ZoneRecord { id: ZoneId::GLOBAL, name: ZoneName::global(), attached: None },
             up: Some(ZoneUp { ns: home, is_ending: false, pid: None, path: None }),
         };
         let empty = Self {

@@ -19,7 +19,10 @@ pub fn restore(
     let (kept, ended): (Vec<LinkRecord>, Vec<LinkRecord>) = records.into_iter().partition(holds);
     let links: Vec<LinkChange> =
         kept.into_iter().map(|record| remembered(record, is_same_boot).into()).collect();
-    let known = zones.into_iter().map(|record| Zone { record, up: None });
+    let known = zones.into_iter().map(|mut record| {
+        record.attached = record.attached.filter(|_| is_same_boot);
+        Zone { record, up: None }
+    });
     let registry = known.fold(Registry::new(home, seq), |registry, zone| registry.with_zone(zone));
     (registry.with(&links), ended.into_iter().map(|record| record.id).collect())
 }

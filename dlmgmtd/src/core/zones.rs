@@ -6,23 +6,32 @@ use dlmgmt_proto::{Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
-use crate::model::{Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp};
+use crate::model::{
+    AttachedBy, Attachment, Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp,
+};
 
 /// The zone of that name, made up with a number of its own if there never was one.
 pub fn zone_named(registry: &Registry, name: &ZoneName) -> Zone {
     let known = registry.zone_by_name(name).and_then(|id| registry.zone(id));
     known.map_or_else(
         || Zone {
-            record: ZoneRecord { id: registry.fresh_zone_id(), name: name.clone() },
+            record: ZoneRecord { id: registry.fresh_zone_id(), name: name.clone(), attached: None },
             up: None,
         },
         |zone| Zone::clone(zone),
     )
 }
 
-/// The zone with its namespace.
-pub fn plan_zone_up(registry: &Registry, name: &ZoneName, up: ZoneUp) -> Plan {
-    let zone = Zone { up: Some(up), ..zone_named(registry, name) };
+/// The zone with its namespace, and how it is found again if a client registered it.
+pub fn plan_zone_up(
+    registry: &Registry,
+    name: &ZoneName,
+    up: ZoneUp,
+    by: Option<AttachedBy>,
+) -> Plan {
+    let mut zone = zone_named(registry, name);
+    zone.record.attached = by.map(|by| Attachment { ns: up.ns, by });
+    zone.up = Some(up);
     Plan { zones: vec![zone], ..Plan::default() }
 }
 
@@ -44,7 +53,8 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
         link.record.owner == zone || ns.is_some() && link.kernel.as_ref().map(|b| b.ns) == ns
     });
     let changes = inside.map(|link| left_behind(link, Some(zone))).collect();
-    let down = Zone { up: None, ..Zone::clone(known) };
+    let record = ZoneRecord { attached: None, ..known.record.clone() };
+    let down = Zone { record, up: None };
     Plan { zones: vec![down], changes, ..Plan::default() }
 }
 

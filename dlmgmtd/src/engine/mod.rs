@@ -92,6 +92,7 @@ impl Engine {
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");
         }
+        zones.attach_again().await;
         for arrival in present {
             let name = arrival.name.clone();
             if let Err(why) = zones.zone_appeared(arrival).await {

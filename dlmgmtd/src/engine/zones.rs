@@ -17,7 +17,7 @@ use crate::core::{
     plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
 };
 use crate::kernel::{Doorway, HintBatch, NsOpener};
-use crate::model::{Action, Lifetime, Link, NsCookie, Step, ZoneUp};
+use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
@@ -39,6 +39,8 @@ pub struct Arrival {
     pub pid: Option<i32>,
     /// Where its namespace can be opened.
     pub path: Option<String>,
+    /// How a client registered it, where that can be done again after a restart.
+    pub attached: Option<AttachedBy>,
 }
 
 impl From<Found> for Arrival {
@@ -51,7 +53,12 @@ impl From<Found> for Arrival {
             Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
             Source::Descriptor => (None, None),
         };
-        Self { name, ns, opener: opener_of(&source, cookie), pid, path }
+        let attached = match &source {
+            Source::Process { pid, .. } => Some(AttachedBy::Process(*pid)),
+            Source::Path(path) => path.to_str().map(|path| AttachedBy::Path(path.to_owned())),
+            Source::Directory(_) | Source::Descriptor => None,
+        };
+        Self { name, ns, opener: opener_of(&source, cookie), pid, path, attached }
     }
 }
 
@@ -110,7 +117,7 @@ impl ZoneKeeper {
 
     /// A namespace has a name: it is a zone from now on.
     pub async fn zone_appeared(self: &Arc<Self>, arrival: Arrival) -> Result<ZoneId> {
-        let Arrival { name, ns, opener, pid, path } = arrival;
+        let Arrival { name, ns, opener, pid, path, attached } = arrival;
         if let Some(ending) = self.pipeline.registry().zone_by_name(&name) {
             // An earlier zone of that name may still be on its way down.
             drop(self.enter(ending).await);
@@ -130,7 +137,7 @@ impl ZoneKeeper {
             }
             self.deaths().insert(ns, watch::Sender::new(false));
             let up = ZoneUp { ns, is_ending: false, pid, path };
-            let plan = plan_zone_up(&registry, &name, up);
+            let plan = plan_zone_up(&registry, &name, up, attached);
             let zone = plan.zones[0].record.id;
             if let Err(why) = self.pipeline.carry_out_always(plan).await {
                 self.forget(ns).await;
@@ -210,6 +217,32 @@ impl ZoneKeeper {
                     // Who does not wait for it does not mind.
                     settled.take().map(|settled| settled.send(()));
                 }
+            }
+        }
+    }
+
+    /// Zones that clients registered with an earlier run of the daemon are zones again, if their
+    /// namespaces are still there.
+    pub async fn attach_again(self: &Arc<Self>) {
+        let registry = self.pipeline.registry();
+        let attached = registry
+            .zones()
+            .filter_map(|zone| Some((zone.record.name.clone(), zone.record.attached.clone()?)));
+        for (name, Attachment { ns, by }) in attached.collect::<Vec<_>>() {
+            let (sources, called) = (self.sources.clone(), name.clone());
+            let found = tokio::task::spawn_blocking(move || match by {
+                AttachedBy::Process(pid) => sources.add_process(&called, pid),
+                AttachedBy::Path(path) => sources.add_path(&called, path.into()),
+            });
+            match found.await {
+                Ok(Ok(found)) if found.cookie == ns => {
+                    if let Err(why) = self.zone_appeared(found.into()).await {
+                        tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+                    }
+                }
+                // Another process has the number by now, or another namespace the place.
+                Ok(Ok(_)) => drop(self.sources.remove(&name)),
+                _ => tracing::info!(ZONE = name.as_str(), "zone {name} ended meanwhile"),
             }
         }
     }

@@ -125,8 +125,8 @@ fn decode_body<T: DeserializeOwned>(version: u8, body: &[u8]) -> Result<T, Codec
 mod tests {
     use super::*;
     use crate::model::{
-        AltName, Anchor, Binding, HomeState, Lifetime, Loan, Location, NsCookie, Origin,
-        PhysIdentity, Recipe,
+        AltName, Anchor, AttachedBy, Attachment, Binding, HomeState, Lifetime, Loan, Location,
+        NsCookie, Origin, PhysIdentity, Recipe,
     };
     use dlmgmt_proto::{
         DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, MacvlanMode, Media,
@@ -178,7 +178,12 @@ mod tests {
     }
 
     fn zone() -> ZoneRecord {
-        ZoneRecord { id: ZoneId(5), name: ZoneName::new("web").unwrap() }
+        let by = AttachedBy::Process(77);
+        ZoneRecord {
+            id: ZoneId(5),
+            name: ZoneName::new("web").unwrap(),
+            attached: Some(Attachment { ns: NsCookie(4097), by }),
+        }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -194,7 +199,7 @@ mod tests {
             "01ac02046e65743000010503757030010101dc0b01060200000000070103616c7400010564756d6d7900000001010602000000000701107063692d303030303a30303a30332e30018020020001010300000109f11774fe"
         );
         assert_eq!(hex(&encode_meta(&meta()).unwrap()), "01e807ad02040103622d31c72c69c2");
-        assert_eq!(hex(&encode_zone(&zone()).unwrap()), "010503776562dbb3434a");
+        assert_eq!(hex(&encode_zone(&zone()).unwrap()), "010503776562018120009a01f177b171");
     }
 
     #[test]

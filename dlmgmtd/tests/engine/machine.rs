@@ -83,6 +83,7 @@ impl Machine {
             opener: self.world.opener(ns),
             pid: None,
             path: None,
+            attached: None,
         }
     }
 

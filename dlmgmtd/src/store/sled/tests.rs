@@ -116,7 +116,7 @@ fn play_a_role() {
 
 /// A fresh store keeps nothing; what is committed is all there after it is opened again.
 fn zone() -> ZoneRecord {
-    ZoneRecord { id: ZoneId(3), name: ZoneName::new("web").unwrap() }
+    ZoneRecord { id: ZoneId(3), name: ZoneName::new("web").unwrap(), attached: None }
 }
 
 #[tokio::test]
