@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use libdlmgmt::Client;
 
-use crate::{Host, Output, bin, eventually};
+use crate::{Host, Monitor, Output, bin, eventually};
 
 /// A process in a network namespace of its own that has no name; both end with this value.
 pub struct Guest {
@@ -160,6 +160,13 @@ impl Host {
     pub fn dladm_in(&self, zone: &str, words: &str) -> Output {
         let mut command = self.dladm_command_in(zone);
         command.args(words.split_whitespace()).output().expect("dladm runs").into()
+    }
+
+    /// Starts `dladm monitor` with these words inside a zone, and waits for nothing.
+    pub fn monitor_in(&self, zone: &str, words: &str) -> Monitor {
+        let mut command = self.dladm_command_in(zone);
+        command.arg("monitor").args(words.split_whitespace());
+        Monitor::start(command)
     }
 
     /// Starts a process in a new network namespace without a name.
