@@ -90,7 +90,8 @@ impl Host {
     #[track_caller]
     pub fn zones(&self) -> BTreeMap<String, String> {
         let listed = self.dladm("show-zone -p -o zone,state").ok();
-        let pair = |line: &str| line.split_once(':').map(|(zone, state)| (zone.into(), state.into()));
+        let pair =
+            |line: &str| line.split_once(':').map(|(zone, state)| (zone.into(), state.into()));
         listed.lines().map(|line| pair(line).expect("two fields")).collect()
     }
 

@@ -34,9 +34,11 @@ fn a_zone_ends_when_its_participants_have_acknowledged() {
     host.ip("netns delete web");
     let zone = next(&mut events, shutting_down);
     assert_eq!(host.zones()["web"], "shutting-down");
-    host.dladm("set-zone -t b web").refused("shutting-down");
+    host.dladm("hold web/a -- true").refused("shutting-down");
     events.acknowledge(zone).unwrap();
-    next(&mut events, |event| matches!(event, Event::ZoneGone { id, .. } if *id == zone).then_some(()));
+    next(&mut events, |event| {
+        matches!(event, Event::ZoneGone { id, .. } if *id == zone).then_some(())
+    });
     host.await_at("global/a", id);
 }
 

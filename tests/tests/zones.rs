@@ -175,7 +175,9 @@ fn watching_pins_nothing_for(count: usize) {
          ip link add name p$i type veth peer name inside netns z$i; done"
     ));
     host.start_daemon();
-    eventually("all are zones", || host.zones().values().filter(|s| *s == "ready").count() == count + 1);
+    eventually("all are zones", || {
+        host.zones().values().filter(|s| *s == "ready").count() == count + 1
+    });
     assert_eq!(host.kernel().len(), count);
     host.sh(&format!("for i in $(seq {count}); do ip netns delete z$i; done"));
     eventually("all namespaces died", || host.kernel().is_empty());
