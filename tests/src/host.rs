@@ -64,10 +64,14 @@ impl Host {
             fs::create_dir(dir.path().join(name)).expect("a directory for the daemon");
         }
         // `cat` ends when its input does, and the input ends with this process: the namespaces
-        // outlive no test. /sys is mounted again to show the devices of the new namespace.
+        // outlive no test. /sys is mounted again to show the devices of the new namespace, and
+        // /run so that `ip netns` has names of its own here.
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "sh", "-c"])
-            .arg("mount -t sysfs sysfs /sys && ip link set dev lo up && echo ready && exec cat")
+            .arg(
+                "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && mkdir /run/netns \
+                 && ip link set dev lo up && echo ready && exec cat",
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -92,6 +96,12 @@ impl Host {
     /// A directory of this host's own.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The second directory that the daemon watches for the names of zones; the first is where
+    /// `ip netns` has its own.
+    pub fn netns_dir(&self) -> PathBuf {
+        self.dir().join("netns")
     }
 
     /// The daemon's door.
@@ -145,7 +155,8 @@ impl Host {
     pub fn add_daemon_args(&self, command: &mut Command) {
         command.arg("--state-dir").arg(self.dir().join("state"));
         command.arg("--runtime-dir").arg(self.dir().join("run"));
-        command.arg("--netns-dir").arg(self.dir().join("netns"));
+        command.args(["--netns-dir", "/run/netns"]);
+        command.arg("--netns-dir").arg(self.netns_dir());
         command.args(["--bus", "none", "--foreground"]);
     }
 
@@ -182,6 +193,14 @@ impl Host {
     /// What the daemon logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a daemon runs").id()
     }
 
     /// Ends the daemon by SIGTERM.

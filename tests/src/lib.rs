@@ -7,10 +7,12 @@
 mod host;
 mod monitor;
 mod output;
+mod zones;
 
 pub use host::{Host, Namespace, bin};
 pub use monitor::Monitor;
 pub use output::Output;
+pub use zones::{Attire, Guest};
 
 use std::time::{Duration, Instant};
 

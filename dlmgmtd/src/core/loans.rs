@@ -149,6 +149,8 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
         return Err(no_zone(registry, link.record.owner));
     };
     let name = registry.name_at_home(link);
+    // Also a link that somebody else made was lent under its own name, and is owed that again.
+    home.record.unsettled |= name != home.record.name;
     let was = left.unwrap_or_else(|| HomeState::of(bound));
     let mut steps = vec![PlannedStep {
         id: link.record.id,

@@ -437,21 +437,28 @@ impl Pipeline {
     }
 
     /// The kernel agrees now, and a restart need not look after it. That this is lost in a crash
-    /// does no harm, so nobody waits for the disk.
+    /// does no harm, so nobody waits for the disk; except for where a link was moved to, without
+    /// which it would not be known again.
     async fn settle_records(&self, plan: &Plan) {
         let stepped = stepped(plan);
-        let put = plan
+        let put: Vec<Arc<LinkRecord>> = plan
             .changes
             .iter()
             .filter(|change| stepped.contains(&change.id))
             .filter_map(|change| change.after.as_ref())
             .map(|link| Arc::new(link.record.clone()))
             .collect();
+        if put.is_empty() {
+            return;
+        }
         let batch = Batch { put, ..Batch::default() };
-        if !batch.is_empty()
-            && let Err(why) = self.store.commit_lazily(batch).await
-        {
+        let stored = match plan.steps.iter().any(PlannedStep::moves) {
+            true => self.store.commit(batch).await,
+            false => self.store.commit_lazily(batch).await,
+        };
+        if let Err(why) = stored {
             tracing::warn!("{why}");
+            self.store_later(stepped);
         }
     }
 }
