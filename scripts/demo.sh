@@ -91,9 +91,9 @@ must_be_in_kernel() {
 
 # Where `ip netns` keeps its names; the host's stay out of sight.
 hide_zones_of_the_host() {
-	[ -d /run/netns ] || mount -t tmpfs tmpfs /run
+	[ -d /run/netns ] || mount -n -t tmpfs tmpfs /run
 	mkdir -p /run/netns
-	mount -t tmpfs tmpfs /run/netns
+	mount -n -t tmpfs tmpfs /run/netns
 }
 
 is_zone() {
@@ -125,7 +125,7 @@ is_as_before() {
 mkdir "$work/state" "$work/run"
 hide_zones_of_the_host
 # The device paths in /sys are to be those of this namespace.
-mount -t sysfs sysfs /sys 2>/dev/null || true
+mount -n -t sysfs sysfs /sys 2>/dev/null || true
 
 say "In a network namespace of its own, somebody makes some links."
 show ip link add veth0 type veth peer name veth1
