@@ -31,7 +31,7 @@ fn live_and_die(host: &Host, number: usize) {
         requests.iter().for_each(|words| drop(host.dladm(words).ok()));
         assert_eq!(host.kernel_in(&zone), ["eth0", "m0", "t0"]);
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         attempt(host, &format!("set-zone -t -n eth1 w{number} {zone}"));
     }
     host.ip(&format!("netns delete {zone}"));

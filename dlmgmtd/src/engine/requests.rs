@@ -252,7 +252,8 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &link)?.record.id;
         let keys = Keys::Some([Key::Link(id)].into());
         let _perimeter = self.pipeline.perimeters.enter(keys).await;
-        resolve(&self.pipeline.registry(), scope, &LinkRef::Id(id))?;
+        let registry = self.pipeline.registry();
+        refuse_in_ending_zone(&registry, resolve(&registry, scope, &LinkRef::Id(id))?)?;
         let number = self.pipeline.next_hold();
         let holder = Holder(describe_caller(caller));
         self.pipeline.commit_with(|registry| (registry.with_hold(id, number, holder), [id].into()));
@@ -521,6 +522,17 @@ fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent
     }
     told.push(SequencedEvent { seq, event: Event::SnapshotEnd });
     Ok(told)
+}
+
+/// A zone's end overrides holds, so it is no time for new ones.
+fn refuse_in_ending_zone(registry: &Registry, link: &Link) -> Result<()> {
+    let zone = link.place().and_then(|zone| registry.zone(zone));
+    let ending = zone.filter(|zone| zone.up.as_ref().is_some_and(|up| up.is_ending));
+    ending.map_or(Ok(()), |zone| {
+        let name = registry.shown_name(link);
+        let text = format!("{name} cannot be held: zone {} is shutting down", zone.record.name);
+        Err(Error::new(ErrorCode::ShuttingDown, text))
+    })
 }
 
 fn describe_caller(caller: &Caller) -> String {
