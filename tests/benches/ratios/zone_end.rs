@@ -83,6 +83,7 @@ fn settle() {
 }
 
 fn end(space: Space, is_over: impl Fn() -> bool) -> f64 {
+    assert!(!are_links_gone(), "the links are there at first");
     let start = Instant::now();
     drop(space);
     eventually("the links are gone", || {

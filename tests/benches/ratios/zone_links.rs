@@ -63,7 +63,7 @@ struct Door {
 impl Door {
     fn open(host: &Host, space: &Space) -> Self {
         host.namespace().enter();
-        Netlink::open().make_dummy(LENT);
+        Netlink::open().make_pair(LENT, this_namespace(), "peer0");
         host.id_when_known(LENT);
         let client = Client::connect(host.door()).expect("the daemon answers");
         let zone: ZoneName = "bench".parse().expect("a name");
@@ -120,12 +120,12 @@ impl Bare {
     fn open(home: Namespace, space: &Space) -> Self {
         home.enter();
         let home = Netlink::open();
-        home.make_dummy(LENT);
-        let here = File::open("/proc/thread-self/ns/net").expect("this thread's namespace");
+        let home_ns = this_namespace();
+        home.make_pair(LENT, &home_ns, "peer0");
         let inside_ns = space.open();
         move_into_link_name_space(inside_ns.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("the namespace can be entered");
-        Self { home, home_ns: here, inside: Netlink::open(), inside_ns }
+        Self { home, home_ns, inside: Netlink::open(), inside_ns }
     }
 
     fn make_pairs(&self) -> f64 {
@@ -149,6 +149,10 @@ impl Bare {
             })
         }))
     }
+}
+
+fn this_namespace() -> File {
+    File::open("/proc/thread-self/ns/net").expect("this thread's namespace")
 }
 
 fn names(n: u32) -> (String, String) {
