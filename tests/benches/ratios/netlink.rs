@@ -13,11 +13,14 @@ use netlink_packet_route::link::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// Bytes that an acknowledgement fits in.
+/// Bytes that every answer fits in.
 const BUFFER: usize = 4096;
 
-/// Where an acknowledgement has its errno: after the header.
-const ERRNO_AT: usize = 16;
+/// Where an answer goes on after its header.
+const BODY_AT: usize = 16;
+
+const RTM_NEWLINK: u16 = 16;
+const ENODEV: i32 = 19;
 
 /// A netlink socket of the namespace in which the thread was that opened it.
 pub struct Netlink {
@@ -62,9 +65,25 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(link), 0);
     }
 
+    /// Whether a link is there, once the kernel is done with what it is just doing to its links:
+    /// one that is on its way out is not seen before its end.
+    pub fn has(&self, name: &str) -> bool {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let (kind, errno) = self.ask(RouteNetlinkMessage::GetLink(link), 0);
+        assert!(kind == RTM_NEWLINK || errno == -ENODEV, "{name}: errno {errno}");
+        kind == RTM_NEWLINK
+    }
+
     fn request(&self, request: RouteNetlinkMessage, flags: u16) {
+        assert_eq!(self.ask(request, NLM_F_ACK | flags), (NLMSG_ERROR, 0));
+    }
+
+    /// The type of the answer, and the number that it begins with: the errno where it is no more
+    /// than that.
+    fn ask(&self, request: RouteNetlinkMessage, flags: u16) -> (u16, i32) {
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        header.flags = NLM_F_REQUEST | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
         message.finalize();
         let mut packet = vec![0; message.buffer_len()];
@@ -73,8 +92,8 @@ impl Netlink {
 
         let mut answer = [0; BUFFER];
         let len = self.socket.recv(&mut &mut answer[..], 0).expect("the kernel answers");
-        assert!(len >= ERRNO_AT + 4, "an answer of {len} bytes");
-        let kind = u16::from_ne_bytes([answer[4], answer[5]]);
-        assert_eq!((kind, &answer[ERRNO_AT..ERRNO_AT + 4]), (NLMSG_ERROR, &[0; 4][..]));
+        assert!(len >= BODY_AT + 4, "an answer of {len} bytes");
+        let number = answer[BODY_AT..].first_chunk().expect("it is in the buffer");
+        (u16::from_ne_bytes([answer[4], answer[5]]), i32::from_ne_bytes(*number))
     }
 }

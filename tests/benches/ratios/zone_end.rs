@@ -62,7 +62,8 @@ fn end_zone(client: &Client, zone: &ZoneName) -> f64 {
         client.create_link(call).expect("the pair is made");
     }
     settle();
-    end(space, || are_links_gone() && is_forgotten(client, zone))
+    let home = Netlink::open();
+    end(space, &home, || are_links_gone(&home) && is_forgotten(client, zone))
 }
 
 fn end_namespace() -> f64 {
@@ -74,7 +75,7 @@ fn end_namespace() -> f64 {
     }
     drop(there);
     settle();
-    end(space, are_links_gone)
+    end(space, &home, || are_links_gone(&home))
 }
 
 /// What is still told of the links that were just made is no part of their end.
@@ -82,8 +83,8 @@ fn settle() {
     std::thread::sleep(Duration::from_secs(2));
 }
 
-fn end(space: Space, is_over: impl Fn() -> bool) -> f64 {
-    assert!(!are_links_gone(), "the links are there at first");
+fn end(space: Space, home: &Netlink, is_over: impl Fn() -> bool) -> f64 {
+    assert!(!are_links_gone(home), "the links are there at first");
     let start = Instant::now();
     drop(space);
     eventually("the links are gone", || {
@@ -97,10 +98,9 @@ fn names(n: usize) -> (String, String) {
     (format!("inside{n}"), format!("outside{n}"))
 }
 
-/// Whether the other ends are gone from this thread's namespace.
-fn are_links_gone() -> bool {
-    let devices = std::fs::read_to_string("/proc/thread-self/net/dev").expect("the kernel tells");
-    !devices.contains("outside")
+/// Whether the kernel is done with the pairs, of which all end at once.
+fn are_links_gone(home: &Netlink) -> bool {
+    !home.has(&names(LINKS - 1).1)
 }
 
 fn is_forgotten(client: &Client, zone: &ZoneName) -> bool {
