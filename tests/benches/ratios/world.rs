@@ -17,7 +17,6 @@ use tempfile::TempDir;
 pub fn start_daemon_on_disk(host: &mut Host) -> TempDir {
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
     let mut daemon = host.command(dlmgmt_tests::bin("dlmgmtd"));
-    daemon.env("DLMGMT_LOG", "info,dlmgmtd::store=debug");
     daemon.arg("--state-dir").arg(state.path());
     daemon.arg("--runtime-dir").arg(host.dir().join("run"));
     daemon.arg("--netns-dir").arg(host.dir().join("netns"));
