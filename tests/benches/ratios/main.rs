@@ -5,8 +5,12 @@
 
 mod figure;
 mod lookup;
+mod netlink;
 mod rename;
 mod show_link;
+mod world;
+mod zone_end;
+mod zone_links;
 
 use std::process::ExitCode;
 
@@ -14,8 +18,13 @@ use figure::Figure;
 
 type Part = (&'static str, fn() -> Vec<Figure>);
 
-const PARTS: [Part; 3] =
-    [("lookup", lookup::figures), ("show-link", show_link::figures), ("rename", rename::figures)];
+const PARTS: [Part; 5] = [
+    ("lookup", lookup::figures),
+    ("show-link", show_link::figures),
+    ("rename", rename::figures),
+    ("zone-links", zone_links::figures),
+    ("zone-end", zone_end::figures),
+];
 
 fn main() -> ExitCode {
     // cargo adds `--bench` of its own.
