@@ -49,6 +49,11 @@ impl Glance {
         Self { is_whole: true, links: BTreeMap::new() }
     }
 
+    /// One link.
+    pub fn at(ifindex: IfIndex) -> Self {
+        Self { is_whole: false, links: [(ifindex, Clue::default())].into() }
+    }
+
     fn is_everything(&self) -> bool {
         self.is_whole || self.links.len() > SINGLE_LOOKS_MAX
     }
@@ -161,6 +166,14 @@ pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Gla
                 glance.is_whole = true;
             }
         }
+    }
+}
+
+/// Brings what is known of one link up to date, before something depends on it.
+pub(super) async fn refresh(pipeline: &Pipeline, id: LinkId) {
+    let at = pipeline.registry().link(id).and_then(|link| link.binding());
+    if let Some(Binding { ns, ifindex }) = at {
+        reconcile(pipeline, ns, Glance::at(ifindex)).await;
     }
 }
 

@@ -16,6 +16,7 @@ use dlmgmt_proto::{
 };
 
 use super::hub::Subscription;
+use super::observer;
 use super::participants::Participant;
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
@@ -312,12 +313,18 @@ impl Engine {
 }
 
 impl Engine {
+    /// A link that has just gone has no addresses; the plan will find out where it is.
     async fn addresses_of(&self, link: &Link) -> Result<Vec<String>> {
         let Some(at) = link.binding() else { return Ok(Vec::new()) };
-        self.pipeline.kernel.addresses(at).await.map_err(|why| {
-            let name = link.record.name;
-            Error::kernel(why.errno, format!("the addresses of {name} cannot be read: {why}"))
-        })
+        match self.pipeline.kernel.addresses(at).await {
+            Ok(addresses) => Ok(addresses),
+            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Vec::new()),
+            Err(why) => {
+                let name = link.record.name;
+                let text = format!("the addresses of {name} cannot be read: {why}");
+                Err(Error::kernel(why.errno, text))
+            }
+        }
     }
 
     async fn recall(
@@ -327,6 +334,7 @@ impl Engine {
         force: bool,
         generation: Option<Generation>,
     ) -> Result<Changed> {
+        observer::refresh(&self.pipeline, link.record.id).await;
         let recall = Recall { id: link.record.id, keeps_loan, force, generation };
         let addresses = self.addresses_of(link).await?;
         self.change(move |registry, _| plan_recall(registry, &recall, &addresses)).await

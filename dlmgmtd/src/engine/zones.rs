@@ -355,6 +355,7 @@ impl ZoneKeeper {
     }
 
     async fn bring_home(&self, id: LinkId) -> Result<()> {
+        observer::refresh(&self.pipeline, id).await;
         let (plan, _perimeter) = self
             .pipeline
             .plan_inside(|registry, _| match registry.link(id) {

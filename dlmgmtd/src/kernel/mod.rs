@@ -37,6 +37,11 @@ impl KernelError {
         Self { errno: libc::ESRCH, text: Some(text) }
     }
 
+    /// Whether a request was refused because there is no such link.
+    pub fn is_no_link(&self) -> bool {
+        self.errno == libc::ENODEV
+    }
+
     /// Whether a request was refused because its namespace is dead or not watched.
     pub fn is_no_namespace(&self) -> bool {
         self.errno == libc::ESRCH
