@@ -270,3 +270,16 @@ fn a_hold_ends_with_its_zone_and_that_is_told() {
     host.await_at("global/a", id);
     host.dladm("rename-link a c").ok();
 }
+
+#[test]
+fn a_link_that_somebody_else_moved_to_a_nameless_namespace_is_shown_there_and_reclaimed() {
+    let host = Host::with_zones(&[]);
+    let (id, guest) = (host.ids()["a"], host.guest());
+    host.ip(&format!("link set dev a netns {}", guest.pid()));
+    let find = || host.dladm(&format!("where @{id}"));
+    eventually("dladm tells where it is", || find().stdout.contains("that is no zone"));
+    let pid = host.dladm(&format!("where -p -o pid @{id}")).ok();
+    assert_eq!(pid.trim_end(), guest.pid().to_string());
+    host.dladm(&format!("reclaim @{id}")).ok();
+    assert_eq!(host.agreed()["a"].0, id);
+}

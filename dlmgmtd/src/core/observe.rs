@@ -207,16 +207,14 @@ impl Draft {
         };
         let anchored: BTreeMap<Binding, &Arc<Link>> =
             absent().filter_map(|link| Some((link.record.anchor.as_ref()?.at, link))).collect();
-        let expected: BTreeMap<LinkName, &Arc<Link>> = absent()
-            .filter(|link| self.is_expected_here(link))
-            .map(|link| (link.record.name, link))
-            .collect();
+        let expected: BTreeMap<LinkName, &Arc<Link>> =
+            absent().filter_map(|link| Some((self.expected_here(link)?, link))).collect();
         let mut attached = Vec::new();
         for kernel in seen {
             let known = anchored
                 .get(&self.at(kernel.ifindex))
                 .filter(|link| is_seen_again(link, kernel))
-                .or_else(|| expected.get(&kernel.name))
+                .or_else(|| expected.get(&kernel.name).filter(|link| had_mac_of(link, kernel)))
                 .filter(|link| link.record.kind == kernel.kind);
             let link = match known {
                 Some(link) => {
@@ -236,12 +234,16 @@ impl Draft {
         Ok(())
     }
 
-    /// A link that the daemon was about to make here when it stopped: if it is there, that is it.
-    fn is_expected_here(&self, link: &Link) -> bool {
-        link.record.unsettled
-            && link.record.recipe.is_some()
-            && link.record.anchor.is_none()
-            && self.space.zone == Some(link.record.owner)
+    /// The name under which a link is here, if the daemon was about to make it here or to move it
+    /// here when it stopped.
+    fn expected_here(&self, link: &Link) -> Option<LinkName> {
+        let was_here =
+            link.record.anchor.as_ref().is_some_and(|anchor| anchor.at.ns == self.space.ns);
+        let zone = self.space.zone.filter(|_| link.record.unsettled && !was_here)?;
+        match link.loan() {
+            Some(loan) if loan.zone == zone => Some(loan.name_inside),
+            _ => (link.record.owner == zone).then_some(link.record.name),
+        }
     }
 
     fn attach_hardware(&mut self, seen: &[&KernelLink], ids: &mut LinkIds) -> Result<()> {
@@ -266,7 +268,8 @@ impl Draft {
             None => self.space.zone == Some(link.record.owner),
         };
         let is_unfound = |link: &&Arc<Link>| {
-            let is_absent = link.kernel.is_none();
+            let may_be_elsewhere = link.record.unsettled && link.loan().is_some();
+            let is_absent = link.kernel.is_none() && !may_be_elsewhere;
             is_absent && link.record.lifetime != Lifetime::Persistent && was_here(link)
         };
         if look.is_whole {
@@ -399,6 +402,11 @@ fn lost(link: &Link) -> LinkChange {
 fn is_seen_again(link: &Link, kernel: &KernelLink) -> bool {
     let had_mac = link.record.anchor.as_ref().and_then(|anchor| anchor.mac);
     link.record.kind == kernel.kind && (had_mac == kernel.mac || link.wanted_name() == kernel.name)
+}
+
+/// Whether the link was never seen, or had this address when it was.
+fn had_mac_of(link: &Link, kernel: &KernelLink) -> bool {
+    link.record.anchor.as_ref().is_none_or(|anchor| anchor.mac == kernel.mac)
 }
 
 fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Link {

@@ -1,5 +1,6 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
+mod following;
 mod hub;
 mod observer;
 mod participants;
@@ -87,7 +88,7 @@ impl Engine {
         let (settle, settled) = oneshot::channel();
         let followers = vec![
             tokio::spawn(zones.clone().follow_sources(events, settle)),
-            tokio::spawn(observer::run(pipeline.clone(), zones.clone())),
+            tokio::spawn(following::run(pipeline.clone(), zones.clone())),
         ];
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");

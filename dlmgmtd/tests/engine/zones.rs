@@ -7,7 +7,7 @@ use dlmgmt_proto::{
 use dlmgmtd::engine::Service;
 use dlmgmtd::model::{Action, NsCookie, Step};
 
-use crate::machine::{Daemon, Machine, card, name, root, settle};
+use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 
 fn zone(called: &str) -> ZoneName {
     ZoneName::new(called).unwrap()
@@ -211,6 +211,23 @@ async fn a_restart_finds_loans_where_they_are() {
     assert_eq!(machine.names_in(web), ["up0"]);
     daemon.recall(recall("web/up0")).await.unwrap();
     assert_eq!(machine.kernel_names(), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_right_after_the_kernel_moved_a_link_does_not_lose_it() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    machine.create("v0");
+    settle().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let id = daemon.id("v0");
+    daemon.kernel.crash_after_steps(1);
+    let call = SetZone { name_inside: Some("up0".to_owned()), ..lend("v0", "web") };
+    let _ = outcome(daemon.lend(call)).await;
+    assert_eq!(machine.names_in(web), ["up0"]);
+    drop(daemon);
+    let daemon = machine.start_with_zones(vec![("web", web)]).await;
+    assert_eq!(daemon.id("web/up0"), id);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
-use super::world::place_of;
 use crate::kernel::KernelError;
-use crate::model::{AltName, Binding, KernelLink, NsCookie};
+use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie};
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
@@ -300,4 +299,10 @@ fn is_kernel_name(name: &[u8]) -> bool {
     // 0xa0 is the space of Latin-1, which the kernel's isspace() knows.
     let bad = |byte: &u8| matches!(byte, b'/' | b':' | b'%' | b' ' | 0x09..=0x0d | 0xa0 | 0);
     !matches!(name, b"." | b"..") && !name.iter().any(bad)
+}
+
+/// Where the link is that one in `ns` lies over.
+pub fn place_of(ns: NsCookie, lower: Lower) -> Binding {
+    let ns = lower.nsid.map_or(ns, |nsid| NsCookie(nsid.unsigned_abs().into()));
+    Binding { ns, ifindex: lower.ifindex }
 }

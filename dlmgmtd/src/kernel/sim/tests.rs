@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use super::world::place_of;
+use super::namespace::place_of;
 use super::*;
 use crate::kernel::rtnetlink::RtnetlinkKernel;
 use crate::kernel::rtnetlink::tests::{in_new_namespace, ip};

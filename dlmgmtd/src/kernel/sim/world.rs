@@ -5,7 +5,7 @@ use std::sync::Weak;
 
 use dlmgmt_proto::{HwAddr, LinkName, LinkState};
 
-use super::namespace::{Namespace, bare_link, is_hardware, refusal};
+use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
@@ -429,10 +429,4 @@ fn nsid_of(ns: NsCookie) -> i32 {
 fn seen_from(ns: NsCookie, lower: Binding) -> Lower {
     let nsid = (lower.ns != ns).then(|| nsid_of(lower.ns));
     Lower { ifindex: lower.ifindex, nsid }
-}
-
-/// Where the link is that one in `ns` lies over.
-pub fn place_of(ns: NsCookie, lower: Lower) -> Binding {
-    let ns = lower.nsid.map_or(ns, |nsid| NsCookie(nsid.unsigned_abs().into()));
-    Binding { ns, ifindex: lower.ifindex }
 }

@@ -1,0 +1,107 @@
+//! Takes the kernel's hints and has them looked into, as long as the daemon runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinSet;
+
+use super::observer::{Clue, Glance, reconcile};
+use super::perimeter::{Key, Keys};
+use super::pipeline::Pipeline;
+use super::zones::{ZoneKeeper, lent_and_home_again};
+use crate::core::Registry;
+use crate::kernel::{Hint, HintBatch};
+use crate::model::{Binding, NsCookie};
+
+/// Follows the kernel until dropped.
+pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
+    let mut aside = Aside::default();
+    loop {
+        let mut hints = pipeline.kernel.hints().take().await;
+        for ns in &hints.ended {
+            zones.namespace_died(*ns);
+        }
+        zones.find_strangers(&mut hints).await;
+        aside.set_busy_links(&pipeline, &mut hints);
+        let before = pipeline.registry();
+        for (ns, glance) in glances(&before, hints) {
+            reconcile(&pipeline, ns, glance).await;
+        }
+        zones.leave_empty_strangers().await;
+        let returned = lent_and_home_again(&before, &pipeline.registry());
+        if !returned.is_empty() {
+            let zones = zones.clone();
+            tokio::spawn(async move { zones.send_to(returned).await });
+        }
+    }
+}
+
+/// Hints about links that are just being changed. Each such link is followed by itself when its
+/// change is done, so that it holds up neither the others nor the requests for them.
+#[derive(Default)]
+struct Aside {
+    hints: Arc<Mutex<BTreeMap<Binding, Hint>>>,
+    followers: JoinSet<()>,
+}
+
+impl Aside {
+    fn set_busy_links(&mut self, pipeline: &Arc<Pipeline>, hints: &mut HintBatch) {
+        while self.followers.try_join_next().is_some() {}
+        let registry = pipeline.registry();
+        hints.links.retain(|at, hint| {
+            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
+                Some(keys) if hint.moved_to.is_none() => self.set(pipeline, *at, *hint, keys),
+                _ => return true,
+            }
+            false
+        });
+    }
+
+    fn set(&mut self, pipeline: &Arc<Pipeline>, at: Binding, hint: Hint, keys: Keys) {
+        let mut waiting = locked(&self.hints);
+        if let Some(earlier) = waiting.get_mut(&at) {
+            earlier.fold(hint);
+            return;
+        }
+        waiting.insert(at, hint);
+        let (pipeline, hints) = (pipeline.clone(), self.hints.clone());
+        self.followers.spawn(async move {
+            drop(pipeline.perimeters.enter(keys).await);
+            let hint = locked(&hints).remove(&at).unwrap_or_default();
+            let clue = Clue { hint, known_as: None };
+            let glance = Glance { is_whole: false, links: [(at.ifindex, clue)].into() };
+            reconcile(&pipeline, at.ns, glance).await;
+        });
+    }
+}
+
+fn locked(hints: &Mutex<BTreeMap<Binding, Hint>>) -> MutexGuard<'_, BTreeMap<Binding, Hint>> {
+    // Every statement leaves the hints whole, so a poisoned lock does no harm.
+    hints.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is to be looked at, places to which links moved first: there they are known again, before
+/// they are missed where they were.
+fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
+    let mut glances: BTreeMap<NsCookie, Glance> = BTreeMap::new();
+    let mut arrivals = BTreeSet::new();
+    for (at, hint) in hints.links {
+        if let Some(moved) = &hint.moved_to
+            && let (Some(ns), Some(id)) = (moved.ns, registry.by_binding(at))
+        {
+            let there = glances.entry(ns).or_default().links.entry(moved.ifindex).or_default();
+            there.known_as = Some(id);
+            arrivals.insert(ns);
+        }
+        glances.entry(at.ns).or_default().links.entry(at.ifindex).or_default().hint = hint;
+    }
+    if hints.overrun {
+        for ns in registry.known_spaces() {
+            glances.entry(ns).or_default().is_whole = true;
+        }
+    }
+    let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();
+    glances.sort_by_key(|(ns, _)| !arrivals.contains(ns));
+    glances
+}
