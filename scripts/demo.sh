@@ -19,11 +19,16 @@ daemon=
 monitor=
 container=
 
+# Ends a process and waits for it, in one redirection: the shell may tell of a death, on its
+# standard error, as soon as it notes it, which can be before it waits.
+end() {
+	{ kill "-$1" "$2" && wait "$2"; } 2>/dev/null || true
+}
+
 clean_up() {
 	local pid
 	for pid in $container $monitor $daemon; do
-		kill -KILL "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
+		end KILL "$pid"
 	done
 	rm -rf "$work"
 }
@@ -80,8 +85,7 @@ start_daemon() {
 }
 
 end_daemon() {
-	kill "-$1" "$daemon"
-	wait "$daemon" 2>/dev/null || true
+	end "$1" "$daemon"
 	daemon=
 }
 
@@ -188,8 +192,7 @@ show ip link set dev net0 name uplink0
 eventually grep -q ' renamed uplink0 .*from=net0' "$work/events" || fail "the monitor tells the rename"
 grep ' renamed uplink0 ' "$work/events" | cut -c 1-100
 [ "$(field linkid uplink0)" = "$id" ] || fail "uplink0 has the linkid $id"
-kill "$monitor"
-wait "$monitor" 2>/dev/null || true
+end TERM "$monitor"
 monitor=
 
 say "The daemon is stopped, and started again: all is still there."
@@ -260,8 +263,7 @@ show nsenter --target "$container" --net dladm
 
 say "The container is killed with -9. Its links end with it, and nothing is left over."
 echo "\$ kill -KILL $container"
-kill -KILL "$container"
-wait "$container" 2>/dev/null || true
+end KILL "$container"
 container=
 eventually is_no_zone box || fail "box is no zone any more"
 eventually is_as_before || fail "the links are those before the container came"

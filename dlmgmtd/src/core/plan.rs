@@ -2,7 +2,7 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
 
-use crate::model::{Action, Link, NewLink, Step, Zone};
+use crate::model::{Action, Link, NewLink, NsCookie, Step, Zone};
 
 /// What is to be done: the links as they will be, and how the kernel is brought there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,14 +50,17 @@ pub struct PlannedStep {
 impl Plan {
     /// Whether links get to where nobody has seen them yet.
     pub fn makes_or_moves(&self) -> bool {
-        self.create.is_some() || self.steps.iter().any(PlannedStep::moves)
+        self.create.is_some() || self.steps.iter().any(|step| step.moves_to().is_some())
     }
 }
 
 impl PlannedStep {
-    /// Whether the link gets into another namespace.
-    pub fn moves(&self) -> bool {
-        matches!(self.forward.action, Action::Move { .. })
+    /// The other namespace that the link gets into, if it does.
+    pub fn moves_to(&self) -> Option<NsCookie> {
+        match self.forward.action {
+            Action::Move { to, .. } => Some(to),
+            _ => None,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{Event, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
@@ -118,7 +118,7 @@ pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<E
 /// What of an earlier run of the daemon is lost, once every namespace was looked at: links that
 /// were not persistent and were not found again. A loan that was to last only as long as its zone
 /// ended with it.
-pub fn plan_forget_lost(registry: &Registry) -> Result<Plan> {
+pub fn plan_forget_lost(registry: &Registry) -> Plan {
     let lost = registry
         .links()
         .filter(|link| link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent);
@@ -133,5 +133,5 @@ pub fn plan_forget_lost(registry: &Registry) -> Result<Plan> {
         link.record.location = Location::Home;
         link.into()
     });
-    Ok(Plan { changes: ended.chain(returned).collect(), ..Plan::default() })
+    Plan { changes: ended.chain(returned).collect(), ..Plan::default() }
 }

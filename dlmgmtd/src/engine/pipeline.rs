@@ -94,21 +94,21 @@ impl Pipeline {
     }
 
     /// Plans with everything that the plan touches in one's own perimeter.
-    pub async fn plan_inside<T: AsPlan>(
+    pub async fn plan_inside(
         &self,
-        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<T> + Send + Sync,
-    ) -> Result<(T, Perimeter)> {
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync,
+    ) -> Result<(Plan, Perimeter)> {
         let registry = self.registry();
         let mut unused = *self.ids();
         let planned = prepare(&registry, &mut unused)?;
-        let mut needed = keys_of(&registry, planned.as_plan());
+        let mut needed = keys_of(&registry, &planned);
         loop {
             let perimeter = self.perimeters.enter(needed.clone()).await;
             let registry = self.registry();
             let mut ids = self.ids();
             let mut given = *ids;
             let planned = prepare(&registry, &mut given)?;
-            let now_needed = keys_of(&registry, planned.as_plan());
+            let now_needed = keys_of(&registry, &planned);
             if needed.covers(&now_needed) {
                 *ids = given;
                 return Ok((planned, perimeter));
@@ -345,12 +345,9 @@ impl Pipeline {
     /// A zone without loans is not kept alive by the daemon.
     fn let_go_of_unused(&self, plan: &Plan) {
         let registry = self.registry();
-        let places = plan.steps.iter().filter(|step| step.moves()).flat_map(|step| {
-            let to = match &step.forward.action {
-                Action::Move { to, .. } => Some(*to),
-                _ => None,
-            };
-            [Some(step.forward.at.ns), to]
+        let places = plan.steps.iter().filter_map(|step| {
+            let to = step.moves_to()?;
+            Some([step.forward.at.ns, to])
         });
         for ns in places.flatten().filter(|ns| *ns != self.kernel.home()) {
             let zone = registry.zone_of_ns(ns);
@@ -452,7 +449,7 @@ impl Pipeline {
             return;
         }
         let batch = Batch { put, ..Batch::default() };
-        let stored = match plan.steps.iter().any(PlannedStep::moves) {
+        let stored = match plan.steps.iter().any(|step| step.moves_to().is_some()) {
             true => self.store.commit(batch).await,
             false => self.store.commit_lazily(batch).await,
         };
@@ -495,17 +492,6 @@ impl Link {
         self.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
         self.record.unsettled =
             self.kernel.as_ref().is_some_and(|bound| bound.name != self.wanted_name());
-        self
-    }
-}
-
-/// What holds a plan.
-pub(super) trait AsPlan: Send {
-    fn as_plan(&self) -> &Plan;
-}
-
-impl AsPlan for Plan {
-    fn as_plan(&self) -> &Plan {
         self
     }
 }

@@ -293,11 +293,7 @@ impl ZoneKeeper {
 
     /// A namespace that was no zone is dead.
     async fn forget_stranger(&self, ns: NsCookie) {
-        let prepare = |registry: &Registry, _: &mut _| Ok(plan_space_lost(registry, ns));
-        match self.pipeline.plan_inside(prepare).await {
-            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
-            Err(why) => tracing::error!("a namespace cannot be forgotten: {why}"),
-        }
+        self.follow_planned(|registry| plan_space_lost(registry, ns)).await;
         self.pipeline.strangers().remove(&ns);
         self.pipeline.kernel.unwatch(ns).await;
         self.remake_lost_links().await;
@@ -334,7 +330,7 @@ impl ZoneKeeper {
         // Nobody may be listening, which is fine.
         let _ = self.ended.send(up.ns);
         self.end_transient_links(zone, up.ns).await;
-        self.close_down(zone).await;
+        self.follow_planned(|registry| plan_zone_down(registry, zone)).await;
         self.forget(up.ns).await;
         drop(gate);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
@@ -400,22 +396,18 @@ impl ZoneKeeper {
         tokio::time::timeout(DYING, death.wait_for(|is_dead| *is_dead)).await.is_ok()
     }
 
-    async fn close_down(&self, zone: ZoneId) {
-        let prepare = |registry: &Registry, _: &mut _| Ok(plan_zone_down(registry, zone));
-        match self.pipeline.plan_inside(prepare).await {
+    /// Brings the registry to what has happened already and cannot be refused.
+    async fn follow_planned(&self, plan: impl Fn(&Registry) -> Plan + Send + Sync) {
+        match self.pipeline.plan_inside(|registry, _| Ok(plan(registry))).await {
             Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
-            Err(why) => tracing::error!("a zone cannot be closed: {why}"),
+            Err(why) => tracing::error!("what has happened cannot be followed: {why}"),
         }
     }
 
     /// What the daemon's absence left behind: links of namespaces that are no zones any more, loans
     /// of zones that ended meanwhile, and links that a reboot or a dead namespace took.
     pub async fn finish_start(&self) {
-        let prepare = |registry: &Registry, _: &mut _| plan_forget_lost(registry);
-        match self.pipeline.plan_inside(prepare).await {
-            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
-            Err(why) => tracing::error!("lost links cannot be forgotten: {why}"),
-        }
+        self.follow_planned(plan_forget_lost).await;
         self.remake_lost_links().await;
     }
 
