@@ -6,6 +6,7 @@ use clap::Parser;
 use serde::Deserialize;
 
 use crate::engine::EngineLimits;
+use crate::kernel::rtnetlink;
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
@@ -43,6 +44,7 @@ struct File {
     netns_dirs: Option<Vec<PathBuf>>,
     bus: Option<String>,
     transient_links_per_zone: Option<usize>,
+    notification_buffer: Option<usize>,
 }
 
 /// How the daemon is to run.
@@ -60,6 +62,8 @@ pub struct Config {
     pub foreground: bool,
     /// What callers may have.
     pub limits: EngineLimits,
+    /// How the kernel is listened to.
+    pub kernel: rtnetlink::Options,
 }
 
 /// Why there is no configuration.
@@ -95,6 +99,11 @@ impl Config {
                 transient_links: file
                     .transient_links_per_zone
                     .unwrap_or(EngineLimits::default().transient_links),
+            },
+            kernel: rtnetlink::Options {
+                notification_buffer: file
+                    .notification_buffer
+                    .unwrap_or(rtnetlink::Options::default().notification_buffer),
             },
         })
     }

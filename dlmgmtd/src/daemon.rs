@@ -41,7 +41,7 @@ pub enum DaemonError {
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     let shutdown = shutdown_signal()?;
     raise_descriptor_limit();
-    let kernel = Arc::new(RtnetlinkKernel::open()?);
+    let kernel = Arc::new(RtnetlinkKernel::open_with(config.kernel)?);
     let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
     let sources = ZoneSources::start(config.netns_dirs.clone())
         .map_err(|why| DaemonError::System("zones cannot be watched", why))?;

@@ -7,11 +7,13 @@
 mod host;
 mod monitor;
 mod output;
+mod storm;
 mod zones;
 
 pub use host::{Host, Namespace, bin};
 pub use monitor::Monitor;
 pub use output::Output;
+pub use storm::Storm;
 pub use zones::{Attire, Guest};
 
 use std::time::{Duration, Instant};

@@ -133,6 +133,7 @@ impl Ear {
     /// After a loss, everything is to be looked at; of namespaces that died, that is done here.
     async fn make_good(&mut self) {
         if std::mem::take(&mut self.lost) {
+            tracing::info!("notifications of the kernel were lost: all links are looked at");
             self.bury_the_dead(None).await;
             self.hints.push_overrun();
         }
