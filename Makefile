@@ -19,8 +19,8 @@ else
 	scripts/demo.sh target/debug
 endif
 
-# The tests start the binaries that `cargo build` leaves, so it comes before them. They make network
-# namespaces: whoever is not root is root in a user namespace.
+# The tests start the binaries that `cargo build` leaves, and one kills the release binary, so these
+# come before them. They make network namespaces: whoever is not root is root in a user namespace.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,unshare --user --map-root-user)
 
 test: deps
@@ -28,6 +28,7 @@ test: deps
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo build --locked --workspace
+	cargo build --locked --release -p dlmgmtd
 	$(AS_ROOT) cargo test --locked --workspace
 
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.

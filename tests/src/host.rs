@@ -29,6 +29,22 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
+/// The path of one of the project's release binaries: beside the directory of [`bin`]'s, or in
+/// `DLMGMT_RELEASE_BIN_DIR`.
+///
+/// # Panics
+/// When it was not built.
+pub fn release_bin(name: &str) -> PathBuf {
+    let dir = std::env::var_os("DLMGMT_RELEASE_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a test knows its own path");
+        // target/PROFILE/deps/TEST
+        test.ancestors().nth(3).expect("a test lies in deps").join("release")
+    });
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is missing: `cargo build --release` comes first", path.display());
+    path
+}
+
 /// A network namespace that a thread can enter.
 #[derive(Clone, Debug)]
 pub struct Namespace(PathBuf);
@@ -142,6 +158,15 @@ impl Host {
     /// The network namespace, for threads of the test that are to work inside.
     pub fn namespace(&self) -> Namespace {
         Namespace(PathBuf::from(format!("/proc/{}/ns/net", self.holder.id())))
+    }
+
+    /// The network namespace of a zone that `ip netns` made, or of `global`.
+    pub fn namespace_of(&self, zone: &str) -> Namespace {
+        match zone {
+            "global" => self.namespace(),
+            // /run is this host's own, which only its processes see by that name.
+            _ => Namespace(format!("/proc/{}/root/run/netns/{zone}", self.holder.id()).into()),
+        }
     }
 
     /// The daemon's command with this host's directories.

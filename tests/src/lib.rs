@@ -10,7 +10,7 @@ mod output;
 mod storm;
 mod zones;
 
-pub use host::{Host, Namespace, bin};
+pub use host::{Host, Namespace, bin, release_bin};
 pub use monitor::Monitor;
 pub use output::Output;
 pub use storm::Storm;
