@@ -8,6 +8,7 @@ use super::lookup::title;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::zones::refuse_ending;
 use crate::model::{
     Action, AltName, Bound, HomeState, Link, Loan, Location, NsCookie, Step, Zone, ZoneUp,
 };
@@ -53,6 +54,7 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
     if !lend.force {
         refuse_used(registry, link, addresses)?;
     }
+    refuse_ending(registry, lend.zone)?;
     let zone = registry.zone(lend.zone).ok_or_else(|| no_zone(registry, lend.zone))?;
     let name_inside = lend.name_inside.unwrap_or(link.record.name);
     let mut lent = Link::clone(link);
@@ -62,10 +64,6 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
     lent.record.location =
         Location::OnLoan(Loan { zone: lend.zone, name_inside, is_persistent, left });
     match &zone.up {
-        Some(up) if up.is_ending => {
-            let text = format!("zone {} is shutting down", zone.record.name);
-            Err(Error::new(ErrorCode::ShuttingDown, text))
-        }
         Some(up) => lend_now(registry, link, lent, up.ns, zone, name_inside),
         None if !is_persistent => {
             Err(Error::new(ErrorCode::NoZone, format!("zone {} is down", zone.record.name)))

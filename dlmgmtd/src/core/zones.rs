@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{Event, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{Error, ErrorCode, Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
@@ -43,6 +43,16 @@ pub fn plan_zone_ending(registry: &Registry, zone: ZoneId) -> Plan {
         zone
     });
     Plan { zones: ending.into_iter().collect(), ..Plan::default() }
+}
+
+/// Nothing new begins in a zone that is ending.
+pub fn refuse_ending(registry: &Registry, zone: ZoneId) -> Result<()> {
+    let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+    if !up.is_some_and(|up| up.is_ending) {
+        return Ok(());
+    }
+    let text = format!("zone {} is shutting down", registry.zone_label(zone));
+    Err(Error::new(ErrorCode::ShuttingDown, text))
 }
 
 /// The zone has ended: what is still in its namespace is not ours to show any more.

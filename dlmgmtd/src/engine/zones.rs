@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::observer::{self, Glance};
 use super::participants::Participants;
@@ -14,7 +14,7 @@ use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
     Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake,
-    plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
+    plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, refuse_ending, zone_named,
 };
 use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
@@ -77,6 +77,8 @@ pub(super) struct ZoneKeeper {
     /// One zone's coming and going, and what is lent to it or made in it, happen in order. Who is
     /// inside may enter perimeters of links; never the other way round.
     gates: Perimeters,
+    /// Some zone has begun to end.
+    began_to_end: Notify,
     /// Numbers are given to zones one by one.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
@@ -90,6 +92,7 @@ impl ZoneKeeper {
             sources,
             participants: Arc::default(),
             gates: Perimeters::default(),
+            began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
             ended: broadcast::Sender::new(1024),
@@ -101,8 +104,24 @@ impl ZoneKeeper {
         self.ended.subscribe()
     }
 
-    /// The right to lend to a zone, to make links in it, or to end it.
-    pub async fn enter(&self, zone: ZoneId) -> Perimeter {
+    /// The right to lend to these zones and to make links in them. As their ends may take long,
+    /// one that is ending is no reason to wait but an error.
+    pub async fn enter_unless_ending(&self, zones: BTreeSet<ZoneId>) -> Result<Perimeter> {
+        let keys = zones.iter().copied().map(Key::Zone).collect();
+        let gates = self.gates.enter(Keys::Some(keys));
+        tokio::pin!(gates);
+        loop {
+            let began_to_end = self.began_to_end.notified();
+            let registry = self.pipeline.registry();
+            zones.iter().try_for_each(|zone| refuse_ending(&registry, *zone))?;
+            tokio::select! {
+                gates = &mut gates => return Ok(gates),
+                () = began_to_end => {}
+            }
+        }
+    }
+
+    async fn enter(&self, zone: ZoneId) -> Perimeter {
         self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
     }
 
@@ -323,6 +342,7 @@ impl ZoneKeeper {
         let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
         self.participants.expect(zone);
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
+        self.began_to_end.notify_waiters();
         self.participants.wait(zone).await;
         self.pipeline.break_holds(zone);
         self.bring_loans_home(zone).await;
