@@ -138,12 +138,25 @@ impl Host {
     /// When `ip` says what cannot be read.
     #[track_caller]
     pub fn kernel_in(&self, zone: &str) -> Vec<String> {
-        let listed: Vec<serde_json::Value> =
-            serde_json::from_str(&self.ip_in(zone, "-json link show")).expect("ip speaks JSON");
-        let name = |link: &serde_json::Value| link["ifname"].as_str().expect("a name").to_owned();
-        let mut names: Vec<_> = listed.iter().map(name).filter(|name| name != "lo").collect();
-        names.sort_unstable();
-        names
+        names(&self.ip_in(zone, "-json link show"))
+    }
+
+    /// The names of the kernel's links in a guest's namespace, without the loopback.
+    ///
+    /// # Panics
+    /// When `ip` says what cannot be read.
+    #[track_caller]
+    pub fn kernel_of(&self, guest: &Guest) -> Vec<String> {
+        names(&self.in_guest(guest, "ip -json link show"))
+    }
+
+    /// Runs `script` in a shell in a guest's namespace.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn in_guest(&self, guest: &Guest, script: &str) -> String {
+        self.sh(&format!("nsenter --net=/proc/{}/ns/net sh -ec '{script}'", guest.pid()))
     }
 
     /// `dladm`, about to run inside a zone.
@@ -199,6 +212,15 @@ impl Host {
         std::thread::scope(|scope| scope.spawn(inside).join().expect("the client's work is done"))
     }
 
+    /// How many living namespaces have a number (nsid) in this host's own.
+    ///
+    /// # Panics
+    /// When `ip` does not tell.
+    #[track_caller]
+    pub fn numbered_namespaces(&self) -> usize {
+        self.ip("netns list-id").lines().count()
+    }
+
     /// How many descriptors the daemon has open.
     ///
     /// # Panics
@@ -229,6 +251,15 @@ impl Host {
             is_up: is_up(&link["flags"]),
         }
     }
+}
+
+/// The names in a list of `ip -json`, in order, without the loopback's.
+fn names(listed: &str) -> Vec<String> {
+    let listed: Vec<serde_json::Value> = serde_json::from_str(listed).expect("ip speaks JSON");
+    let name = |link: &serde_json::Value| link["ifname"].as_str().expect("a name").to_owned();
+    let mut names: Vec<_> = listed.iter().map(name).filter(|name| name != "lo").collect();
+    names.sort_unstable();
+    names
 }
 
 /// What the kernel has of a link that a loan must bring back.

@@ -409,10 +409,7 @@ fn find_zone(
         (Some(pidfd), Some(_), _) => sources.add_pidfd(&zone, pidfd),
         (None, Some(pid), _) => sources.add_process(&zone, pid),
         (None, None, Some(path)) => sources.add_path(&zone, path.into()),
-        // What the client opened is what it means; the path only says how to find it again.
-        (Some(ns), None, Some(path)) => {
-            sources.add_path(&zone, path.into()).or_else(|_| sources.add_descriptor(&zone, ns))
-        }
+        (Some(ns), None, Some(path)) => sources.add_opened(&zone, ns, path.into()),
         (Some(ns), None, None) => sources.add_descriptor(&zone, ns),
         (None, None, None) => Err(SourceError::NotMounted),
     }

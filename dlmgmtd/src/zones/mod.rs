@@ -115,6 +115,20 @@ impl ZoneSources {
         self.add(name, Source::path(path)?)
     }
 
+    /// Registers the namespace that a client opened at `path`: like [`Self::add_path`] where the same
+    /// one is found there here, and like [`Self::add_descriptor`] where paths mean something else.
+    pub fn add_opened(
+        &self,
+        name: &ZoneName,
+        ns: OwnedFd,
+        path: PathBuf,
+    ) -> Result<Found, SourceError> {
+        let (ns, cookie) = source::identify(ns)?;
+        let source = Source::path(path).and_then(|source| source.open_as(cookie).map(|_| source));
+        let source = source.unwrap_or(Source::Descriptor);
+        self.claim(Found { name: name.clone(), source, cookie, ns })
+    }
+
     /// Registers the namespace behind a descriptor, as a zone that ends by [`Self::remove`] alone.
     pub fn add_descriptor(&self, name: &ZoneName, ns: OwnedFd) -> Result<Found, SourceError> {
         let (ns, cookie) = source::identify(ns)?;
