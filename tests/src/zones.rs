@@ -212,7 +212,8 @@ impl Host {
         std::thread::scope(|scope| scope.spawn(inside).join().expect("the client's work is done"))
     }
 
-    /// How many living namespaces have a number (nsid) in this host's own.
+    /// How many living namespaces have a number (nsid) in this host's own; where there are more than
+    /// about a hundred, `ip` tells only of that many.
     ///
     /// # Panics
     /// When `ip` does not tell.
