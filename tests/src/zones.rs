@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use libdlmgmt::Client;
 
-use crate::{Host, Monitor, Output, bin, eventually};
+use crate::{Host, Monitor, Namespace, Output, bin, eventually};
 
 /// A process in a network namespace of its own that has no name; both end with this value.
 pub struct Guest {
@@ -18,6 +18,11 @@ impl Guest {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its network namespace, for threads of the test that are to work inside.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::of_process(self.pid())
     }
 
     /// Kills the process, which is the last in its namespace.
@@ -183,6 +188,17 @@ impl Host {
         Monitor::start(command)
     }
 
+    /// A guest whose namespace is a zone.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    #[track_caller]
+    pub fn guest_zone(&self, zone: &str) -> Guest {
+        let guest = self.guest();
+        self.dladm(&format!("attach-zone --pid {} {zone}", guest.pid())).ok();
+        guest
+    }
+
     /// Starts a process in a new network namespace without a name.
     ///
     /// # Panics
@@ -203,13 +219,33 @@ impl Host {
     /// # Panics
     /// When the door does not open, or `work` panics.
     pub fn with_client<T: Send>(&self, work: impl FnOnce(&Client) -> T + Send) -> T {
-        let (namespace, door) = (self.namespace(), self.door());
+        self.with_client_of(self.namespace(), work)
+    }
+
+    fn with_client_of<T: Send>(
+        &self,
+        namespace: Namespace,
+        work: impl FnOnce(&Client) -> T + Send,
+    ) -> T {
+        let door = self.door();
         // A thread of its own, since it stays in the namespace for good.
         let inside = move || {
             namespace.enter();
             work(&Client::connect(door).expect("the door opens"))
         };
         std::thread::scope(|scope| scope.spawn(inside).join().expect("the client's work is done"))
+    }
+
+    /// Does something with a connection to the door that was made in a guest's namespace.
+    ///
+    /// # Panics
+    /// When the door does not open, or `work` panics.
+    pub fn with_client_in<T: Send>(
+        &self,
+        guest: &Guest,
+        work: impl FnOnce(&Client) -> T + Send,
+    ) -> T {
+        self.with_client_of(guest.namespace(), work)
     }
 
     /// How many living namespaces have a number (nsid) in this host's own; where there are more than

@@ -51,12 +51,12 @@ impl From<Found> for Arrival {
                 (None, Some(path.display().to_string()))
             }
             Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
-            Source::Descriptor => (None, None),
+            Source::Descriptor { .. } => (None, None),
         };
         let attached = match &source {
             Source::Process { pid, .. } => Some(AttachedBy::Process(*pid)),
             Source::Path(path) => path.to_str().map(|path| AttachedBy::Path(path.to_owned())),
-            Source::Directory(_) | Source::Descriptor => None,
+            Source::Directory(_) | Source::Descriptor { .. } => None,
         };
         Self { name, ns, opener: opener_of(&source, cookie), pid, path, attached }
     }

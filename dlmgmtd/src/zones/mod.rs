@@ -11,6 +11,7 @@ mod names;
 mod source;
 #[cfg(test)]
 mod tests;
+mod users;
 mod watch;
 
 use std::io;
@@ -54,6 +55,8 @@ pub enum EndReason {
     ProcessExited,
     /// [`ZoneSources::remove`] was called.
     Unregistered,
+    /// Nobody but this process has its namespace any more.
+    Abandoned,
 }
 
 /// What happens to the sources of zones.
@@ -125,14 +128,16 @@ impl ZoneSources {
     ) -> Result<Found, SourceError> {
         let (ns, cookie) = source::identify(ns)?;
         let source = Source::path(path).and_then(|source| source.open_as(cookie).map(|_| source));
-        let source = source.unwrap_or(Source::Descriptor);
+        let source = source.or_else(|_| Source::descriptor(&ns))?;
         self.claim(Found { name: name.clone(), source, cookie, ns })
     }
 
-    /// Registers the namespace behind a descriptor, as a zone that ends by [`Self::remove`] alone.
+    /// Registers the namespace behind a descriptor, as a zone that ends by [`Self::remove`], or some
+    /// seconds after nobody else has the namespace any more.
     pub fn add_descriptor(&self, name: &ZoneName, ns: OwnedFd) -> Result<Found, SourceError> {
         let (ns, cookie) = source::identify(ns)?;
-        self.claim(Found { name: name.clone(), source: Source::Descriptor, cookie, ns })
+        let source = Source::descriptor(&ns)?;
+        self.claim(Found { name: name.clone(), source, cookie, ns })
     }
 
     /// Ends a zone that a client registered. Its [`SourceEvent::Ended`] follows, once.
