@@ -64,6 +64,33 @@ fn a_link_in_use_is_lent_only_by_force() {
 }
 
 #[test]
+fn a_link_under_one_of_another_zone_is_lent_only_by_force() {
+    let host = Host::with_zones(&["web", "db"]);
+    host.dladm("create-vnic -t -z web -l a vnic0").ok();
+    let line = host.unchanged_by(|| host.dladm("set-zone a db")).refused("busy");
+    assert!(line.contains("web/vnic0"), "{line}");
+    host.dladm("set-zone -f a db").ok();
+    assert_eq!(
+        (host.kernel_in("db"), host.kernel_in("web")),
+        (vec!["a".into()], vec!["vnic0".into()])
+    );
+}
+
+#[test]
+fn a_link_keeps_its_linkid_when_its_owner_ends_while_it_is_lent() {
+    let mut host = Host::with_zones(&["web", "db"]);
+    host.ip("link add link a name own netns web type macvlan");
+    eventually("dladm lists it", || host.everywhere().contains_key("web/own"));
+    let id = host.everywhere()["web/own"];
+    host.dladm("set-zone -n lent web/own db").ok();
+    host.end_zone("web");
+    assert_eq!(host.everywhere()["db/lent"], id);
+    assert_eq!(host.field("zone,owner", "db/lent"), "db:db");
+    host.kill9_and_restart();
+    host.await_at("db/lent", id);
+}
+
+#[test]
 fn what_cannot_be_lent_is_refused_with_the_reason() {
     let host = Host::with_zones(&["web"]);
     host.ip("link add name br0 type bridge");

@@ -119,6 +119,20 @@ fn a_participant_that_never_acknowledges_does_not_hold_a_zone_up() {
 }
 
 #[test]
+fn a_zone_that_waits_for_its_participants_holds_up_no_other_not_even_by_its_name() {
+    let host = Host::with_zones(&["web"]);
+    let mut events = participate(&host);
+    host.ip("netns delete web");
+    let zone = next(&mut events, shutting_down);
+    host.ip("netns add web");
+    host.add_zone("db");
+    assert_eq!(host.zones()["web"], "shutting-down");
+    events.acknowledge(zone).unwrap();
+    host.await_ready("web");
+    host.end_zone("db");
+}
+
+#[test]
 fn a_participant_that_leaves_is_not_waited_for() {
     let host = Host::with_zones(&["web"]);
     let mut events = participate(&host);

@@ -110,6 +110,19 @@ fn what_a_client_opened_is_the_zone_whatever_lies_at_its_path_for_the_daemon() {
 }
 
 #[test]
+fn a_namespace_with_two_names_is_a_zone_by_the_second_when_the_first_is_taken_away() {
+    let host = Host::with_zones(&["web"]);
+    let id = host.ids()["a"];
+    host.dladm("set-zone a web").ok();
+    host.sh("cd /run/netns; touch other; mount --bind web other");
+    host.end_zone("web");
+    host.await_ready("other");
+    host.await_at("global/a", id);
+    host.dladm("set-zone a other").ok();
+    assert_eq!(host.kernel_in("other"), ["a"]);
+}
+
+#[test]
 fn a_place_that_is_no_namespace_is_refused() {
     let host = Host::with_zones(&["web"]);
     let zones = host.zones();
