@@ -23,11 +23,16 @@ impl Process {
         Self { pid, pidfd: None }
     }
 
+    /// The process of a pidfd, whose number is `pid`.
+    pub fn of_pidfd(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd: Some(Arc::new(pidfd)) }
+    }
+
     /// The process that connected the other end of a socket and that has the number `pid` by what
     /// the kernel says of that end; none if it has gone already.
     pub fn behind(socket: impl AsFd, pid: i32) -> io::Result<Option<Self>> {
         match sys::peer_pidfd(socket) {
-            Ok(pidfd) => Ok(Some(Self { pid, pidfd: Some(Arc::new(pidfd)) })),
+            Ok(pidfd) => Ok(Some(Self::of_pidfd(pid, pidfd))),
             Err(why) => match Errno::from_io_error(&why) {
                 Some(Errno::NOPROTOOPT) => Ok(Some(Self::numbered(pid))),
                 Some(Errno::SRCH | Errno::INVAL | Errno::NODATA) => Ok(None),
