@@ -174,6 +174,24 @@ fn a_loan_survives_the_daemon() {
 }
 
 #[test]
+fn a_loan_survives_the_daemon_however_its_zone_was_attached() {
+    let mut host = Host::with_zones(&[]);
+    let ids = host.ids();
+    let (by_pid, by_descriptor) = (host.guest_zone("pid"), host.guest());
+    let path = format!("/proc/{}/ns/net", by_descriptor.pid());
+    host.dladm(&format!("attach-zone --netns {path} descriptor")).ok();
+    host.dladm("set-zone -n eth0 a pid").ok();
+    host.dladm("set-zone -n eth0 b descriptor").ok();
+    host.kill9_and_restart();
+    host.await_at("pid/eth0", ids["a"]);
+    host.await_at("descriptor/eth0", ids["b"]);
+    by_pid.kill();
+    by_descriptor.kill();
+    eventually("both are home", || host.ids() == ids);
+    host.agreed();
+}
+
+#[test]
 fn a_loan_comes_home_as_it_was_when_its_zone_is_deleted() {
     let host = Host::with_zones(&["web"]);
     let attire = dress(&host, "a");

@@ -61,7 +61,8 @@ impl From<Found> for Arrival {
         let attached = match &source {
             Source::Process { pid, .. } => Some(AttachedBy::Process(*pid)),
             Source::Path(path) => path.to_str().map(|path| AttachedBy::Path(path.to_owned())),
-            Source::Directory(_) | Source::Descriptor { .. } => None,
+            Source::Descriptor { .. } => Some(AttachedBy::Descriptor),
+            Source::Directory(_) => None,
         };
         Self { name, ns, opener: opener_of(&source, cookie), pid, path, attached }
     }
@@ -273,6 +274,7 @@ impl ZoneKeeper {
             let found = tokio::task::spawn_blocking(move || match by {
                 AttachedBy::Process(pid) => sources.add_process(&called, pid),
                 AttachedBy::Path(path) => sources.add_path(&called, path.into()),
+                AttachedBy::Descriptor => sources.find_again(&called, ns),
             });
             match found.await {
                 Ok(Ok(found)) if found.cookie == ns => self.source_appeared(found).await,

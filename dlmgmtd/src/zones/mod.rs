@@ -140,6 +140,11 @@ impl ZoneSources {
         self.claim(Found { name: name.clone(), source, cookie, ns })
     }
 
+    /// As [`Self::add_descriptor`] for a namespace that is known from before, if a process is in it.
+    pub fn find_again(&self, name: &ZoneName, cookie: NsCookie) -> Result<Found, SourceError> {
+        self.add_descriptor(name, users::find(cookie).ok_or(SourceError::NoProcess)?)
+    }
+
     /// Ends a zone that a client registered. Its [`SourceEvent::Ended`] follows, once.
     pub fn remove(&self, name: &ZoneName) -> Result<(), SourceError> {
         self.shared.names().unregister(name)?;

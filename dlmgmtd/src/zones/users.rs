@@ -5,8 +5,12 @@
 //! a zone, its users are looked for.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use super::source::identify;
+use crate::model::NsCookie;
 
 /// Whether anybody but this process is in the network namespace with this inode, has it open or
 /// has it mounted, as far as this process may look into others.
@@ -16,6 +20,18 @@ pub(super) fn is_used(inode: u64) -> bool {
     others().any(|process| is_link_to(&process.join("ns/net"), &ns))
         || others().any(|process| has_thread_in(&process, &ns) || has_open(&process, &ns))
         || is_mounted(&ns)
+}
+
+/// The namespace with this cookie, if a process is in it.
+pub(super) fn find(cookie: NsCookie) -> Option<OwnedFd> {
+    let mut seen = HashSet::new();
+    others().map(|process| process.join("ns/net")).find_map(|place| {
+        if !seen.insert(fs::read_link(&place).ok()?) {
+            return None;
+        }
+        let (ns, found) = identify(File::open(&place).ok()?.into()).ok()?;
+        (found == cookie).then_some(ns)
+    })
 }
 
 /// The directories of all other processes that can be seen.
@@ -56,7 +72,6 @@ fn is_link_to(link: &Path, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::os::unix::fs::MetadataExt;
     use std::process::{Child, Command, Stdio};
 
