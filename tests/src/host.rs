@@ -50,6 +50,11 @@ pub fn release_bin(name: &str) -> PathBuf {
 pub struct Namespace(PathBuf);
 
 impl Namespace {
+    /// The namespace that a process is in.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        Self(PathBuf::from(format!("/proc/{pid}/ns/net")))
+    }
+
     /// Moves the calling thread, and no other, into the namespace for the rest of its life.
     ///
     /// # Panics
@@ -157,7 +162,7 @@ impl Host {
 
     /// The network namespace, for threads of the test that are to work inside.
     pub fn namespace(&self) -> Namespace {
-        Namespace(PathBuf::from(format!("/proc/{}/ns/net", self.holder.id())))
+        Namespace::of_process(self.holder.id())
     }
 
     /// The network namespace of a zone that `ip netns` made, or of `global`.

@@ -1,9 +1,13 @@
-//! What each caller may do: one table, the same as in `docs/security.md`.
+//! Who a caller is, and what each may do: one table, the same as in `docs/security.md`.
+
+mod process;
 
 use dlmgmt_proto::{Error, ErrorCode, Result, ZoneId};
 
 use crate::core::Scope;
 use crate::engine::Caller;
+
+pub use process::Process;
 
 /// What a caller asks to do, as far as permission goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
 
     fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
-        Caller { zone, uid, gid: uid, pid: None, client: "test".to_owned() }
+        Caller { zone, uid, gid: uid, process: None, client: "test".to_owned() }
     }
 
     #[test]

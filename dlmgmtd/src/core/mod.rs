@@ -31,7 +31,7 @@ pub use retire::plan_delete_phys;
 pub use transfer::{export, plan_import};
 pub use zones::{
     describe_zone, is_shown, plan_forget_lost, plan_space_lost, plan_zone_down, plan_zone_ending,
-    plan_zone_up, zone_event, zone_named,
+    plan_zone_up, refuse_ending, zone_event, zone_named,
 };
 
 #[cfg(test)]

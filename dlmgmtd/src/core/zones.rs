@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{Event, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{Error, ErrorCode, Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
 use crate::model::{
-    AttachedBy, Attachment, Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp,
+    AttachedBy, Attachment, Bound, Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp,
 };
 
 /// The zone of that name, made up with a number of its own if there never was one.
@@ -45,6 +45,16 @@ pub fn plan_zone_ending(registry: &Registry, zone: ZoneId) -> Plan {
     Plan { zones: ending.into_iter().collect(), ..Plan::default() }
 }
 
+/// Nothing new begins in a zone that is ending.
+pub fn refuse_ending(registry: &Registry, zone: ZoneId) -> Result<()> {
+    let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+    if !up.is_some_and(|up| up.is_ending) {
+        return Ok(());
+    }
+    let text = format!("zone {} is shutting down", registry.zone_label(zone));
+    Err(Error::new(ErrorCode::ShuttingDown, text))
+}
+
 /// The zone has ended: what is still in its namespace is not ours to show any more.
 pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
     let Some(known) = registry.zone(zone) else { return Plan::default() };
@@ -65,14 +75,28 @@ pub fn plan_space_lost(registry: &Registry, ns: NsCookie) -> Plan {
     Plan { changes, ..Plan::default() }
 }
 
-/// What becomes of a link whose namespace is gone or no zone any more.
+/// What becomes of a link whose namespace, or owner, is gone or no zone any more.
 fn left_behind(link: &Link, zone: Option<ZoneId>) -> LinkChange {
-    let is_kept = link.record.lifetime == Lifetime::Persistent && Some(link.record.owner) != zone;
-    if is_kept {
-        Link { kernel: None, ..link.clone() }.into()
-    } else {
-        LinkChange::end(link.record.id)
+    let is_orphan = Some(link.record.owner) == zone;
+    match (&link.kernel, link.record.lifetime) {
+        (Some(bound), Lifetime::Persistent | Lifetime::Temporary)
+            if is_orphan && bound.zone.is_some_and(|place| Some(place) != zone) =>
+        {
+            adopted(link, bound).into()
+        }
+        (_, Lifetime::Persistent) if !is_orphan => Link { kernel: None, ..link.clone() }.into(),
+        _ => LinkChange::end(link.record.id),
     }
+}
+
+/// A link whose owner ended while it was lent is the borrower's, and called what it is called there.
+fn adopted(link: &Link, bound: &Bound) -> Link {
+    let mut adopted = link.clone();
+    adopted.record.owner = bound.zone.unwrap_or(adopted.record.owner);
+    adopted.record.name = bound.name;
+    adopted.record.location = Location::Home;
+    adopted.record.generation.0 += 1;
+    adopted
 }
 
 /// All that a client is told of a zone.

@@ -25,7 +25,7 @@ use crate::auth::{Action, authorise};
 use crate::core::{
     HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope, What, describe,
     describe_zone, export, is_shown, plan_delete, plan_delete_phys, plan_import, plan_lend,
-    plan_make, plan_recall, plan_rename, resolve, visible_zone,
+    plan_make, plan_recall, plan_rename, refuse_ending, resolve, visible_zone,
 };
 use crate::model::{Lifetime, Link, Recipe, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -129,7 +129,7 @@ impl Service for Engine {
             force: call.force,
             generation: call.generation,
         };
-        let gate = self.zones.enter(zone).await;
+        let gate = self.zones.enter_unless_ending([zone].into()).await?;
         let addresses = self.addresses_of(&link).await?;
         let changed = self.change(move |registry, _| plan_lend(registry, &lend, &addresses)).await;
         drop(gate);
@@ -152,13 +152,13 @@ impl Service for Engine {
             ZoneId::GLOBAL => None,
             _ => Some(self.limits.transient_links),
         };
-        let Make { zone, name, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
-        let gate = self.zones.enter(zone).await;
+        let Make { zone, name, what, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
+        let gates = self.zones.enter_unless_ending(zones_of(zone, &what)).await?;
         let plan = move |registry: &Registry, ids: &mut LinkIds| {
             plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
         };
         let seq = self.change(plan).await?.seq;
-        drop(gate);
+        drop(gates);
         let registry = self.pipeline.registry();
         let made = registry.by_name(zone, name).and_then(|id| registry.link(id));
         let made = made.ok_or_else(|| {
@@ -218,14 +218,23 @@ impl Service for Engine {
         descriptor: Option<OwnedFd>,
     ) -> Result<Changed> {
         authorise(caller, Action::ManageZones)?;
+        let registry = self.pipeline.registry();
+        let known = registry.zone_by_name(&call.zone);
+        known.map_or(Ok(()), |zone| refuse_ending(&registry, zone))?;
         let sources = self.zones.sources.clone();
         let name = call.zone.clone();
         let found = tokio::task::spawn_blocking(move || find_zone(&sources, call, descriptor));
         let found = found.await.map_err(|_| going_down())?;
         let found = found.map_err(|why| {
-            Error::new(ErrorCode::Invalid, format!("zone {name} cannot be attached: {why}"))
+            Error::new(code_of(&why), format!("zone {name} cannot be attached: {why}"))
         })?;
-        if let Err(why) = self.zones.zone_appeared(found.into()).await {
+        let registry = self.pipeline.registry();
+        let has_it = registry.zone_of_ns(found.cookie);
+        let appeared = match has_it.map_or(Ok(()), |zone| refuse_ending(&registry, zone)) {
+            Ok(()) => self.zones.zone_appeared(found.into()).await.map(drop),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = appeared {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
@@ -250,13 +259,16 @@ impl Service for Engine {
 
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>> {
         let scope = authorise(caller, Action::Hold)?;
-        let id = resolve(&self.pipeline.registry(), scope, &link)?.record.id;
+        let registry = self.pipeline.registry();
+        let found = resolve(&registry, scope, &link)?;
+        refuse_in_ending_zone(&registry, found)?;
+        let id = found.record.id;
         let keys = Keys::Some([Key::Link(id)].into());
         let _perimeter = self.pipeline.perimeters.enter(keys).await;
         let registry = self.pipeline.registry();
         refuse_in_ending_zone(&registry, resolve(&registry, scope, &LinkRef::Id(id))?)?;
         let number = self.pipeline.next_hold();
-        let holder = Holder(describe_caller(caller));
+        let holder = Holder::new(caller.clone());
         self.pipeline.commit_with(|registry| (registry.with_hold(id, number, holder), [id].into()));
         Ok(Box::new(Held { pipeline: self.pipeline.clone(), id, number }))
     }
@@ -375,6 +387,16 @@ fn asked(
     Ok(Make { zone, name, lifetime, what, quota })
 }
 
+/// The zones whose ends must not come between: those where a link and its peer are made.
+fn zones_of(zone: ZoneId, what: &What) -> BTreeSet<ZoneId> {
+    let peer_zone = match what {
+        What::Veth { peer_zone, .. } => Some(*peer_zone),
+        What::Macvlan { .. } => None,
+    };
+    // `global` never ends, so there is nothing to wait for.
+    peer_zone.into_iter().chain([zone]).filter(|zone| *zone != ZoneId::GLOBAL).collect()
+}
+
 fn refuse_multicast(mac: dlmgmt_proto::HwAddr) -> Result<()> {
     let is_fit = mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero();
     if is_fit {
@@ -393,12 +415,18 @@ fn find_zone(
         (Some(pidfd), Some(_), _) => sources.add_pidfd(&zone, pidfd),
         (None, Some(pid), _) => sources.add_process(&zone, pid),
         (None, None, Some(path)) => sources.add_path(&zone, path.into()),
-        // What the client opened is what it means; the path only says how to find it again.
-        (Some(ns), None, Some(path)) => {
-            sources.add_path(&zone, path.into()).or_else(|_| sources.add_descriptor(&zone, ns))
-        }
+        (Some(ns), None, Some(path)) => sources.add_opened(&zone, ns, path.into()),
         (Some(ns), None, None) => sources.add_descriptor(&zone, ns),
         (None, None, None) => Err(SourceError::NotMounted),
+    }
+}
+
+fn code_of(why: &SourceError) -> ErrorCode {
+    match why {
+        SourceError::NameTaken(_) | SourceError::SameNamespace(_) => ErrorCode::Exists,
+        SourceError::Ending(_) => ErrorCode::ShuttingDown,
+        SourceError::TooMany(_) => ErrorCode::Quota,
+        _ => ErrorCode::Invalid,
     }
 }
 
@@ -506,7 +534,7 @@ fn going_down() -> Error {
 }
 
 /// A caller's text as a message can hold it: printable, and not longer than a line.
-fn quotable(text: &str) -> String {
+pub(super) fn quotable(text: &str) -> String {
     const CHARS_MAX: usize = 64;
     let mut quoted: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(CHARS_MAX).is_some() {
@@ -534,22 +562,11 @@ fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent
 
 /// A zone's end overrides holds, so it is no time for new ones.
 fn refuse_in_ending_zone(registry: &Registry, link: &Link) -> Result<()> {
-    let zone = link.place().and_then(|zone| registry.zone(zone));
-    let ending = zone.filter(|zone| zone.up.as_ref().is_some_and(|up| up.is_ending));
-    ending.map_or(Ok(()), |zone| {
-        let name = registry.shown_name(link);
-        let text = format!("{name} cannot be held: zone {} is shutting down", zone.record.name);
-        Err(Error::new(ErrorCode::ShuttingDown, text))
+    let Some(zone) = link.place() else { return Ok(()) };
+    refuse_ending(registry, zone).map_err(|why| {
+        let text = format!("{} cannot be held: {}", registry.shown_name(link), why.message);
+        Error { message: text, ..why }
     })
-}
-
-fn describe_caller(caller: &Caller) -> String {
-    let client = if caller.client.is_empty() { "a client" } else { &caller.client };
-    let client = quotable(client);
-    match caller.pid {
-        Some(pid) => format!("{client} (pid {pid}, uid {})", caller.uid),
-        None => format!("{client} (uid {})", caller.uid),
-    }
 }
 
 /// A hold; it ends when this is dropped.

@@ -1,5 +1,6 @@
 //! What the engine offers to its faces, the door and D-Bus.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use dlmgmt_proto::{
     LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
 
+use super::requests::quotable;
+use crate::auth::Process;
+
 /// Who calls, as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -22,10 +26,22 @@ pub struct Caller {
     pub uid: u32,
     /// Its group id.
     pub gid: u32,
-    /// Its process id, for messages only.
-    pub pid: Option<i32>,
+    /// Its process, for messages only.
+    pub process: Option<Process>,
     /// What the client calls itself, for messages only.
     pub client: String,
+}
+
+impl fmt::Display for Caller {
+    /// As messages speak of it at this moment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = if self.client.is_empty() { "a client" } else { &self.client };
+        write!(f, "{} (", quotable(client))?;
+        if let Some(pid) = self.process.as_ref().and_then(Process::pid) {
+            write!(f, "pid {pid}, ")?;
+        }
+        write!(f, "uid {})", self.uid)
+    }
 }
 
 /// A claim on a link; dropping it ends the claim.

@@ -8,6 +8,7 @@ use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, Renam
 use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
+use dlmgmtd::auth::Process;
 use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
@@ -188,7 +189,8 @@ pub async fn outcome<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 pub fn root() -> Caller {
-    Caller { zone: Some(ZoneId::GLOBAL), uid: 0, gid: 0, pid: Some(42), client: "test".to_owned() }
+    let process = Some(Process::numbered(42));
+    Caller { zone: Some(ZoneId::GLOBAL), uid: 0, gid: 0, process, client: "test".to_owned() }
 }
 
 pub fn rename(wishes: &[(&str, &str)]) -> Rename {
