@@ -9,6 +9,9 @@ pub mod crash;
 pub mod daemon;
 pub mod door;
 pub mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 pub mod model;
 pub mod store;

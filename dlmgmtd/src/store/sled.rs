@@ -23,6 +23,8 @@ mod high_water;
 mod queue;
 mod recovery;
 mod snapshot;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use snapshot::assert_reads_orderly;
 mod state;
 #[cfg(test)]
 mod tests;
