@@ -20,6 +20,7 @@
 mod database;
 mod directory;
 mod high_water;
+mod inspect;
 mod queue;
 mod recovery;
 mod snapshot;
@@ -39,6 +40,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+pub use self::inspect::{Inspection, Problem, inspect};
 pub use self::recovery::Recovery;
 
 use self::directory::StateDir;

@@ -75,6 +75,13 @@ impl From<CodecError> for DatabaseError {
     }
 }
 
+/// Keys and values as they lie in a database.
+pub struct Records {
+    pub links: Vec<(sled::IVec, sled::IVec)>,
+    pub zones: Vec<(sled::IVec, sled::IVec)>,
+    pub meta: Option<sled::IVec>,
+}
+
 /// An open database: one tree per record type.
 pub struct Database {
     db: sled::Db,
@@ -87,15 +94,7 @@ pub struct Database {
 impl Database {
     /// Opens the database in `dir`, made when absent, and reads all of it.
     pub fn open(dir: &Path) -> Result<(Self, State), DatabaseError> {
-        remove_unfinished_indexes(dir)?;
-        let database = guarded(|| {
-            let db = open_sled(dir)?;
-            let links = db.open_tree("links")?;
-            let zones = db.open_tree("zones")?;
-            let meta = db.open_tree("meta")?;
-            let file = File::open(dir.join(LOG))?;
-            Ok(Self { db, links, zones, meta, file })
-        })?;
+        let database = Self::connect(dir)?;
         match guarded(|| database.settle(dir)) {
             Ok(state) => Ok((database, state)),
             Err(why) => {
@@ -103,6 +102,33 @@ impl Database {
                 Err(why)
             }
         }
+    }
+
+    fn connect(dir: &Path) -> Result<Self, DatabaseError> {
+        remove_unfinished_indexes(dir)?;
+        guarded(|| {
+            let db = open_sled(dir)?;
+            let links = db.open_tree("links")?;
+            let zones = db.open_tree("zones")?;
+            let meta = db.open_tree("meta")?;
+            let file = File::open(dir.join(LOG))?;
+            Ok(Self { db, links, zones, meta, file })
+        })
+    }
+
+    /// Every record of the database in `dir`, whether or not it makes sense.
+    pub fn records(dir: &Path) -> Result<Records, DatabaseError> {
+        let database = Self::connect(dir)?;
+        let all = |tree: &sled::Tree| tree.iter().collect::<Result<_, sled::Error>>();
+        let records = guarded(|| {
+            Ok(Records {
+                links: all(&database.links)?,
+                zones: all(&database.zones)?,
+                meta: database.meta.get(META_KEY)?,
+            })
+        });
+        database.close();
+        records
     }
 
     fn settle(&self, dir: &Path) -> Result<State, DatabaseError> {
@@ -184,7 +210,8 @@ impl Database {
     }
 }
 
-fn key_of(id: LinkId) -> [u8; 4] {
+/// Where the record of a link lies.
+pub fn key_of(id: LinkId) -> [u8; 4] {
     id.get().to_be_bytes()
 }
 

@@ -147,7 +147,7 @@ impl StateDir {
     }
 }
 
-fn unusable(dir: &Path, why: impl ToString) -> StoreError {
+pub fn unusable(dir: &Path, why: impl ToString) -> StoreError {
     StoreError::Unusable { dir: dir.display().to_string(), why: why.to_string() }
 }
 
@@ -169,6 +169,20 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
+/// Lets no daemon begin to use the directory while what is returned lives, and changes nothing in
+/// it. `None` where none was ever used.
+pub fn keep_out(path: &Path) -> Result<Option<File>, StoreError> {
+    let lock = match File::open(path.join("lock")) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        lock => lock.map_err(|why| unusable(path, why))?,
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(path.display().to_string())),
+        Err(why) => Err(unusable(path, io::Error::from(why))),
+    }
+}
+
 /// Removes a directory that need not be there.
 pub fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
@@ -177,7 +191,8 @@ pub fn remove_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a directory with all that is in it.
+pub fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
