@@ -106,6 +106,15 @@ impl ZoneKeeper {
         self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
     }
 
+    /// As [`ZoneKeeper::enter`] for all zones of these names; and no zone gets a number meanwhile.
+    pub async fn keep_still(&self, names: &BTreeSet<ZoneName>) -> Still<'_> {
+        let birth = self.births.lock().await;
+        let registry = self.pipeline.registry();
+        let zones = names.iter().filter_map(|name| registry.zone_by_name(name));
+        let gates = self.gates.enter(Keys::Some(zones.map(Key::Zone).collect())).await;
+        Still { _gates: gates, _birth: birth }
+    }
+
     /// The zone of that name, with a number that is kept, though it may never have been up.
     pub async fn ensure_zone(&self, name: &ZoneName) -> Result<ZoneId> {
         let _birth = self.births.lock().await;
@@ -457,6 +466,12 @@ impl ZoneKeeper {
         // Every statement leaves the map whole, so a poisoned lock does no harm.
         self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// While this lives, zones do not come, go or get numbers: see [`ZoneKeeper::keep_still`].
+pub struct Still<'a> {
+    _gates: Perimeter,
+    _birth: tokio::sync::MutexGuard<'a, ()>,
 }
 
 /// Zones to which links are lent that became active, at home, between two moments.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, LinkState, Media, Result, Seq};
 
-use crate::core::{LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import};
+use crate::core::{
+    Addresses, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
+};
 use crate::model::{KernelLink, NsCookie};
 
 const HOME: NsCookie = NsCookie(1);
@@ -15,7 +17,8 @@ const HOME: NsCookie = NsCookie(1);
 pub fn import(bytes: &[u8]) {
     let Ok((before, mut ids)) = known() else { return };
     let first_new = ids.next();
-    let Ok(plan) = plan_import(&before, &mut ids, bytes) else { return };
+    let Ok(document) = Document::parse(bytes) else { return };
+    let Ok(plan) = plan_import(&before, &mut ids, &document, &Addresses::new()) else { return };
     let after = carry_out(&before, &plan);
     for link in after.links() {
         assert!(!ids.is_fresh(link.record.id), "{} was never given", link.record.id);
@@ -27,8 +30,8 @@ pub fn import(bytes: &[u8]) {
 }
 
 fn assert_is_idempotent(registry: &Registry, mut ids: LinkIds) {
-    let text = export(registry);
-    let again = text.and_then(|text| plan_import(registry, &mut ids, &text));
+    let text = export(registry).and_then(|text| Document::parse(&text));
+    let again = text.and_then(|text| plan_import(registry, &mut ids, &text, &Addresses::new()));
     assert_eq!(again, Ok(Plan::default()));
 }
 

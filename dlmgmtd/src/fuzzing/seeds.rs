@@ -146,7 +146,17 @@ fn imports() -> Vec<Seed> {
         )
     };
     let document = |links: &[String]| format!(r#"{{"format":1,"links":[{}]}}"#, links.join(","));
+    let everything = concat!(
+        r#"{"format":2,"zones":[{"zoneid":7,"zone":"web"}],"links":["#,
+        r#"{"linkid":4,"link":"lan","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:09","#,
+        r#""path":"pci-0000:00:09.0","loan":{"zone":"web","name":"up0"}},"#,
+        r#"{"linkid":6,"link":"v0","class":"veth","media":"Ethernet","peer":5},"#,
+        r#"{"linkid":5,"link":"p0","class":"veth","media":"Ethernet","peer":6},"#,
+        r#"{"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","over":"eth0"},"#,
+        r#"{"linkid":9,"link":"vn1","class":"vnic","media":"Ethernet","over":8,"mode":"Bridge"}]}"#,
+    );
     let seeds = [
+        ("format-2", everything.to_owned()),
         ("format-1", document(&[entry(9, "lan", 9)])),
         ("format-1-known", document(&[entry(1, "lan", 1), entry(2, "wan", 2)])),
         ("format-1-swap", document(&[entry(1, "eth1", 1), entry(2, "eth0", 2)])),
