@@ -311,4 +311,31 @@ mod tests {
         }
         database.close();
     }
+
+    /// sled is in the middle of a transaction, and its locks are held.
+    #[test]
+    fn a_panic_inside_sled_is_an_error_and_the_database_opens_again() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let wanted = state(1, &[1, 2]);
+        let (database, found) = reopened(dir.path());
+        database.write(&found.changes_to(&wanted)).unwrap();
+        database.flush().unwrap();
+        let failed = guarded(|| {
+            let outcome = database.links.transaction(|links| {
+                links.insert(&key_of(LinkId::new(3).unwrap()), b"half".as_slice())?;
+                if links.get(b"x")?.is_none() {
+                    panic!("a bug of sled");
+                }
+                Ok::<(), ConflictableTransactionError>(())
+            });
+            assert!(outcome.is_ok());
+            Ok(())
+        });
+        let told = DatabaseError::Damaged("sled failed: a bug of sled".to_owned());
+        assert_eq!(failed, Err(told));
+        database.close();
+        let (database, found) = reopened(dir.path());
+        assert_eq!(found, wanted);
+        database.close();
+    }
 }

@@ -11,6 +11,9 @@ use rustix::io::Errno;
 use super::database::{LOG, sync_all_in};
 use crate::store::StoreError;
 
+/// Damaged databases that are kept.
+const EVIDENCE_MAX: u32 = 8;
+
 /// The state directory, which nobody else uses while this lives.
 pub struct StateDir {
     path: PathBuf,
@@ -113,7 +116,7 @@ impl StateDir {
     /// Puts the rebuilt database in the place of the damaged one, whose copy stays as evidence in
     /// the directory returned. A crash in between leaves one of the two in place.
     pub fn replace_damaged(&self) -> io::Result<PathBuf> {
-        let evidence = self.free_evidence_dir();
+        let evidence = self.evidence_dir()?;
         let (rebuilt, database, copy) = (self.rebuilt(), self.database(), self.copy());
         if database.exists() {
             let has_copy = copy.exists();
@@ -135,18 +138,20 @@ impl StateDir {
         self.path.join("db.copy")
     }
 
-    fn free_evidence_dir(&self) -> PathBuf {
-        let mut number = 1;
-        loop {
-            let dir = self.path.join(format!("damaged-{number}"));
-            if !dir.exists() {
-                return dir;
-            }
-            number += 1;
+    /// Where the next evidence goes. A disk that damages each database must not be filled up by
+    /// them, so of many the first ones are kept, and the last.
+    fn evidence_dir(&self) -> io::Result<PathBuf> {
+        let dir = |number: u32| self.path.join(format!("damaged-{number}"));
+        let last = dir(EVIDENCE_MAX);
+        if let Some(free) = (1..=EVIDENCE_MAX).map(dir).find(|dir| !dir.exists()) {
+            return Ok(free);
         }
+        remove_dir(&last)?;
+        Ok(last)
     }
 }
 
+/// The error of a state directory that cannot be used.
 pub fn unusable(dir: &Path, why: impl ToString) -> StoreError {
     StoreError::Unusable { dir: dir.display().to_string(), why: why.to_string() }
 }
