@@ -105,6 +105,7 @@ impl SledStore {
             flushes: Arc::clone(&flushes),
             database: Some(database),
             durable: state,
+            has_hole: false,
             high_water,
             snapshot: SnapshotState { reserve, commit: None, at: Instant::now() },
         };

@@ -43,6 +43,10 @@ pub enum DatabaseError {
     /// The operating system refuses. What is stored may be perfectly well.
     #[error("{0}")]
     Refused(String),
+    /// The disk did not take what was written. Trying again proves nothing: the kernel may have
+    /// dropped it, and a log with a hole ends there.
+    #[error("{0}")]
+    NotSynced(String),
     /// What is stored cannot be read, or sled itself fails.
     #[error("{0}")]
     Damaged(String),
@@ -192,7 +196,7 @@ impl Database {
 
     /// Makes everything flushed survive a power cut.
     pub fn sync(&self) -> Result<(), DatabaseError> {
-        Ok(self.file.sync_data()?)
+        self.file.sync_data().map_err(|why| DatabaseError::NotSynced(why.to_string()))
     }
 
     /// Closes the database, and waits until that is done or seems never to be.

@@ -134,6 +134,13 @@ impl StateDir {
         Ok(evidence)
     }
 
+    /// Puts the rebuilt database in the place of the one that is there, and ends that.
+    pub fn replace_database(&self) -> io::Result<()> {
+        exchange(&self.rebuilt(), &self.database())?;
+        sync_all_in(&self.path)?;
+        remove_dir(&self.rebuilt())
+    }
+
     fn copy(&self) -> PathBuf {
         self.path.join("db.copy")
     }
