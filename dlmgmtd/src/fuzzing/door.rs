@@ -199,7 +199,7 @@ fn assert_closed(pipe: &OwnedFd) {
     let give_up = Instant::now() + CLOSED_WITHIN;
     while !is_closed(pipe) {
         assert!(Instant::now() < give_up, "the daemon keeps a descriptor");
-        block_on(tokio::time::sleep(Duration::from_millis(1)));
+        block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
     }
 }
 
