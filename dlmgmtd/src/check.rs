@@ -58,6 +58,9 @@ impl fmt::Display for Report {
         }
         writeln!(f, "next linkid: {next_link_id}")?;
         writeln!(f, "starts: {epoch}")?;
+        for (one, other, name) in &self.found.conflicts {
+            writeln!(f, "conflict: links {one} and {other} both have the name {name}")?;
+        }
         for kept in &self.found.evidence {
             writeln!(f, "kept: {kept}, a database that was damaged")?;
         }

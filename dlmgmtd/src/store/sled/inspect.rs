@@ -15,7 +15,7 @@ use super::database::{Database, Records, key_of};
 use super::directory::{copy_dir, keep_out, unusable};
 use super::high_water::HighWater;
 use super::snapshot;
-use crate::model::{Lifetime, LinkRecord, Location, Origin, Recipe, ZoneRecord};
+use crate::model::{Lifetime, LinkRecord, Location, Origin, ZoneRecord};
 use crate::store::StoreError;
 use crate::store::codec::{CodecError, Meta, decode_link, decode_meta, decode_zone};
 
@@ -40,6 +40,9 @@ pub struct Inspection {
     pub snapshot: Option<(u64, usize)>,
     /// Damaged databases that were kept.
     pub evidence: Vec<String>,
+    /// Two links of ours with one name at home. That is no damage: somebody else gave one of them
+    /// the name while the other was away or absent, which is then shown as in conflict.
+    pub conflicts: Vec<(LinkId, LinkId, LinkName)>,
     /// All that is wrong.
     pub problems: Vec<Problem>,
 }
@@ -84,18 +87,15 @@ pub enum Problem {
     /// A record lies where that of another belongs.
     #[error("the record of link {0} lies in another's place")]
     Misplaced(LinkId),
-    /// Two links of one zone have one name.
-    #[error("links {0} and {1} both have the name {2}")]
-    SameName(LinkId, LinkId, LinkName),
     /// Two zones have one name.
     #[error("zones {0} and {1} both have the name {2}")]
     SameZoneName(ZoneId, ZoneId, ZoneName),
     /// The linkid could be given a second time.
     #[error("link {0} has a linkid that counts as never given: the next one is {1}")]
     NotGiven(LinkId, u32),
-    /// A record speaks of something that is not there.
-    #[error("link {0} speaks of {1}, which is not known")]
-    Dangling(LinkId, String),
+    /// A record speaks of a zone that is not there.
+    #[error("link {0} speaks of zone {1}, which is not known")]
+    Dangling(LinkId, ZoneId),
 }
 
 /// Looks at the state directory `dir`, which is refused while a daemon uses it.
@@ -177,10 +177,12 @@ impl Inspection {
         let mut links = Vec::new();
         for (key, value) in &records.links {
             let link = self.record(|| format!("the link of key {key:?}"), value, decode_link);
-            if link.as_ref().is_some_and(|link| key_of(link.id) != **key) {
-                self.problems.extend(link.as_ref().map(|link| Problem::Misplaced(link.id)));
+            match link {
+                Some(link) if key_of(link.id) != **key => {
+                    self.problems.push(Problem::Misplaced(link.id));
+                }
+                link => links.extend(link),
             }
-            links.extend(link);
         }
         let mut zones = Vec::new();
         for (key, value) in &records.zones {
@@ -196,7 +198,7 @@ impl Inspection {
             None => self.problems.push(Problem::NoMeta),
         }
         self.check_names(&links, &zones);
-        self.check_references(&links, &zones);
+        self.check_zones(&links, &zones);
     }
 
     fn record<T>(
@@ -224,8 +226,6 @@ impl Inspection {
         self.problems.extend(problems);
     }
 
-    /// A link of others may have the name of one of ours that is absent: that is a conflict, which
-    /// passes. Two of ours may not.
     fn check_names(&mut self, links: &[LinkRecord], zones: &[ZoneRecord]) {
         let is_ours = |link: &&LinkRecord| {
             (link.origin, link.lifetime) == (Origin::Own, Lifetime::Persistent)
@@ -233,7 +233,7 @@ impl Inspection {
         let mut names = BTreeMap::new();
         for link in links.iter().filter(is_ours) {
             if let Some(other) = names.insert((link.owner, link.name), link.id) {
-                self.problems.push(Problem::SameName(other, link.id, link.name));
+                self.conflicts.push((other, link.id, link.name));
             }
         }
         let mut names = BTreeMap::new();
@@ -244,25 +244,17 @@ impl Inspection {
         }
     }
 
-    fn check_references(&mut self, links: &[LinkRecord], zones: &[ZoneRecord]) {
-        let links_known: BTreeSet<LinkId> = links.iter().map(|link| link.id).collect();
+    fn check_zones(&mut self, links: &[LinkRecord], zones: &[ZoneRecord]) {
         let zones_known: BTreeSet<ZoneId> =
             zones.iter().map(|zone| zone.id).chain([ZoneId::GLOBAL]).collect();
         for link in links {
             let lent_to = match &link.location {
                 Location::Home => None,
-                Location::OnLoan(loan) => Some(loan.zone),
+                Location::OnLoan(loan) => Some(&loan.zone),
             };
-            let peer = match &link.recipe {
-                Some(Recipe::Veth { peer }) => Some(*peer),
-                _ => None,
-            };
-            let zones = [Some(link.owner), lent_to].into_iter().flatten();
-            let lost = zones.filter(|zone| !zones_known.contains(zone));
-            let lost = lost.map(|zone| format!("zone {zone}"));
-            let peers = peer.into_iter().filter(|peer| !links_known.contains(peer));
-            let lost = lost.chain(peers.map(|peer| format!("its other end, link {peer}")));
-            self.problems.extend(lost.map(|what| Problem::Dangling(link.id, what)));
+            let zones = [Some(&link.owner), lent_to];
+            let lost = zones.into_iter().flatten().filter(|zone| !zones_known.contains(zone));
+            self.problems.extend(lost.map(|zone| Problem::Dangling(link.id, *zone)));
         }
     }
 
