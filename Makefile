@@ -6,7 +6,7 @@ SHELL := /bin/bash
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: build run test bench deps install clean
+.PHONY: build run test bench fuzz deps install clean
 
 build:
 	cargo build --locked --workspace
@@ -35,6 +35,11 @@ test: deps
 bench: deps
 	cargo build --locked --release --workspace
 	$(AS_ROOT) cargo bench --locked -p dlmgmt-tests --bench ratios
+
+# Every target in turn, SECONDS in all; needs a nightly toolchain, which it installs.
+fuzz: SECONDS ?= 300
+fuzz:
+	scripts/fuzz.sh $(SECONDS)
 
 # Says what is missing, and installs only that.
 deps:

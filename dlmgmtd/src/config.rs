@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::engine::EngineLimits;
@@ -16,10 +16,10 @@ const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
 #[command(name = "dlmgmtd", version)]
 pub struct Args {
     /// Read the configuration from FILE instead of /etc/dlmgmt/dlmgmtd.toml.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Keep the registry in DIR.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Make the door in DIR.
     #[arg(long, value_name = "DIR")]
@@ -33,6 +33,24 @@ pub struct Args {
     /// Log for a person at a terminal, with times.
     #[arg(long)]
     foreground: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Args {
+    /// What is asked for instead of a daemon.
+    pub fn command(&self) -> Option<Command> {
+        self.command
+    }
+}
+
+/// What the program does that is not to be the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Examine a state directory that no daemon uses, and leave it as it is.
+    ///
+    /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
+    Check,
 }
 
 /// What a configuration file may say; each is overruled by its option on the command line.

@@ -5,28 +5,39 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use dlmgmtd::config::{Args, Config};
-use dlmgmtd::daemon;
+use dlmgmtd::config::{Args, Command, Config};
+use dlmgmtd::{check, daemon};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match start(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("dlmgmtd: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    let args = Args::parse();
+    let outcome = match args.command() {
+        None => start(args),
+        Some(Command::Check) => examine(args),
+    };
+    outcome.unwrap_or_else(|why| {
+        eprintln!("dlmgmtd: {why}");
+        ExitCode::FAILURE
+    })
 }
 
-fn start(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(args)?;
     log(config.foreground);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(daemon::run(config))?)
+    runtime.block_on(daemon::run(config))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Logs to stderr; the journal puts the times itself.
+fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let report = check::check(&Config::load(args)?.state_dir)?;
+    report.problems().for_each(|problem| eprintln!("dlmgmtd: {problem}"));
+    println!("{report}");
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Logs to stderr; the journal puts the times itself. A panic is told there too, in one line: sled
+/// has some over damaged files, and the store lives through them.
 fn log(for_people: bool) {
     let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
@@ -34,5 +45,12 @@ fn log(for_people: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false);
-    if for_people { subscriber.init() } else { subscriber.without_time().init() }
+    if for_people {
+        subscriber.init()
+    } else {
+        subscriber.without_time().init()
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{}", panic.to_string().replace('\n', " "));
+    }));
 }

@@ -73,6 +73,13 @@ async fn life_of_a_namespace(kernel: &RtnetlinkKernel) {
     kernel.dump(ns).await.unwrap();
     kernel.unpin(ns);
     while !kernel.hints().take().await.ended.contains(&ns) {}
+    // Its death is told before its links die, and with them their peers here.
+    while has_link(kernel, "out").await {}
+}
+
+async fn has_link(kernel: &RtnetlinkKernel, called: &str) -> bool {
+    let dump = kernel.dump(kernel.home()).await.unwrap();
+    dump.links.iter().any(|link| link.name == name(called))
 }
 
 fn open_descriptors() -> usize {

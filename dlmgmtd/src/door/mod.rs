@@ -162,12 +162,7 @@ impl Door {
     }
 
     fn new(listener: Listener, service: Arc<dyn Service>, options: DoorOptions) -> Self {
-        let DoorOptions { zone_of, limits } = options;
-        let seats = Seats::new(limits.clone());
-        let imports = Arc::new(Semaphore::new(limits.imports));
-        let desk = Arc::new(Desk { service, limits, imports });
-        let presence = Arc::default();
-        Self { listener, reception: Reception { desk, seats, presence, zone_of } }
+        Self { listener, reception: Reception::new(service, options) }
     }
 
     /// What ends connections while the door is served.
@@ -201,7 +196,28 @@ impl Door {
     }
 }
 
+/// Serves one connected socket, as a door serves each that it accepts, until that is closed.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn serve_connected(
+    socket: UnixStream,
+    service: Arc<dyn Service>,
+    options: DoorOptions,
+) -> Result<(), tokio::task::JoinError> {
+    let (_stopping, stop) = watch::channel(());
+    let mut connections = JoinSet::new();
+    Reception::new(service, options).welcome(socket, &stop, &mut connections);
+    connections.join_next().await.unwrap_or(Ok(()))
+}
+
 impl Reception {
+    fn new(service: Arc<dyn Service>, options: DoorOptions) -> Self {
+        let DoorOptions { zone_of, limits } = options;
+        let seats = Seats::new(limits.clone());
+        let imports = Arc::new(Semaphore::new(limits.imports));
+        let desk = Arc::new(Desk { service, limits, imports });
+        Self { desk, seats, presence: Arc::default(), zone_of }
+    }
+
     /// Starts to serve a new connection, or tells it why not.
     fn welcome(
         &self,

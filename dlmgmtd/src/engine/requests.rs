@@ -23,9 +23,10 @@ use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope, What, describe,
-    describe_zone, export, is_shown, plan_delete, plan_delete_phys, plan_import, plan_lend,
-    plan_make, plan_recall, plan_rename, refuse_ending, resolve, visible_zone,
+    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope,
+    What, describe, describe_zone, export, is_shown, links_to_lend, plan_delete, plan_delete_phys,
+    plan_import, plan_lend, plan_make, plan_recall, plan_rename, refuse_ending, resolve,
+    visible_zone,
 };
 use crate::model::{Lifetime, Link, Recipe, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -312,7 +313,22 @@ impl Service for Engine {
 
     async fn import(&self, caller: &Caller, text: Vec<u8>) -> Result<Changed> {
         authorise(caller, Action::Import)?;
-        self.change(move |registry, ids| plan_import(registry, ids, &text)).await
+        let document = Document::parse(&text)?;
+        let zones = document.zones_lent_to();
+        let still = self.zones.keep_still(&zones).await;
+        let mut addresses = Addresses::new();
+        let registry = self.pipeline.registry();
+        for id in links_to_lend(&registry, &document) {
+            if let Some(link) = registry.link(id) {
+                addresses.insert(id, self.addresses_of(link).await?);
+            }
+        }
+        let changed = self
+            .change(move |registry, ids| plan_import(registry, ids, &document, &addresses))
+            .await?;
+        drop(still);
+        self.zones.remake_lost_links().await;
+        Ok(changed)
     }
 }
 

@@ -131,6 +131,15 @@ impl ZoneKeeper {
         self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
     }
 
+    /// As [`ZoneKeeper::enter`] for all zones of these names; and no zone gets a number meanwhile.
+    pub async fn keep_still(&self, names: &BTreeSet<ZoneName>) -> Still<'_> {
+        let birth = self.births.lock().await;
+        let registry = self.pipeline.registry();
+        let zones = names.iter().filter_map(|name| registry.zone_by_name(name));
+        let gates = self.gates.enter(Keys::Some(zones.map(Key::Zone).collect())).await;
+        Still { _gates: gates, _birth: birth }
+    }
+
     /// The zone of that name, with a number that is kept, though it may never have been up.
     pub async fn ensure_zone(&self, name: &ZoneName) -> Result<ZoneId> {
         let _birth = self.births.lock().await;
@@ -543,6 +552,12 @@ fn is_on(turn: &Turn) -> bool {
 async fn over(mut turn: Turn) {
     // Nothing is ever sent: the channel's end is the signal.
     while turn.changed().await.is_ok() {}
+}
+
+/// While this lives, zones do not come, go or get numbers: see [`ZoneKeeper::keep_still`].
+pub struct Still<'a> {
+    _gates: Perimeter,
+    _birth: tokio::sync::MutexGuard<'a, ()>,
 }
 
 /// Zones to which links are lent that became active, at home, between two moments.

@@ -1,6 +1,6 @@
 //! Durable records behind a small trait, with a real implementation in sled and a simulated one.
 
-mod codec;
+pub(crate) mod codec;
 pub mod sim;
 pub mod sled;
 

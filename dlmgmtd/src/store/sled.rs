@@ -20,9 +20,12 @@
 mod database;
 mod directory;
 mod high_water;
+mod inspect;
 mod queue;
 mod recovery;
 mod snapshot;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use snapshot::assert_reads_orderly;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -37,6 +40,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+pub use self::inspect::{Inspection, Problem, inspect};
 pub use self::recovery::Recovery;
 
 use self::directory::StateDir;
@@ -101,6 +105,7 @@ impl SledStore {
             flushes: Arc::clone(&flushes),
             database: Some(database),
             durable: state,
+            has_hole: false,
             high_water,
             snapshot: SnapshotState { reserve, commit: None, at: Instant::now() },
         };

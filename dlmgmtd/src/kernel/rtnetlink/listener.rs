@@ -146,3 +146,10 @@ impl Ear {
         dead.unwrap_or_default().into_iter().for_each(|ns| self.hints.push_ended(ns));
     }
 }
+
+/// Hears one datagram as if it came from the namespace that has the number `nsid`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) async fn hear_once(zones: Arc<Zones>, datagram: &[u8], nsid: Option<i32>) {
+    let mut ear = Ear { zones, hints: Arc::default(), lost: false };
+    ear.hear(datagram, nsid).await;
+}

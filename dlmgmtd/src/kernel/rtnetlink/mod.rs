@@ -42,6 +42,24 @@ const RTM_DELLINK: u16 = 17;
 #[error("cannot talk to the kernel about links: {0}")]
 pub struct OpenError(#[from] io::Error);
 
+/// Where datagrams are taken in that the kernel never sent.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) struct Intake(Arc<Zones>);
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Intake {
+    /// Knows no namespace but that of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self(Arc::new(Zones::of_this_thread(NsCookie(1))?)))
+    }
+
+    /// Takes a datagram for a notification, and then for the answer to a request.
+    pub(crate) async fn take_in(&self, datagram: &[u8], sequence: u32) {
+        listener::hear_once(Arc::clone(&self.0), datagram, None).await;
+        connection::take_for_an_answer(datagram, sequence);
+    }
+}
+
 /// How to listen to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {

@@ -75,7 +75,7 @@ fn read_database(dir: &StateDir, acknowledged: u64) -> Result<Readable, StoreErr
             Ok(Readable::Partly { part: Some(part), why })
         }
         Err(DatabaseError::Damaged(why)) => Ok(Readable::Partly { part: read_log(dir), why }),
-        Err(DatabaseError::Refused(why)) => Err(dir.unusable(why)),
+        Err(DatabaseError::Refused(why) | DatabaseError::NotSynced(why)) => Err(dir.unusable(why)),
     }
 }
 
@@ -118,7 +118,8 @@ fn latest(snapshot: State, part: Option<State>) -> State {
     }
 }
 
-fn rebuild(dir: &StateDir, state: &State) -> Result<(), DatabaseError> {
+/// Makes a database that holds this, in the place for rebuilt ones.
+pub fn rebuild(dir: &StateDir, state: &State) -> Result<(), DatabaseError> {
     remove_dir(&dir.rebuilt())?;
     let (database, empty) = Database::open(&dir.rebuilt())?;
     let written = database

@@ -111,6 +111,14 @@ pub fn read(path: &Path) -> Result<Option<State>, String> {
     }
 }
 
+/// Reads a text as a snapshot, and if it is one, writes and reads it again: it says the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn assert_reads_orderly(text: &str) {
+    let Ok(state) = parse(text) else { return };
+    let again = render(state.meta.clone(), &state).map(|text| parse(&text));
+    assert_eq!(again.ok(), Some(Ok(state)));
+}
+
 fn parse(text: &str) -> Result<State, String> {
     let text = text.strip_suffix('\n').ok_or("it is cut short")?;
     let at = text.rfind('\n').ok_or("it is cut short")? + 1;

@@ -10,6 +10,7 @@ use super::database::{Database, DatabaseError};
 use super::directory::StateDir;
 use super::high_water::HighWater;
 use super::queue::{Queue, Turn, Waiting};
+use super::recovery;
 use super::snapshot::{self, Reserve};
 use super::state::{Changes, State};
 use crate::crash;
@@ -24,6 +25,8 @@ pub struct Writer {
     /// Absent after a failure, until it can be opened again.
     pub database: Option<Database>,
     pub durable: State,
+    /// The disk refused a part of the database's log, which must not be written on.
+    pub has_hole: bool,
     pub high_water: HighWater,
     pub snapshot: SnapshotState,
 }
@@ -97,6 +100,7 @@ impl Writer {
             return Err(why);
         }
         let written = self.write(&database, changes);
+        self.has_hole = matches!(written, Err(DatabaseError::NotSynced(_)));
         if written.is_ok() {
             self.database = Some(database);
         } else {
@@ -136,7 +140,12 @@ impl Writer {
     }
 
     /// Opens the database again and makes it hold what is durable, no more and no less.
-    fn reopen(&self) -> Result<Database, DatabaseError> {
+    fn reopen(&mut self) -> Result<Database, DatabaseError> {
+        if self.has_hole {
+            recovery::rebuild(&self.dir, &self.durable)?;
+            self.dir.replace_database()?;
+            self.has_hole = false;
+        }
         let (database, found) = Database::open(&self.dir.database())?;
         let repaired = self.repair(&database, &found);
         if let Err(why) = repaired {
