@@ -15,7 +15,8 @@ use crate::core::{
 };
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
-    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, NsCookie, Step, Zone,
+    Action, Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, NewLink, NsCookie,
+    Step, Zone,
 };
 use crate::store::{Batch, Store, StoreError};
 
@@ -127,8 +128,9 @@ impl Pipeline {
     pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
         let intent = intent(&before, &plan, self.ids().next());
+        let is_of_this_boot = ends_with_this_boot(&before, &intent);
         if !intent.is_empty() {
-            self.store.commit(intent).await.map_err(store_error)?;
+            self.store(intent, is_of_this_boot).await.map_err(store_error)?;
         }
         let _unseen = match plan.makes_or_moves() {
             true => Some(self.following.read().await),
@@ -138,7 +140,7 @@ impl Pipeline {
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.take_back(&plan, &done).await;
             self.let_go_of_unused(&plan);
-            self.take_intent_back(&plan).await?;
+            self.take_intent_back(&plan, is_of_this_boot).await?;
             return Err(refusal);
         }
         self.read_back(&mut plan, &done).await;
@@ -232,13 +234,26 @@ impl Pipeline {
         }
     }
 
-    async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
+    /// This must be as durable as the intent was.
+    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) -> Result<()> {
         let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
         let known = as_known(&self.registry(), &ids);
-        self.store.commit(known).await.map_err(|why| {
+        self.store(known, is_of_this_boot).await.map_err(|why| {
             self.store_later(ids);
             store_error(why)
         })
+    }
+
+    /// Stores a batch for as long as it means something: what a power cut ends need not survive it.
+    async fn store(
+        &self,
+        batch: Batch,
+        is_of_this_boot: bool,
+    ) -> std::result::Result<(), StoreError> {
+        match is_of_this_boot {
+            true => self.store.commit_for_this_boot(batch).await,
+            false => self.store.commit(batch).await,
+        }
     }
 
     fn unstored(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
@@ -269,8 +284,9 @@ impl Pipeline {
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
         let batch = intent(&before, &plan, self.ids().next());
+        let is_of_this_boot = ends_with_this_boot(&before, &batch);
         if !batch.is_empty()
-            && let Err(why) = self.store.commit(batch).await
+            && let Err(why) = self.store(batch, is_of_this_boot).await
         {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
@@ -449,8 +465,9 @@ impl Pipeline {
             return;
         }
         let batch = Batch { put, ..Batch::default() };
+        let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
         let stored = match plan.steps.iter().any(|step| step.moves_to().is_some()) {
-            true => self.store.commit(batch).await,
+            true => self.store(batch, is_of_this_boot).await,
             false => self.store.commit_lazily(batch).await,
         };
         if let Err(why) = stored {
@@ -539,6 +556,20 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
         }
     }
     batch
+}
+
+/// Whether a batch is about nothing but links that are not kept over a reboot, neither as the
+/// registry knows them nor as they will be.
+fn ends_with_this_boot(registry: &Registry, batch: &Batch) -> bool {
+    let Batch { put, zones, delete, next_link_id: _, boot, epoch } = batch;
+    let is_kept = |record: &LinkRecord| record.lifetime == Lifetime::Persistent;
+    let was_kept = |id: &LinkId| registry.link(*id).is_some_and(|link| is_kept(&link.record));
+    let is_about_more = !zones.is_empty() || boot.is_some() || epoch.is_some();
+    let is_about_links = !put.is_empty() || !delete.is_empty();
+    is_about_links
+        && !is_about_more
+        && !put.iter().any(|record| is_kept(record) || was_kept(&record.id))
+        && !delete.iter().any(was_kept)
 }
 
 /// What brings the store to what the registry knows of these links.
