@@ -143,7 +143,7 @@ impl Pipeline {
             self.take_intent_back(&plan, is_of_this_boot).await?;
             return Err(refusal);
         }
-        self.read_back(&mut plan, &done).await;
+        self.read_back(&mut plan, done).await;
         let seq = self.commit_plan(&plan);
         self.settle_records(&plan).await;
         Ok(seq)
@@ -160,7 +160,10 @@ impl Pipeline {
         if let Some(creation) = &plan.create {
             let made = self.kernel.create(&creation.new).await;
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
-            done.moved.extend(creation.ids.iter().copied().zip(made));
+            for (id, made) in creation.ids.iter().zip(made) {
+                done.moved.insert(*id, made.at);
+                done.seen.extend(made.link.map(|link| (*id, link)));
+            }
         }
         for step in &plan.steps {
             let applied = self.apply(done.now(step)).await;
@@ -201,13 +204,17 @@ impl Pipeline {
         }
     }
 
-    /// Links that were made or moved are read as the kernel has them now.
-    async fn read_back(&self, plan: &mut Plan, done: &Done) {
+    /// Links that were made or moved are read as the kernel has them now, unless that was seen.
+    async fn read_back(&self, plan: &mut Plan, mut done: Done) {
         let registry = self.registry();
         for (id, at) in &done.moved {
             let change = plan.changes.iter_mut().find(|change| change.id == *id);
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
-            if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
+            let found = match done.seen.remove(id) {
+                Some(seen) => Some(seen),
+                None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+            };
+            if let Some(found) = found {
                 link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
@@ -597,6 +604,8 @@ struct Done {
     steps: usize,
     /// Where links are that were made or moved.
     moved: BTreeMap<LinkId, Binding>,
+    /// Links that were made, as they were found there.
+    seen: BTreeMap<LinkId, KernelLink>,
 }
 
 impl Done {
@@ -608,6 +617,7 @@ impl Done {
 
     fn note(&mut self, step: &PlannedStep, at: Binding) {
         self.steps += 1;
+        self.seen.remove(&step.id);
         if at != step.forward.at {
             self.moved.insert(step.id, at);
         }
