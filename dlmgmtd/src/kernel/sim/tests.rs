@@ -630,8 +630,7 @@ fn what_needs_an_open_namespace_is_refused_where_none_can_be_had() {
         let openers = [world.opener(elsewhere), Arc::new(|| Err(io::ErrorKind::NotFound.into()))];
         for (n, opener) in openers.into_iter().enumerate() {
             kernel.watch(world.open(ns).unwrap(), opener).await.unwrap();
-            let made =
-                kernel.create(&pair(ns, "in", world.home(), &format!("out{n}"))).await.unwrap();
+            let made = made_by(&kernel, &pair(ns, "in", world.home(), &format!("out{n}"))).await;
             let refused = Err(KernelError::no_namespace(ns));
             assert_eq!(kernel.apply(&rename(made[0], "new")).await, refused);
             assert_eq!(kernel.apply(&move_to(made[1], ns, "new")).await, refused);
