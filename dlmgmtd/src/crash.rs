@@ -5,8 +5,15 @@
 //! point costs nothing and the variable means nothing.
 
 /// Every point there is, so that a test can go through all of them.
-pub const POINTS: &[&str] =
-    &["store.before_apply", "store.before_flush", "store.before_sync", "store.after_sync"];
+pub const POINTS: &[&str] = &[
+    "store.before_apply",
+    "store.before_flush",
+    "store.before_sync",
+    "store.after_sync",
+    "journal.before_write",
+    "journal.after_write",
+    "journal.before_clear",
+];
 
 /// Passes the point `name`, which is one of [`POINTS`].
 #[cfg(not(feature = "crash-points"))]

@@ -63,10 +63,10 @@ async fn life_of_a_namespace(kernel: &RtnetlinkKernel) {
     kernel.create(&veth(ns, kernel.home())).await.unwrap_err();
     let to = |to, called| Action::Move { to, name: name(called) };
     let act = async |at, action| kernel.apply(&Step { at, action }).await;
-    act(pair[0], Action::SetMtu(1300)).await.unwrap();
-    act(pair[0], Action::SetMtu(1)).await.unwrap_err();
-    act(pair[0], to(kernel.home(), "lo")).await.unwrap_err();
-    let back = act(pair[0], to(kernel.home(), "home")).await.unwrap().at;
+    act(pair[0].at, Action::SetMtu(1300)).await.unwrap();
+    act(pair[0].at, Action::SetMtu(1)).await.unwrap_err();
+    act(pair[0].at, to(kernel.home(), "lo")).await.unwrap_err();
+    let back = act(pair[0].at, to(kernel.home(), "home")).await.unwrap().at;
     act(back, to(ns, "in")).await.unwrap();
     kernel.pin(ns).await.unwrap();
     drop(other);

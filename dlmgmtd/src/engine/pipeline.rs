@@ -15,7 +15,8 @@ use crate::core::{
 };
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
-    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, NsCookie, Step, Zone,
+    Action, Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, NewLink, NsCookie,
+    Step, Zone,
 };
 use crate::store::{Batch, Store, StoreError};
 
@@ -127,8 +128,9 @@ impl Pipeline {
     pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
         let intent = intent(&before, &plan, self.ids().next());
+        let is_of_this_boot = ends_with_this_boot(&before, &intent);
         if !intent.is_empty() {
-            self.store.commit(intent).await.map_err(store_error)?;
+            self.store(intent, is_of_this_boot).await.map_err(store_error)?;
         }
         let _unseen = match plan.makes_or_moves() {
             true => Some(self.following.read().await),
@@ -138,10 +140,10 @@ impl Pipeline {
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.take_back(&plan, &done).await;
             self.let_go_of_unused(&plan);
-            self.take_intent_back(&plan).await?;
+            self.take_intent_back(&plan, is_of_this_boot).await?;
             return Err(refusal);
         }
-        self.read_back(&mut plan, &done).await;
+        self.read_back(&mut plan, done).await;
         let seq = self.commit_plan(&plan);
         self.settle_records(&plan).await;
         Ok(seq)
@@ -158,7 +160,10 @@ impl Pipeline {
         if let Some(creation) = &plan.create {
             let made = self.kernel.create(&creation.new).await;
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
-            done.moved.extend(creation.ids.iter().copied().zip(made));
+            for (id, made) in creation.ids.iter().zip(made) {
+                done.moved.insert(*id, made.at);
+                done.seen.extend(made.link.map(|link| (*id, link)));
+            }
         }
         for step in &plan.steps {
             let applied = self.apply(done.now(step)).await;
@@ -199,13 +204,17 @@ impl Pipeline {
         }
     }
 
-    /// Links that were made or moved are read as the kernel has them now.
-    async fn read_back(&self, plan: &mut Plan, done: &Done) {
+    /// Links that were made or moved are read as the kernel has them now, unless that was seen.
+    async fn read_back(&self, plan: &mut Plan, mut done: Done) {
         let registry = self.registry();
         for (id, at) in &done.moved {
             let change = plan.changes.iter_mut().find(|change| change.id == *id);
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
-            if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
+            let found = match done.seen.remove(id) {
+                Some(seen) => Some(seen),
+                None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+            };
+            if let Some(found) = found {
                 link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
@@ -232,13 +241,26 @@ impl Pipeline {
         }
     }
 
-    async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
+    /// This must be as durable as the intent was.
+    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) -> Result<()> {
         let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
         let known = as_known(&self.registry(), &ids);
-        self.store.commit(known).await.map_err(|why| {
+        self.store(known, is_of_this_boot).await.map_err(|why| {
             self.store_later(ids);
             store_error(why)
         })
+    }
+
+    /// Stores a batch for as long as it means something: what a power cut ends need not survive it.
+    async fn store(
+        &self,
+        batch: Batch,
+        is_of_this_boot: bool,
+    ) -> std::result::Result<(), StoreError> {
+        match is_of_this_boot {
+            true => self.store.commit_for_this_boot(batch).await,
+            false => self.store.commit(batch).await,
+        }
     }
 
     fn unstored(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
@@ -269,8 +291,9 @@ impl Pipeline {
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
         let batch = intent(&before, &plan, self.ids().next());
+        let is_of_this_boot = ends_with_this_boot(&before, &batch);
         if !batch.is_empty()
-            && let Err(why) = self.store.commit(batch).await
+            && let Err(why) = self.store(batch, is_of_this_boot).await
         {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
@@ -449,8 +472,9 @@ impl Pipeline {
             return;
         }
         let batch = Batch { put, ..Batch::default() };
+        let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
         let stored = match plan.steps.iter().any(|step| step.moves_to().is_some()) {
-            true => self.store.commit(batch).await,
+            true => self.store(batch, is_of_this_boot).await,
             false => self.store.commit_lazily(batch).await,
         };
         if let Err(why) = stored {
@@ -541,6 +565,20 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     batch
 }
 
+/// Whether a batch is about nothing but links that are not kept over a reboot, neither as the
+/// registry knows them nor as they will be.
+fn ends_with_this_boot(registry: &Registry, batch: &Batch) -> bool {
+    let Batch { put, zones, delete, next_link_id: _, boot, epoch } = batch;
+    let is_kept = |record: &LinkRecord| record.lifetime == Lifetime::Persistent;
+    let was_kept = |id: &LinkId| registry.link(*id).is_some_and(|link| is_kept(&link.record));
+    let is_about_more = !zones.is_empty() || boot.is_some() || epoch.is_some();
+    let is_about_links = !put.is_empty() || !delete.is_empty();
+    is_about_links
+        && !is_about_more
+        && !put.iter().any(|record| is_kept(record) || was_kept(&record.id))
+        && !delete.iter().any(was_kept)
+}
+
 /// What brings the store to what the registry knows of these links.
 fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     let mut batch = Batch::default();
@@ -566,6 +604,8 @@ struct Done {
     steps: usize,
     /// Where links are that were made or moved.
     moved: BTreeMap<LinkId, Binding>,
+    /// Links that were made, as they were found there.
+    seen: BTreeMap<LinkId, KernelLink>,
 }
 
 impl Done {
@@ -577,6 +617,7 @@ impl Done {
 
     fn note(&mut self, step: &PlannedStep, at: Binding) {
         self.steps += 1;
+        self.seen.remove(&step.id);
         if at != step.forward.at {
             self.moved.insert(step.id, at);
         }

@@ -93,6 +93,19 @@ pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
     }
 }
 
+/// The durable form of an entry of the journal, whose shape is the journal's business.
+pub fn encode_entry(entry: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    encode(entry)
+}
+
+/// The entry of this durable form.
+pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    match open(bytes)? {
+        (1, body) => decode_body(1, body),
+        (version, _) => Err(CodecError::Newer(version)),
+    }
+}
+
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let bad = |why: postcard::Error| CodecError::Body { version: VERSION, why: why.to_string() };
     let mut bytes = postcard::to_extend(value, vec![VERSION]).map_err(bad)?;

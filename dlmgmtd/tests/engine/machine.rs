@@ -50,7 +50,7 @@ impl Machine {
     /// The machine is started again, and finds these cards in this order.
     pub fn reboot<const N: usize>(&mut self, cards: [PhysDevice; N]) {
         self.boot += 1;
-        self.disk.crash();
+        self.disk.cut_power();
         self.world = SimWorld::new(self.seed + self.boot);
         for card in cards {
             self.world.plug(card);

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, Made, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use namespace::refusal;
@@ -418,7 +418,7 @@ impl Kernel for SimKernel {
         self.step(|world| world.apply(step)).await
     }
 
-    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+    async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
         self.check_known(new.ns)?;
         self.check_known(new.other_side())?;
         self.step(|world| world.create_for_daemon(new)).await

@@ -73,6 +73,11 @@ impl StateDir {
         self.path.join("acknowledged")
     }
 
+    /// The batches that need not outlive the boot.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     /// The error of something refused in this directory.
     pub fn unusable(&self, why: impl ToString) -> StoreError {
         unusable(&self.path, why)
