@@ -228,7 +228,7 @@ impl Reception {
             gid: peer.gid(),
             // The kernel gives 0 for a process that this pid namespace does not see.
             pid: peer.pid().filter(|pid| *pid > 0),
-            client: String::new(),
+            ..Caller::default()
         };
         let seat = self.seats.take(&caller)?;
         Ok(Guest { caller, seat, stay, ended })

@@ -188,7 +188,14 @@ pub async fn outcome<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 pub fn root() -> Caller {
-    Caller { zone: Some(ZoneId::GLOBAL), uid: 0, gid: 0, pid: Some(42), client: "test".to_owned() }
+    Caller {
+        zone: Some(ZoneId::GLOBAL),
+        uid: 0,
+        gid: 0,
+        pid: Some(42),
+        client: "test".to_owned(),
+        ..Caller::default()
+    }
 }
 
 pub fn rename(wishes: &[(&str, &str)]) -> Rename {
