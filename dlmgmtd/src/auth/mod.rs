@@ -163,6 +163,21 @@ mod tests {
         Action::Participate,
     ];
 
+    #[test]
+    fn the_polkit_actions_are_those_of_the_policy_file() {
+        let policy = include_str!("../../../systemd/org.dlmgmt1.policy");
+        let mut described: Vec<&str> = policy
+            .split("<action id=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let mut known: Vec<&str> = ALL.iter().filter_map(|action| action.polkit_id()).collect();
+        described.sort_unstable();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(described, known);
+    }
+
     /// What is done and by whom, of each row of the table in `docs/security.md`.
     fn documented() -> Vec<(&'static str, &'static str)> {
         let rows = include_str!("../../../docs/security.md").lines();

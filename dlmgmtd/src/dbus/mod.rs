@@ -116,10 +116,14 @@ impl Bus {
         let (tell, told) = oneshot::channel();
         let mut tell = Some(tell);
         let task = tokio::spawn(async move {
+            let mut said = String::new();
             loop {
-                let served = serve_once(&which, &parts, &mut tell).await;
-                if let Err(why) = served {
-                    tracing::warn!("D-Bus: {why}; trying again");
+                if let Err(why) = serve_once(&which, &parts, &mut tell).await {
+                    let why = why.to_string();
+                    if why != said {
+                        tracing::warn!("D-Bus: {why}; trying again until it works");
+                        said = why;
+                    }
                 }
                 drop(tell.take());
                 tokio::time::sleep(RETRY).await;

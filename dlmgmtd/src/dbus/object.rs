@@ -141,7 +141,70 @@ fn text_or_none<T: ToString>(value: Option<&T>) -> Variant<'static> {
 
 #[cfg(test)]
 mod tests {
+    use dlmgmt_proto::{
+        Flags, Generation, LinkClass, LinkName, LinkState, Media, ZoneName, ZoneState,
+    };
+
     use super::*;
+
+    fn link() -> LinkInfo {
+        LinkInfo {
+            id: LinkId::new(7).unwrap(),
+            name: LinkName::given("net0").unwrap(),
+            class: LinkClass::Veth,
+            kind: None,
+            media: Media::Ethernet,
+            flags: Flags::ACTIVE,
+            state: LinkState::Up,
+            mtu: None,
+            ifindex: None,
+            zone: ZoneName::global(),
+            owner: ZoneName::global(),
+            mac: None,
+            permanent_mac: None,
+            path: None,
+            device: None,
+            over: Vec::new(),
+            speed: None,
+            duplex: None,
+            generation: Generation(0),
+        }
+    }
+
+    fn zone() -> ZoneInfo {
+        let (name, state) = (ZoneName::global(), ZoneState::Ready);
+        ZoneInfo { id: ZoneId(0), name, state, links: 0, pid: None, netns: None }
+    }
+
+    /// The names and signatures of properties in the table, in the order of names.
+    fn described(interface: &Interface) -> Vec<(&'static str, String)> {
+        let mut described: Vec<_> = interface
+            .properties
+            .iter()
+            .map(|property| (property.name, property.signature.to_owned()))
+            .collect();
+        described.sort_unstable();
+        described
+    }
+
+    fn had(properties: &Properties) -> Vec<(&'static str, String)> {
+        let had = properties.iter();
+        had.map(|(name, value)| (*name, value.value_signature().to_string())).collect()
+    }
+
+    #[test]
+    fn objects_have_the_properties_of_the_table() {
+        assert_eq!(had(&link_properties(&link())), described(&LINK_INTERFACE));
+        assert_eq!(had(&zone_properties(&zone())), described(&ZONE_INTERFACE));
+    }
+
+    #[test]
+    fn only_what_is_different_has_changed() {
+        let (before, mut after) = (link(), link());
+        after.mtu = Some(1400);
+        let told = changed(link_properties(&before), link_properties(&after));
+        assert_eq!(told, Properties::from([("Mtu", Variant::U32(1400))]));
+    }
 
     #[test]
     fn a_path_leads_to_one_object_and_back() {
