@@ -8,8 +8,10 @@ pub mod config;
 pub mod core;
 pub mod crash;
 pub mod daemon;
+pub mod dbus;
 pub mod door;
 pub mod engine;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -2,12 +2,17 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use dlmgmtd::config::{Args, Command, Config};
+use dlmgmtd::dbus::{LogFilter, LogLevel};
 use dlmgmtd::{check, daemon};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -23,9 +28,9 @@ fn main() -> ExitCode {
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(args)?;
-    log(config.foreground);
+    let log_level = log(config.foreground);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(config))?;
+    runtime.block_on(daemon::run(config, log_level))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -36,21 +41,44 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Logs to stderr; the journal puts the times itself. A panic is told there too, in one line: sled
+/// Logs to the journal with its fields where the standard error leads there, and otherwise to the
+/// standard error, with times if it is for people. A panic is told there too, in one line: sled
 /// has some over damaged files, and the store lives through them.
-fn log(for_people: bool) {
+fn log(for_people: bool) -> LogLevel {
     let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false);
-    if for_people {
-        subscriber.init()
-    } else {
-        subscriber.without_time().init()
-    }
+    let (filter, handle) = reload::Layer::new(filter);
+    let journal = journal().filter(|_| !for_people);
+    let target = if journal.is_some() { "journal" } else { "console" };
+    let sink = journal.map_or_else(|| console(for_people), Layer::boxed);
+    tracing_subscriber::registry().with(sink.with_filter(filter)).init();
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("{}", panic.to_string().replace('\n', " "));
     }));
+    LogLevel { target, filter: Arc::new(Filter(handle)) }
+}
+
+struct Filter<S>(reload::Handle<EnvFilter, S>);
+
+impl<S> LogFilter for Filter<S> {
+    fn get(&self) -> String {
+        // It fails only when nothing is logged any more.
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    fn set(&self, filter: &str) -> Result<(), String> {
+        self.0.reload(EnvFilter::new(filter)).map_err(|why| why.to_string())
+    }
+}
+
+/// The journal, if this is a service whose standard error leads there.
+fn journal() -> Option<tracing_journald::Layer> {
+    if std::env::var_os("JOURNAL_STREAM").is_none() || std::io::stderr().is_terminal() {
+        return None;
+    }
+    tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(None))
+}
+
+fn console(for_people: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    if for_people { layer.boxed() } else { layer.without_time().boxed() }
 }

@@ -181,13 +181,18 @@ impl Host {
         command
     }
 
-    /// Gives the daemon this host's directories.
+    /// Gives the daemon this host's directories, and no bus.
     pub fn add_daemon_args(&self, command: &mut Command) {
+        self.add_daemon_args_with_bus(command, "none");
+    }
+
+    /// Gives the daemon this host's directories and a bus.
+    pub fn add_daemon_args_with_bus(&self, command: &mut Command, bus: &str) {
         command.arg("--state-dir").arg(self.dir().join("state"));
         command.arg("--runtime-dir").arg(self.dir().join("run"));
         command.args(["--netns-dir", "/run/netns"]);
         command.arg("--netns-dir").arg(self.netns_dir());
-        command.args(["--bus", "none", "--foreground"]);
+        command.args(["--bus", bus, "--foreground"]);
     }
 
     /// Starts the daemon, and waits until it answers.

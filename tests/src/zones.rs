@@ -9,9 +9,16 @@ use libdlmgmt::Client;
 
 use crate::{Host, Monitor, Namespace, Output, bin, eventually};
 
-/// A process in a network namespace of its own that has no name; both end with this value.
+/// A process that ends with this value; mostly one in a network namespace of its own that has no
+/// name.
 pub struct Guest {
     child: Child,
+}
+
+impl From<Child> for Guest {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
 }
 
 impl Guest {

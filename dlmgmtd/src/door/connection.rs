@@ -25,6 +25,7 @@ use super::socket::{Address, Incoming, Packet, Socket, invalid};
 use super::subscriptions::Subscriptions;
 use super::{pages, transfer};
 use crate::engine::{Caller, HoldGuard, Service, Snapshot};
+use crate::files;
 
 /// Longest message of an error and longest name of a client, in characters.
 const MESSAGE_MAX: usize = 4096;
@@ -527,7 +528,7 @@ impl Connection {
 
 async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcome> {
     let text = service.export(&caller).await?;
-    let file = transfer::sealed(&text)?;
+    let file = files::sealed(&text)?;
     Ok(Outcome::Exported(file, Exported { len: text.len() as u64 }))
 }
 
@@ -539,7 +540,7 @@ async fn import(
 ) -> Result<Outcome> {
     let reading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        transfer::read(fd)
+        files::read(fd)
     });
     let text = reading
         .await

@@ -251,7 +251,7 @@ impl Reception {
             uid: peer.uid(),
             gid: peer.gid(),
             process: process.flatten(),
-            client: String::new(),
+            ..Caller::default()
         };
         let seat = self.seats.take(&caller)?;
         Ok(Guest { caller, seat, stay, ended })

@@ -258,6 +258,18 @@ impl Service for Engine {
         Ok(Changed { seq: self.pipeline.registry().seq() })
     }
 
+    async fn open_zone(&self, caller: &Caller, zone: &ZoneName) -> Result<OwnedFd> {
+        authorise(caller, Action::ManageZones)?;
+        let registry = self.pipeline.registry();
+        let up = registry.zone_by_name(zone).and_then(|id| registry.zone(id)?.up.clone());
+        let up = up.ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {zone}")))?;
+        self.pipeline
+            .kernel
+            .open(up.ns)
+            .await
+            .map_err(|why| Error::kernel(why.errno, format!("zone {zone} cannot be opened: {why}")))
+    }
+
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>> {
         let scope = authorise(caller, Action::Hold)?;
         let registry = self.pipeline.registry();

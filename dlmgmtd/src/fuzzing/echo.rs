@@ -180,6 +180,10 @@ impl Service for Echo {
         Ok(DONE)
     }
 
+    async fn open_zone(&self, _: &Caller, _: &ZoneName) -> Result<OwnedFd> {
+        Err(not_found())
+    }
+
     async fn hold(&self, _: &Caller, wanted: LinkRef) -> Result<Box<dyn HoldGuard>> {
         find(&wanted)?;
         Ok(Box::new(Held))

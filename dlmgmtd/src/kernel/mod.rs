@@ -133,6 +133,9 @@ pub trait Kernel: Send + Sync + 'static {
     /// Ends that, and any pin. The namespace keeps its number (nsid).
     async fn unwatch(&self, ns: NsCookie);
 
+    /// Opens the daemon's own namespace or a watched one, which the descriptor keeps alive.
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError>;
+
     /// Keeps a watched namespace alive until it is unpinned or unwatched, and makes it certain
     /// that it can be entered.
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError>;

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::model::NsCookie;
 use crate::sys;
 use names::Names;
-pub use source::{Opener, Source, SourceError};
+pub use source::{Opener, Source, SourceError, namespace_of};
 
 /// Events that wait for the engine. Each may hold a descriptor, so there are few; nothing is lost
 /// by it, as the watching thread looks again once there is room.

@@ -276,6 +276,10 @@ impl Service for Fake {
         Ok(self.note(call))
     }
 
+    async fn open_zone(&self, _: &Caller, zone: &ZoneName) -> Result<OwnedFd> {
+        Err(Error::new(ErrorCode::NoZone, format!("no zone {zone}")))
+    }
+
     async fn hold(&self, _: &Caller, wanted: LinkRef) -> Result<Box<dyn HoldGuard>> {
         self.find(&wanted)?;
         self.holds.fetch_add(1, Ordering::SeqCst);

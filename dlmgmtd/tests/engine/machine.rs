@@ -189,8 +189,12 @@ pub async fn outcome<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 pub fn root() -> Caller {
-    let process = Some(Process::numbered(42));
-    Caller { zone: Some(ZoneId::GLOBAL), uid: 0, gid: 0, process, client: "test".to_owned() }
+    Caller {
+        zone: Some(ZoneId::GLOBAL),
+        process: Some(Process::numbered(42)),
+        client: "test".to_owned(),
+        ..Caller::default()
+    }
 }
 
 pub fn rename(wishes: &[(&str, &str)]) -> Rename {

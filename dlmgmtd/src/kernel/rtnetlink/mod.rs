@@ -393,6 +393,14 @@ impl Kernel for RtnetlinkKernel {
         self.zones.unwatch(ns);
     }
 
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError> {
+        let fd = match self.zone(ns)? {
+            None => self.zones.home_fd(),
+            Some(zone) => blocking(move || zone.enter()).await?.fd,
+        };
+        Ok(fd.try_clone()?)
+    }
+
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
         let zones = Arc::clone(&self.zones);
         blocking(move || zones.pin(ns)).await

@@ -442,6 +442,12 @@ impl Kernel for SimKernel {
         .await;
     }
 
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError> {
+        self.check_known(ns)?;
+        self.check_enterable(ns)?;
+        Ok(self.world.open(ns)?)
+    }
+
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
         self.check_known(ns)?;
         self.check_enterable(ns)?;
