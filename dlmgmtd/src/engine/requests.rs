@@ -298,9 +298,9 @@ impl Service for Engine {
             if part.is_some() {
                 past.splice(0..0, told_zones(registry));
             }
-            let scope = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
-            let stream = hub.subscribe(past);
-            let told: Box<dyn EventStream> = Box::new(Told { stream, scope, part });
+            let visible = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let stream = hub.subscribe(past, Box::new(move |event| visible.sees(event)));
+            let told: Box<dyn EventStream> = Box::new(Told { stream, part });
             Ok((seq, told))
         })
     }
@@ -474,19 +474,13 @@ impl VisibleEvents {
 /// A subscription as its subscriber gets it.
 struct Told {
     stream: Subscription,
-    scope: VisibleEvents,
     part: Option<Participant>,
 }
 
 #[async_trait]
 impl EventStream for Told {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        loop {
-            let event = self.stream.next().await?;
-            if self.scope.sees(&event.event) {
-                return Some(event);
-            }
-        }
+        self.stream.next().await
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {
