@@ -228,13 +228,7 @@ impl Service for Engine {
         let found = found.map_err(|why| {
             Error::new(code_of(&why), format!("zone {name} cannot be attached: {why}"))
         })?;
-        let registry = self.pipeline.registry();
-        let has_it = registry.zone_of_ns(found.cookie);
-        let appeared = match has_it.map_or(Ok(()), |zone| refuse_ending(&registry, zone)) {
-            Ok(()) => self.zones.zone_appeared(found.into()).await.map(drop),
-            Err(why) => Err(why),
-        };
-        if let Err(why) = appeared {
+        if let Err(why) = self.zones.attach(found).await {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
