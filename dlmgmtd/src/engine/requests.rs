@@ -229,13 +229,7 @@ impl Service for Engine {
         let found = found.map_err(|why| {
             Error::new(code_of(&why), format!("zone {name} cannot be attached: {why}"))
         })?;
-        let registry = self.pipeline.registry();
-        let has_it = registry.zone_of_ns(found.cookie);
-        let appeared = match has_it.map_or(Ok(()), |zone| refuse_ending(&registry, zone)) {
-            Ok(()) => self.zones.zone_appeared(found.into()).await.map(drop),
-            Err(why) => Err(why),
-        };
-        if let Err(why) = appeared {
+        if let Err(why) = self.zones.attach(found).await {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
@@ -311,9 +305,9 @@ impl Service for Engine {
             if part.is_some() {
                 past.splice(0..0, told_zones(registry));
             }
-            let scope = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
-            let stream = hub.subscribe(past);
-            let told: Box<dyn EventStream> = Box::new(Told { stream, scope, part });
+            let visible = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let stream = hub.subscribe(past, Box::new(move |event| visible.sees(event)));
+            let told: Box<dyn EventStream> = Box::new(Told { stream, part });
             Ok((seq, told))
         })
     }
@@ -502,19 +496,13 @@ impl VisibleEvents {
 /// A subscription as its subscriber gets it.
 struct Told {
     stream: Subscription,
-    scope: VisibleEvents,
     part: Option<Participant>,
 }
 
 #[async_trait]
 impl EventStream for Told {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        loop {
-            let event = self.stream.next().await?;
-            if self.scope.sees(&event.event) {
-                return Some(event);
-            }
-        }
+        self.stream.next().await
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {

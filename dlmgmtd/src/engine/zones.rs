@@ -186,6 +186,20 @@ impl ZoneKeeper {
         Ok(zone)
     }
 
+    /// A client registered a namespace: it is a zone from now on.
+    pub async fn attach(self: &Arc<Self>, found: Found) -> Result<()> {
+        let (name, ns) = (found.name.clone(), found.cookie);
+        let registry = self.pipeline.registry();
+        registry.zone_of_ns(ns).map_or(Ok(()), |zone| refuse_ending(&registry, zone))?;
+        let zone = self.zone_appeared(found.into()).await?;
+        if self.sources.has(&name, ns) {
+            return Ok(());
+        }
+        // Its end was told when there was nothing to end yet.
+        self.end_zone(zone).await;
+        Err(Error::new(ErrorCode::NoZone, format!("zone {name} ended while it was attached")))
+    }
+
     /// Every link that is lent to the zone goes there.
     async fn send_loans(&self, zone: ZoneId) {
         let _gate = self.enter(zone).await;
@@ -286,7 +300,11 @@ impl ZoneKeeper {
                 AttachedBy::Descriptor => sources.find_again(&called, ns),
             });
             match found.await {
-                Ok(Ok(found)) if found.cookie == ns => self.source_appeared(found).await,
+                Ok(Ok(found)) if found.cookie == ns => {
+                    if let Err(why) = self.attach(found).await {
+                        tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+                    }
+                }
                 // Another process has the number by now, or another namespace the place.
                 Ok(Ok(_)) => drop(self.sources.remove(&name)),
                 _ => tracing::info!(ZONE = name.as_str(), "zone {name} ended meanwhile"),
