@@ -485,7 +485,8 @@ impl VisibleEvents {
             Event::Moved { from, link } => *from == self.zone || is_own(link),
             Event::State { zone, .. }
             | Event::Gone { zone, .. }
-            | Event::HoldBroken { zone, .. } => *zone == self.zone,
+            | Event::HoldBroken { zone, .. }
+            | Event::Detaching { zone, .. } => *zone == self.zone,
             Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => zone.name == self.zone,
             Event::ZoneGone { name, .. } => *name == self.zone,
             Event::SnapshotEnd | Event::Lost { .. } | Event::Resync => true,
