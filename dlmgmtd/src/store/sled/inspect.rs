@@ -12,7 +12,7 @@ use dlmgmt_proto::{LinkId, LinkName, ZoneId, ZoneName};
 use tempfile::TempDir;
 
 use super::database::{Database, Records, key_of};
-use super::directory::{copy_dir, keep_out, unusable};
+use super::directory::{DATABASE, EVIDENCE, HIGH_WATER, SNAPSHOT, copy_dir, keep_out, unusable};
 use super::high_water::HighWater;
 use super::snapshot;
 use crate::model::{Lifetime, LinkRecord, Location, Origin, ZoneRecord};
@@ -116,12 +116,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
     Ok(inspection)
 }
 
-const DATABASE: &str = "db";
-const SNAPSHOT: &str = "snapshot.json";
-const ACKNOWLEDGED: &str = "acknowledged";
-
 fn copy_what_matters(from: &Path, to: &Path) -> io::Result<()> {
-    for file in [SNAPSHOT, ACKNOWLEDGED] {
+    for file in [SNAPSHOT, HIGH_WATER] {
         allow_absence(fs::copy(from.join(file), to.join(file)).map(drop))?;
     }
     let database = from.join(DATABASE);
@@ -139,7 +135,7 @@ fn evidence(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("damaged-") {
+        if name.starts_with(EVIDENCE) {
             names.push(name);
         }
     }
@@ -149,7 +145,7 @@ fn evidence(dir: &Path) -> io::Result<Vec<String>> {
 
 impl Inspection {
     fn look_beside_the_database(&mut self, dir: &Path) {
-        let acknowledged = dir.join(ACKNOWLEDGED);
+        let acknowledged = dir.join(HIGH_WATER);
         if acknowledged.exists() {
             self.acknowledged = HighWater::open(&acknowledged).ok().and_then(|file| file.read());
             self.problems.extend(self.acknowledged.is_none().then_some(Problem::NoHighWater));
