@@ -82,6 +82,23 @@ fn encode(commit: u64, batches: &[&EncodedBatch]) -> io::Result<Vec<u8>> {
     Ok([&len.to_le_bytes(), &*sealed].concat())
 }
 
+/// Reads bytes as a journal, and as the content of one entry whose length and checksum are right:
+/// what can be read says the same when it is written and read again.
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used)]
+pub(crate) fn assert_reads_orderly(bytes: &[u8]) {
+    let sealed = [bytes, &crc32fast::hash(bytes).to_le_bytes()].concat();
+    let len = u32::try_from(sealed.len()).expect("a fuzzer's input is short");
+    for journal in [bytes, &[&len.to_le_bytes(), &*sealed].concat()] {
+        let (entries, _) = read(journal);
+        let written = entries.iter().map(|(commit, batches)| {
+            encode(*commit, &batches.iter().collect::<Vec<_>>()).expect("what was read is short")
+        });
+        let again = written.collect::<Vec<_>>().concat();
+        assert_eq!(read(&again), (entries, &[][..]));
+    }
+}
+
 /// The entries, and the bytes after the last one that can be read.
 fn read(mut bytes: &[u8]) -> (Vec<Entry>, &[u8]) {
     let mut entries = Vec::new();
