@@ -17,6 +17,8 @@ pub const DATABASE: &str = "db";
 pub const SNAPSHOT: &str = "snapshot.json";
 /// the number of the last acknowledged commit,
 pub const HIGH_WATER: &str = "acknowledged";
+/// the batches that the database does not have yet,
+pub const JOURNAL: &str = "journal";
 /// and, with a number behind it, each damaged database that was kept.
 pub const EVIDENCE: &str = "damaged-";
 
@@ -84,7 +86,7 @@ impl StateDir {
 
     /// The batches that need not outlive the boot.
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        self.path.join(JOURNAL)
     }
 
     /// The error of something refused in this directory.
