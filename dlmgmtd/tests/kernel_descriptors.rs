@@ -73,6 +73,10 @@ async fn life_of_a_namespace(kernel: &RtnetlinkKernel) {
     kernel.dump(ns).await.unwrap();
     kernel.unpin(ns);
     while !kernel.hints().take().await.ended.contains(&ns) {}
+    // The kernel tells that a namespace has ended before it ends the links in it.
+    while kernel.get(kernel.home(), pair[1].at.ifindex).await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn open_descriptors() -> usize {
