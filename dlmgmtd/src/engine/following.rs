@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -13,10 +14,16 @@ use crate::core::Registry;
 use crate::kernel::{Hint, HintBatch};
 use crate::model::{Binding, NsCookie};
 
+/// How long hints gather before they are looked into. One change comes as several, and a change of
+/// our own is answered meanwhile, undisturbed by looks at what it does.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
     let mut aside = Aside::default();
     loop {
+        pipeline.kernel.hints().arrived().await;
+        tokio::time::sleep(GATHERING).await;
         let mut hints = pipeline.kernel.hints().take().await;
         for ns in &hints.ended {
             zones.namespace_died(*ns);

@@ -125,6 +125,11 @@ impl SimDisk {
         disk.journalled.last().unwrap_or(&disk.durable).loaded()
     }
 
+    /// How many flushes there have been in all lives.
+    pub fn flushes(&self) -> u64 {
+        self.lock().flushes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -279,7 +284,7 @@ impl Store for SimStore {
     }
 
     fn flushes(&self) -> u64 {
-        self.disk.lock().flushes
+        self.disk.flushes()
     }
 }
 

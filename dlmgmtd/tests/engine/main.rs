@@ -13,6 +13,7 @@ mod events;
 mod hints;
 mod holds;
 mod identity;
+mod journal;
 mod machine;
 mod perimeters;
 mod random;

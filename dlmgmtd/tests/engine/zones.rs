@@ -66,7 +66,7 @@ impl Daemon {
         self.engine.reset_zone(&root(), call).await.map(drop)
     }
 
-    async fn make_veth(
+    pub async fn make_veth(
         &self,
         called: &str,
         peer: &str,
