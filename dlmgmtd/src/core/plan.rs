@@ -15,6 +15,22 @@ pub struct Plan {
     pub create: Option<Creation>,
     /// What is changed in the kernel, in order.
     pub steps: Vec<PlannedStep>,
+    /// When the store is told.
+    pub stored: Stored,
+}
+
+/// When the store is told of what a plan comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stored {
+    /// Before the kernel is touched: a crash in between leaves what a restart goes on with.
+    #[default]
+    First,
+    /// When the kernel is done, or else all is taken back: a crash in between leaves what a
+    /// restart takes back.
+    Last,
+    /// When the kernel is done; where the store fails, as soon as it works again. For what nobody
+    /// can refuse.
+    Eventually,
 }
 
 /// Links that are made together.
@@ -48,6 +64,11 @@ pub struct PlannedStep {
 }
 
 impl Plan {
+    /// Whether links end in the kernel.
+    pub fn deletes(&self) -> bool {
+        self.steps.iter().any(|step| step.forward.action == Action::Delete)
+    }
+
     /// Whether links get to where nobody has seen them yet.
     pub fn makes_or_moves(&self) -> bool {
         self.create.is_some() || self.steps.iter().any(|step| step.moves_to().is_some())

@@ -1,14 +1,10 @@
 //! Zones come and go: SPEC.md section 6.
 
-use std::sync::Arc;
-
 use dlmgmt_proto::{Event, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
-use crate::model::{
-    AttachedBy, Attachment, Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp,
-};
+use crate::model::{AttachedBy, Attachment, Lifetime, Link, NsCookie, Zone, ZoneRecord, ZoneUp};
 
 /// The zone of that name, made up with a number of its own if there never was one.
 pub fn zone_named(registry: &Registry, name: &ZoneName) -> Zone {
@@ -116,22 +112,11 @@ pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<E
 }
 
 /// What of an earlier run of the daemon is lost, once every namespace was looked at: links that
-/// were not persistent and were not found again. A loan that was to last only as long as its zone
-/// ended with it.
+/// were not persistent and were not found again.
 pub fn plan_forget_lost(registry: &Registry) -> Plan {
     let lost = registry
         .links()
         .filter(|link| link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent);
-    let ended = lost.map(|link| LinkChange::end(link.record.id));
-    let is_over = |link: &&Arc<Link>| {
-        let loan = link.loan().filter(|loan| !loan.is_persistent);
-        let zone = loan.and_then(|loan| registry.zone(loan.zone));
-        link.record.lifetime == Lifetime::Persistent && zone.is_some_and(|zone| zone.up.is_none())
-    };
-    let returned = registry.links().filter(is_over).map(|link| {
-        let mut link = Link::clone(link);
-        link.record.location = Location::Home;
-        link.into()
-    });
-    Plan { changes: ended.chain(returned).collect(), ..Plan::default() }
+    let changes = lost.map(|link| LinkChange::end(link.record.id)).collect();
+    Plan { changes, ..Plan::default() }
 }

@@ -11,11 +11,13 @@ use dlmgmt_proto::{Error, ErrorCode, Event, LinkId, Result, Seq, SequencedEvent,
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
-    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between, zone_event,
+    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, events_between, zone_event,
 };
+use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
-    Action, Anchor, Binding, Bound, KernelLink, Link, LinkRecord, NewLink, NsCookie, Step, Zone,
+    Action, Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, NewLink, NsCookie,
+    Step, Zone,
 };
 use crate::store::{Batch, Store, StoreError};
 
@@ -126,25 +128,66 @@ impl Pipeline {
     /// As [`Pipeline::carry_out`], for what is no change of a link.
     pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
-        let intent = intent(&before, &plan, self.ids().next());
-        if !intent.is_empty() {
-            self.store.commit(intent).await.map_err(store_error)?;
-        }
+        self.store_intent(&before, &plan).await?;
         let _unseen = match plan.makes_or_moves() {
             true => Some(self.following.read().await),
             false => None,
         };
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
-            self.take_back(&plan, &done).await;
-            self.let_go_of_unused(&plan);
-            self.take_intent_back(&plan).await?;
+            self.undo(&plan, &done).await?;
             return Err(refusal);
         }
+        crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &done).await;
+        if plan.stored != Stored::First {
+            self.store_outcome(&before, &plan, &done).await?;
+        }
+        crash::point("pipeline.before_commit");
         let seq = self.commit_plan(&plan);
+        crash::point("pipeline.before_settle");
         self.settle_records(&plan).await;
+        crash::point("pipeline.before_reply");
         Ok(seq)
+    }
+
+    async fn store_intent(&self, before: &Registry, plan: &Plan) -> Result<()> {
+        let intent = match plan.stored {
+            Stored::First => intent(before, plan, self.ids().next()),
+            Stored::Last | Stored::Eventually => marks(before, plan),
+        };
+        self.store_now(plan, intent).await
+    }
+
+    /// Stores what was done, or takes it back.
+    async fn store_outcome(&self, before: &Registry, plan: &Plan, done: &Done) -> Result<()> {
+        let outcome = outcome(before, plan, self.ids().next());
+        let Err(why) = self.store_now(plan, outcome).await else { return Ok(()) };
+        self.undo(plan, done).await?;
+        Err(why)
+    }
+
+    async fn store_now(&self, plan: &Plan, batch: Batch) -> Result<()> {
+        crash::point("pipeline.before_persist");
+        let stored = match batch.is_empty() {
+            true => Ok(()),
+            false => self.store.commit(batch).await,
+        };
+        crash::point("pipeline.after_persist");
+        match stored {
+            Err(why) if plan.stored == Stored::Eventually => {
+                tracing::error!("{why}; it is tried again");
+                self.store_later(plan.changes.iter().map(|change| change.id));
+                Ok(())
+            }
+            stored => stored.map_err(store_error),
+        }
+    }
+
+    async fn undo(&self, plan: &Plan, done: &Done) -> Result<()> {
+        self.take_back(plan, done).await;
+        self.let_go_of_unused(plan);
+        self.take_intent_back(plan).await
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -156,12 +199,15 @@ impl Pipeline {
     /// Every step or none; what was done until a refusal is in `done`.
     async fn apply_all(&self, before: &Registry, plan: &Plan, done: &mut Done) -> Result<()> {
         if let Some(creation) = &plan.create {
+            crash::point("kernel.before_create");
             let made = self.kernel.create(&creation.new).await;
+            crash::point("kernel.after_create");
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
             done.moved.extend(creation.ids.iter().copied().zip(made));
         }
         for step in &plan.steps {
             let applied = self.apply(done.now(step)).await;
+            crash::point("kernel.after_step");
             let at = applied.map_err(|why| refusal(before, step.id, &why))?;
             done.note(step, at);
         }
@@ -173,8 +219,10 @@ impl Pipeline {
         if let Action::Move { to, .. } = &step.action
             && *to != self.kernel.home()
         {
+            crash::point("kernel.before_pin");
             self.kernel.pin(*to).await?;
         }
+        crash::point("kernel.before_step");
         Ok(self.kernel.apply(&step).await?.at)
     }
 
@@ -184,10 +232,12 @@ impl Pipeline {
             let Some(backward) = &step.backward else { continue };
             let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
             let backward = Step { at, action: backward.action.clone() };
+            crash::point("take_back.before_step");
             if let Err(why) = self.apply(backward).await {
                 tracing::error!(LINKID = step.id.get(), "cannot take a change back yet: {why}");
                 left.insert(step.id, at);
             }
+            crash::point("take_back.after_step");
         }
         self.leave_unsettled(left).await;
         let made = plan.create.as_ref().and_then(|creation| creation.ids.first());
@@ -235,7 +285,10 @@ impl Pipeline {
     async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
         let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
         let known = as_known(&self.registry(), &ids);
-        self.store.commit(known).await.map_err(|why| {
+        crash::point("take_back.before_persist");
+        let stored = self.store.commit(known).await;
+        crash::point("take_back.after_persist");
+        stored.map_err(|why| {
             self.store_later(ids);
             store_error(why)
         })
@@ -269,6 +322,7 @@ impl Pipeline {
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
         let batch = intent(&before, &plan, self.ids().next());
+        crash::point("observer.before_persist");
         if !batch.is_empty()
             && let Err(why) = self.store.commit(batch).await
         {
@@ -277,14 +331,20 @@ impl Pipeline {
             plan.changes.retain(|change| before.link(change.id).is_some());
             self.store_later(plan.changes.iter().map(|change| change.id));
         }
+        crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
+        crash::point("observer.before_commit");
         self.commit_plan(&plan);
+        crash::point("observer.before_settle");
         self.settle_records(&plan).await;
     }
 
     async fn apply_each(&self, plan: &mut Plan) {
         for step in plan.steps.clone() {
-            if let Err(why) = self.kernel.apply(&step.forward).await {
+            crash::point("observer.before_step");
+            let applied = self.kernel.apply(&step.forward).await;
+            crash::point("observer.after_step");
+            if let Err(why) = applied {
                 tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
                 self.correct(plan, step.id, step.forward.at).await;
             }
@@ -435,9 +495,14 @@ impl Pipeline {
 
     /// The kernel agrees now, and a restart need not look after it. That this is lost in a crash
     /// does no harm, so nobody waits for the disk; except for where a link was moved to, without
-    /// which it would not be known again.
+    /// which it would not be known again, and for links that ended, whose place another one may
+    /// get.
     async fn settle_records(&self, plan: &Plan) {
+        if plan.stored != Stored::First {
+            return;
+        }
         let stepped = stepped(plan);
+        let delete: Vec<LinkId> = ends(plan).filter(|_| plan.deletes()).collect();
         let put: Vec<Arc<LinkRecord>> = plan
             .changes
             .iter()
@@ -445,17 +510,18 @@ impl Pipeline {
             .filter_map(|change| change.after.as_ref())
             .map(|link| Arc::new(link.record.clone()))
             .collect();
-        if put.is_empty() {
+        if put.is_empty() && delete.is_empty() {
             return;
         }
-        let batch = Batch { put, ..Batch::default() };
-        let stored = match plan.steps.iter().any(|step| step.moves_to().is_some()) {
+        let batch = Batch { put, delete, ..Batch::default() };
+        let moves = plan.steps.iter().any(|step| step.moves_to().is_some());
+        let stored = match moves || plan.deletes() {
             true => self.store.commit(batch).await,
             false => self.store.commit_lazily(batch).await,
         };
         if let Err(why) = stored {
             tracing::warn!("{why}");
-            self.store_later(stepped);
+            self.store_later(stepped.into_iter().chain(ends(plan)));
         }
     }
 }
@@ -517,17 +583,47 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 /// not agree yet.
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped = stepped(plan);
-    let record = |link: &Link| {
+    let mut batch = records(before, plan, next_link_id, |link| {
         let unsettled = link.record.unsettled || stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
-    };
+    });
+    if plan.deletes() {
+        let ending = batch.delete.drain(..).filter_map(|id| before.link(id));
+        let ending = ending
+            .map(|link| Arc::new(LinkRecord { lifetime: Lifetime::Ending, ..link.record.clone() }));
+        batch.put.extend(ending);
+    }
+    batch
+}
+
+/// What is written before the kernel is touched, where the wanted result is written only after it:
+/// links that are to move may be somewhere else.
+fn marks(before: &Registry, plan: &Plan) -> Batch {
+    let moved = plan.steps.iter().filter(|step| step.moves_to().is_some());
+    let records = moved.filter_map(|step| before.link(step.id)).map(|link| &link.record);
+    let put = records.map(|record| Arc::new(LinkRecord { unsettled: true, ..record.clone() }));
+    Batch { put: put.collect(), ..Batch::default() }
+}
+
+/// What is written when the kernel has what was wanted.
+fn outcome(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
+    records(before, plan, next_link_id, |link| link.record.clone())
+}
+
+/// The records that differ afterwards.
+fn records(
+    before: &Registry,
+    plan: &Plan,
+    next_link_id: u32,
+    record: impl Fn(&Link) -> LinkRecord,
+) -> Batch {
     let is_new =
         |zone: &&Zone| before.zone(zone.record.id).is_none_or(|known| known.record != zone.record);
     let zones = plan.zones.iter().filter(is_new).map(|zone| zone.record.clone()).collect();
     let mut batch = Batch { zones, ..Batch::default() };
     for change in &plan.changes {
         let was = before.link(change.id).map(|link| &link.record);
-        match change.after.as_ref().map(record) {
+        match change.after.as_ref().map(&record) {
             Some(is) if was != Some(&is) => {
                 if was.is_none() {
                     batch.next_link_id = Some(next_link_id);
@@ -551,6 +647,11 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
         }
     }
     batch
+}
+
+/// Links that end.
+fn ends(plan: &Plan) -> impl Iterator<Item = LinkId> {
+    plan.changes.iter().filter(|change| change.after.is_none()).map(|change| change.id)
 }
 
 /// Links whose part of the kernel the plan changes.

@@ -13,9 +13,11 @@ use super::participants::Participants;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
-    Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake,
-    plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, zone_named,
+    Lend, Plan, Registry, Stored, plan_delete, plan_forget_lost, plan_home_coming, plan_lend,
+    plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, to_bring_home,
+    zone_named,
 };
+use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
@@ -139,15 +141,18 @@ impl ZoneKeeper {
             let up = ZoneUp { ns, is_ending: false, pid, path };
             let plan = plan_zone_up(&registry, &name, up, attached);
             let zone = plan.zones[0].record.id;
+            crash::point("zone_up.before_persist");
             if let Err(why) = self.pipeline.carry_out_always(plan).await {
                 self.forget(ns).await;
                 return Err(why);
             }
             self.pipeline.strangers().remove(&ns);
+            crash::point("zone_up.before_look");
             observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
             zone
         };
         tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        crash::point("zone_up.before_loans");
         self.send_loans(zone).await;
         Ok(zone)
     }
@@ -156,6 +161,8 @@ impl ZoneKeeper {
     async fn send_loans(&self, zone: ZoneId) {
         let _gate = self.enter(zone).await;
         let registry = self.pipeline.registry();
+        let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+        let Some(ns) = up.map(|up| up.ns) else { return };
         let inside = registry.lent_to(zone).find(|link| link.is_lent());
         if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
             && let Err(why) = self.pipeline.kernel.pin(bound.ns).await
@@ -164,10 +171,11 @@ impl ZoneKeeper {
         }
         let waiting: Vec<LinkId> = registry
             .lent_to(zone)
-            .filter(|link| link.kernel.is_some() && !link.is_lent())
+            .filter(|link| link.kernel.is_some() && !link.is_lent() && link.is_for(ns))
             .map(|link| link.record.id)
             .collect();
         for id in waiting {
+            crash::point("zone_up.before_loan");
             if let Err(why) = self.send_loan(id, zone).await {
                 tracing::warn!(LINKID = id.get(), "a link stays at home: {why}");
             }
@@ -323,24 +331,35 @@ impl ZoneKeeper {
         let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
         self.participants.expect(zone);
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
+        crash::point("zone_end.before_participants");
         self.participants.wait(zone).await;
         self.pipeline.break_holds(zone);
+        crash::point("zone_end.before_loans");
         self.bring_loans_home(zone).await;
+        crash::point("zone_end.before_unpin");
         self.pipeline.kernel.unpin(up.ns);
         // Nobody may be listening, which is fine.
         let _ = self.ended.send(up.ns);
+        crash::point("zone_end.before_transient_links");
         self.end_transient_links(zone, up.ns).await;
+        crash::point("zone_end.before_down");
         self.follow_planned(|registry| plan_zone_down(registry, zone)).await;
+        crash::point("zone_end.before_unwatch");
         self.forget(up.ns).await;
         drop(gate);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
+        crash::point("zone_end.before_remake");
         self.remake_lost_links().await;
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {
         let registry = self.pipeline.registry();
-        let lent: Vec<LinkId> = registry.lent_to(zone).map(|link| link.record.id).collect();
+        self.bring_all_home(registry.lent_to(zone).map(|link| link.record.id).collect()).await;
+    }
+
+    async fn bring_all_home(&self, lent: Vec<LinkId>) {
         for id in lent {
+            crash::point("zone_end.before_home_coming");
             for _ in 0..TRIES {
                 match self.bring_home(id).await {
                     Ok(()) => break,
@@ -355,7 +374,10 @@ impl ZoneKeeper {
         let (plan, _perimeter) = self
             .pipeline
             .plan_inside(|registry, _| match registry.link(id) {
-                Some(link) => plan_home_coming(registry, link, true),
+                Some(link) => {
+                    let plan = plan_home_coming(registry, link, true)?;
+                    Ok(Plan { stored: Stored::Eventually, ..plan })
+                }
                 None => Ok(Plan::default()),
             })
             .await?;
@@ -381,6 +403,7 @@ impl ZoneKeeper {
         }
         for at in transient.iter().filter_map(|link| link.binding()) {
             let delete = Step { at, action: Action::Delete };
+            crash::point("zone_end.before_delete");
             match self.pipeline.kernel.apply(&delete).await {
                 Ok(_) => {}
                 // Its peer took it along, or the namespace is gone after all.
@@ -404,11 +427,37 @@ impl ZoneKeeper {
         }
     }
 
-    /// What the daemon's absence left behind: links of namespaces that are no zones any more, loans
-    /// of zones that ended meanwhile, and links that a reboot or a dead namespace took.
+    /// What the daemon's absence left behind: links of namespaces that are no zones any more,
+    /// deletions that were begun, links that a reboot or a dead namespace took, and loans of zones
+    /// that ended meanwhile.
     pub async fn finish_start(&self) {
         self.follow_planned(plan_forget_lost).await;
+        self.delete_the_ending().await;
         self.remake_lost_links().await;
+        self.bring_all_home(to_bring_home(&self.pipeline.registry())).await;
+    }
+
+    /// Deletions that were begun are done.
+    async fn delete_the_ending(&self) {
+        let registry = self.pipeline.registry();
+        let is_ending = |link: &&Arc<Link>| link.record.lifetime == Lifetime::Ending;
+        for id in registry.links().filter(is_ending).map(|link| link.record.id) {
+            if let Err(why) = self.delete(id).await {
+                tracing::warn!(LINKID = id.get(), "a link is not deleted: {why}");
+            }
+        }
+    }
+
+    async fn delete(&self, id: LinkId) -> Result<()> {
+        let (plan, _perimeter) = self
+            .pipeline
+            .plan_inside(|registry, _| match registry.link(id) {
+                Some(link) => plan_delete(registry, id, link.record.class),
+                // The other end of a pair took it along.
+                None => Ok(Plan::default()),
+            })
+            .await?;
+        self.pipeline.carry_out(plan).await.map(drop)
     }
 
     /// Persistent virtual links of ours that went down with a namespace are made again at home.
@@ -435,6 +484,7 @@ impl ZoneKeeper {
     }
 
     async fn remake(&self, id: LinkId) {
+        crash::point("remake.before_link");
         let prepare =
             |registry: &Registry, _: &mut _| Ok(plan_remake(registry, id).unwrap_or_default());
         let made = match self.pipeline.plan_inside(prepare).await {

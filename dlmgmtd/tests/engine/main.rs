@@ -7,6 +7,7 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod crash_points;
 mod crashes;
 mod dumps;
 mod events;

@@ -9,19 +9,19 @@ use dlmgmtd::model::{Action, NsCookie, Step};
 
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 
-fn zone(called: &str) -> ZoneName {
+pub fn zone(called: &str) -> ZoneName {
     ZoneName::new(called).unwrap()
 }
 
 impl Machine {
     /// A namespace gets a name.
-    async fn zone_up(&self, daemon: &Daemon, called: &str) -> NsCookie {
+    pub async fn zone_up(&self, daemon: &Daemon, called: &str) -> NsCookie {
         let ns = self.world.add_namespace();
         self.named(daemon, called, ns).await;
         ns
     }
 
-    async fn named(&self, daemon: &Daemon, called: &str, ns: NsCookie) {
+    pub async fn named(&self, daemon: &Daemon, called: &str, ns: NsCookie) {
         daemon.engine.zone_appeared(self.arrival(called, ns)).await.unwrap();
     }
 
@@ -30,13 +30,13 @@ impl Machine {
         self.records().iter().map(|record| record.name.to_string()).collect()
     }
 
-    fn names_in(&self, ns: NsCookie) -> Vec<String> {
+    pub fn names_in(&self, ns: NsCookie) -> Vec<String> {
         let links = self.world.links(ns);
         links.iter().filter(|link| !link.is_loopback()).map(|link| link.name.to_string()).collect()
     }
 }
 
-fn lend(link: &str, to: &str) -> SetZone {
+pub fn lend(link: &str, to: &str) -> SetZone {
     SetZone {
         link: link.parse().unwrap(),
         zone: zone(to),
@@ -47,16 +47,16 @@ fn lend(link: &str, to: &str) -> SetZone {
     }
 }
 
-fn recall(link: &str) -> ResetZone {
+pub fn recall(link: &str) -> ResetZone {
     ResetZone { link: link.parse().unwrap(), temporary: false, force: false, generation: None }
 }
 
 impl Daemon {
-    async fn lend(&self, call: SetZone) -> Result<()> {
+    pub async fn lend(&self, call: SetZone) -> Result<()> {
         self.engine.set_zone(&root(), call).await.map(drop)
     }
 
-    async fn recall(&self, call: ResetZone) -> Result<()> {
+    pub async fn recall(&self, call: ResetZone) -> Result<()> {
         self.engine.reset_zone(&root(), call).await.map(drop)
     }
 

@@ -74,6 +74,10 @@ impl World {
         self.namespaces.get_mut(&ns).ok_or_else(|| KernelError::no_namespace(ns))
     }
 
+    pub fn namespaces(&self) -> Vec<NsCookie> {
+        self.namespaces.keys().copied().collect()
+    }
+
     pub fn links(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
         let namespace = self.namespaces.get(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
         Ok(namespace.links().cloned().collect())
