@@ -28,6 +28,10 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             reconcile(&pipeline, ns, glance).await;
         }
         zones.leave_empty_strangers().await;
+        if zones.owes_links() {
+            let zones = zones.clone();
+            tokio::spawn(async move { zones.remake_owed_links().await });
+        }
         let returned = lent_and_home_again(&before, &pipeline.registry());
         if !returned.is_empty() {
             let zones = zones.clone();

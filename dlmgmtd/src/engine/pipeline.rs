@@ -135,7 +135,7 @@ impl Pipeline {
         };
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
-            self.undo(&plan, &done).await?;
+            self.undo(&plan, &done).await;
             return Err(refusal);
         }
         crash::point("pipeline.before_read_back");
@@ -163,7 +163,7 @@ impl Pipeline {
     async fn store_outcome(&self, before: &Registry, plan: &Plan, done: &Done) -> Result<()> {
         let outcome = outcome(before, plan, self.ids().next());
         let Err(why) = self.store_now(plan, outcome).await else { return Ok(()) };
-        self.undo(plan, done).await?;
+        self.undo(plan, done).await;
         Err(why)
     }
 
@@ -184,10 +184,10 @@ impl Pipeline {
         }
     }
 
-    async fn undo(&self, plan: &Plan, done: &Done) -> Result<()> {
+    async fn undo(&self, plan: &Plan, done: &Done) {
         self.take_back(plan, done).await;
         self.let_go_of_unused(plan);
-        self.take_intent_back(plan).await
+        self.take_intent_back(plan).await;
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -282,16 +282,20 @@ impl Pipeline {
         }
     }
 
-    async fn take_intent_back(&self, plan: &Plan) -> Result<()> {
-        let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
-        let known = as_known(&self.registry(), &ids);
-        crash::point("take_back.before_persist");
-        let stored = self.store.commit(known).await;
-        crash::point("take_back.after_persist");
-        stored.map_err(|why| {
-            self.store_later(ids);
-            store_error(why)
-        })
+    /// While the store has the intent, a crash would let a restart carry it out. So nobody is told of
+    /// the refusal before the store has given it up, however long that takes.
+    async fn take_intent_back(&self, plan: &Plan) {
+        let ids = plan.changes.iter().map(|change| change.id).collect();
+        loop {
+            crash::point("take_back.before_persist");
+            let stored = self.store.commit(as_known(&self.registry(), &ids)).await;
+            crash::point("take_back.after_persist");
+            match stored {
+                Ok(()) => return,
+                Err(why) => tracing::error!("a refused change cannot be taken back yet: {why}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     fn unstored(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {

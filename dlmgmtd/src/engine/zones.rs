@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
@@ -82,6 +82,8 @@ pub(super) struct ZoneKeeper {
     /// Numbers are given to zones one by one.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
+    /// Persistent virtual links that died with a namespace, or with the machine.
+    owed: Mutex<BTreeSet<LinkId>>,
     ended: broadcast::Sender<NsCookie>,
 }
 
@@ -94,6 +96,7 @@ impl ZoneKeeper {
             gates: Perimeters::default(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
+            owed: Mutex::default(),
             ended: broadcast::Sender::new(1024),
         }
     }
@@ -468,9 +471,21 @@ impl ZoneKeeper {
                 && link.record.recipe.is_some()
                 && link.record.lifetime == Lifetime::Persistent
         };
-        let lost: Vec<LinkId> =
-            registry.links().filter(is_lost).map(|link| link.record.id).collect();
-        for id in lost {
+        self.owed().extend(registry.links().filter(is_lost).map(|link| link.record.id));
+        self.remake_owed_links().await;
+    }
+
+    /// Whether links are to be made again as soon as that is possible.
+    pub fn owes_links(&self) -> bool {
+        !self.owed().is_empty()
+    }
+
+    /// Makes those of them again for which it is possible now: the other end of a pair may not have
+    /// ended yet, or a lower link be absent.
+    pub async fn remake_owed_links(&self) {
+        let registry = self.pipeline.registry();
+        let owed = std::mem::take(&mut *self.owed());
+        for id in owed {
             self.remake(id).await;
         }
         self.send_to(lent_and_home_again(&registry, &self.pipeline.registry())).await;
@@ -489,7 +504,7 @@ impl ZoneKeeper {
             |registry: &Registry, _: &mut _| Ok(plan_remake(registry, id).unwrap_or_default());
         let made = match self.pipeline.plan_inside(prepare).await {
             Ok((plan, _perimeter)) if plan.create.is_some() => self.pipeline.carry_out(plan).await,
-            Ok(_) => return,
+            Ok(_) => return self.owe(id),
             Err(why) => Err(why),
         };
         match made {
@@ -498,12 +513,23 @@ impl ZoneKeeper {
         }
     }
 
+    fn owe(&self, id: LinkId) {
+        if self.pipeline.registry().link(id).is_some_and(|link| link.kernel.is_none()) {
+            self.owed().insert(id);
+        }
+    }
+
+    fn owed(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
+        // Every statement leaves the set whole, so a poisoned lock does no harm.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn forget(&self, ns: NsCookie) {
         self.deaths().remove(&ns);
         self.pipeline.kernel.unwatch(ns).await;
     }
 
-    fn deaths(&self) -> std::sync::MutexGuard<'_, BTreeMap<NsCookie, watch::Sender<bool>>> {
+    fn deaths(&self) -> MutexGuard<'_, BTreeMap<NsCookie, watch::Sender<bool>>> {
         // Every statement leaves the map whole, so a poisoned lock does no harm.
         self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }

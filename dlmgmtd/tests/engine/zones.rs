@@ -5,6 +5,7 @@ use dlmgmt_proto::{
     ErrorCode, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
 };
 use dlmgmtd::engine::Service;
+use dlmgmtd::kernel::Kernel;
 use dlmgmtd::model::{Action, NsCookie, Step};
 
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
@@ -418,4 +419,26 @@ async fn a_link_that_others_lie_over_is_busy_unless_forced() {
     assert!(refused.message.contains("m0"), "{refused}");
     daemon.lend(SetZone { force: true, ..lend("eth0", "web") }).await.unwrap();
     assert_eq!(daemon.link("m0").unwrap().state, LinkState::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_is_made_again_also_when_its_ends_are_missed_one_after_the_other() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    let ids = (daemon.id("v0"), daemon.id("v1"));
+    let web = machine.zone_up(&daemon, "web").await;
+    let action = Action::Move { to: web, name: name("v1") };
+    machine.world.by_others(&Step { at: machine.at("v1"), action }).unwrap();
+    settle().await;
+    // The death is told, and what it did elsewhere only later.
+    machine.world.hold_hints();
+    machine.world.end_users(web).unwrap();
+    daemon.kernel.hints().push_ended(web);
+    settle().await;
+    machine.world.release_hints();
+    settle().await;
+    assert_eq!((daemon.id("v0"), daemon.id("v1")), ids);
+    assert_eq!(machine.kernel_names().len(), 2);
+    machine.assert_agrees(&daemon);
 }
