@@ -184,6 +184,15 @@ pub enum NewKind {
 }
 
 impl NewLink {
+    /// The namespace and the name of the link, and of its peer if it has one.
+    pub fn seats(&self) -> Vec<(NsCookie, LinkName)> {
+        let mut seats = vec![(self.ns, self.name)];
+        if let NewKind::Veth { peer_ns, peer_name, .. } = &self.kind {
+            seats.push((*peer_ns, *peer_name));
+        }
+        seats
+    }
+
     /// The namespace of the link's peer, or of the link that it lies over.
     pub fn other_side(&self) -> NsCookie {
         match &self.kind {

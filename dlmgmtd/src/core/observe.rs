@@ -22,6 +22,8 @@ pub struct Look {
     pub is_whole: bool,
     /// What was seen.
     pub seen: Vec<Sighting>,
+    /// Links that are left as they are: they are just being changed.
+    pub spared: BTreeSet<LinkId>,
 }
 
 /// One index of a namespace.
@@ -147,7 +149,7 @@ impl Draft {
         };
         let lost: Vec<LinkChange> = bound
             .into_iter()
-            .filter(|(at, _)| !survives.contains(&at.ifindex))
+            .filter(|(at, id)| !survives.contains(&at.ifindex) && !look.spared.contains(id))
             .filter_map(|(_, id)| self.registry.link(id))
             .map(|link| lost(link))
             .collect();
@@ -276,7 +278,9 @@ impl Draft {
         let is_unfound = |link: &&Arc<Link>| {
             let may_be_elsewhere = link.record.unsettled && link.loan().is_some();
             let is_absent = link.kernel.is_none() && !may_be_elsewhere;
-            is_absent && link.record.lifetime != Lifetime::Persistent && was_here(link)
+            let is_spared = look.spared.contains(&link.record.id);
+            let is_kept = link.record.lifetime == Lifetime::Persistent;
+            is_absent && !is_kept && !is_spared && was_here(link)
         };
         if look.is_whole {
             let unfound = self.registry.links().filter(is_unfound);

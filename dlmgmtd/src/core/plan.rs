@@ -1,6 +1,6 @@
 //! What a request or an observation comes to.
 
-use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
+use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
 use crate::model::{Action, Link, NewLink, NsCookie, Step, Zone};
 
@@ -69,9 +69,17 @@ impl Plan {
         self.steps.iter().any(|step| step.forward.action == Action::Delete)
     }
 
-    /// Whether links get to where nobody has seen them yet.
-    pub fn makes_or_moves(&self) -> bool {
-        self.create.is_some() || self.steps.iter().any(|step| step.moves_to().is_some())
+    /// The namespaces and names where links appear that nobody has seen there yet, also when they
+    /// are taken back.
+    pub fn arrivals(&self) -> Vec<(NsCookie, LinkName)> {
+        let made = self.create.iter().flat_map(|creation| creation.new.seats());
+        let steps =
+            self.steps.iter().flat_map(|step| [Some(&step.forward), step.backward.as_ref()]);
+        let moved = steps.flatten().filter_map(|step| match step.action {
+            Action::Move { to, name } => Some((to, name)),
+            _ => None,
+        });
+        made.chain(moved).collect()
     }
 }
 

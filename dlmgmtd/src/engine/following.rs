@@ -53,7 +53,7 @@ impl Aside {
         while self.followers.try_join_next().is_some() {}
         let registry = pipeline.registry();
         hints.links.retain(|at, hint| {
-            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            let keys = registry.by_binding(*at).map(|id| [Key::Link(id)].into());
             match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
                 Some(keys) if hint.moved_to.is_none() => self.set(pipeline, *at, *hint, keys),
                 _ => return true,

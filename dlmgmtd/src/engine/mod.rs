@@ -1,5 +1,6 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
+mod arrivals;
 mod following;
 mod hub;
 mod observer;

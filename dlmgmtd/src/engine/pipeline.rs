@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dlmgmt_proto::{Error, ErrorCode, Event, LinkId, Result, Seq, SequencedEvent, ZoneId};
+use dlmgmt_proto::{
+    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId,
+};
 
+use super::arrivals::Arrivals;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
@@ -27,10 +30,11 @@ pub(super) struct Pipeline {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub perimeters: Perimeters,
-    /// Who looks at the kernel is alone here, inside the perimeter of what is looked at. Who makes
-    /// or moves links shares it until the registry knows where they are: a look in between would
-    /// take them for links that nobody knows.
-    pub following: tokio::sync::RwLock<()>,
+    /// Who looks at the kernel is alone here: a new link is in nobody's perimeter, and two looks at
+    /// once could make two links of it.
+    pub looks: tokio::sync::Mutex<()>,
+    /// Where links are being made or moved to, until the registry knows them there.
+    pub arrivals: Arrivals,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -56,7 +60,8 @@ impl Pipeline {
             store,
             hub: Hub::new(registry.seq()),
             perimeters: Perimeters::default(),
-            following: tokio::sync::RwLock::default(),
+            looks: tokio::sync::Mutex::default(),
+            arrivals: Arrivals::default(),
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),
@@ -111,7 +116,7 @@ impl Pipeline {
             let mut given = *ids;
             let planned = prepare(&registry, &mut given)?;
             let now_needed = keys_of(&registry, &planned);
-            if needed.covers(&now_needed) {
+            if now_needed.is_subset(&needed) {
                 *ids = given;
                 return Ok((planned, perimeter));
             }
@@ -129,10 +134,7 @@ impl Pipeline {
     pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
         self.store_intent(&before, &plan).await?;
-        let _unseen = match plan.makes_or_moves() {
-            true => Some(self.following.read().await),
-            false => None,
-        };
+        let _expected = self.arrivals.expect(plan.arrivals());
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.undo(&plan, &done).await;
@@ -308,10 +310,19 @@ impl Pipeline {
         self.look_again(Where::Everywhere, RETRY);
     }
 
-    /// Stores what the store refused before. This may run only inside the perimeter of everything:
-    /// a change that is under way has newer records in the store than there are in the registry.
-    pub async fn store_the_unstored(&self) {
-        let ids = std::mem::take(&mut *self.unstored());
+    /// Stores what the store refused before, of all links but these. This may run only inside the
+    /// perimeter of the others: a change that is under way has newer records in the store than there
+    /// are in the registry.
+    pub async fn store_the_unstored(&self, spared: &BTreeSet<LinkId>) {
+        let ids: BTreeSet<LinkId> = {
+            let mut unstored = self.unstored();
+            let ids = unstored.difference(spared).copied().collect();
+            unstored.retain(|id| spared.contains(id));
+            ids
+        };
+        if !spared.is_disjoint(&self.unstored()) {
+            self.look_again(Where::Everywhere, RETRY);
+        }
         if ids.is_empty() {
             return;
         }
@@ -344,24 +355,41 @@ impl Pipeline {
     }
 
     async fn apply_each(&self, plan: &mut Plan) {
-        for step in plan.steps.clone() {
+        let mut names: BTreeMap<LinkId, LinkName> = BTreeMap::new();
+        let mut refused = BTreeMap::new();
+        for step in &plan.steps {
+            if let Some(Action::Rename(from)) = step.backward.as_ref().map(|back| &back.action) {
+                names.entry(step.id).or_insert(*from);
+            }
             crash::point("observer.before_step");
             let applied = self.kernel.apply(&step.forward).await;
             crash::point("observer.after_step");
-            if let Err(why) = applied {
-                tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
-                self.correct(plan, step.id, step.forward.at).await;
+            match (applied, &step.forward.action) {
+                (Ok(_), Action::Rename(to)) => drop(names.insert(step.id, *to)),
+                (Ok(_), _) => {}
+                (Err(why), _) => {
+                    tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
+                    refused.insert(step.id, step.forward.at);
+                }
             }
+        }
+        for (id, at) in refused {
+            self.correct(plan, id, at, names.get(&id).copied()).await;
         }
     }
 
-    /// Puts what the kernel really has in the place of what was planned.
-    async fn correct(&self, plan: &mut Plan, id: LinkId, at: Binding) {
+    /// Puts what the kernel really has in the place of what was planned; where it does not even say
+    /// that, the `name` that it has by what it did not refuse.
+    async fn correct(&self, plan: &mut Plan, id: LinkId, at: Binding, name: Option<LinkName>) {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
         let change = plan.changes.iter_mut().find(|change| change.id == id);
-        if let (Some(found), Some(link)) = (found, change.and_then(|c| c.after.as_mut())) {
-            let zone = self.registry().zone_of_ns(at.ns);
-            *link = link.clone().unsettled_at(at, zone, found);
+        if let Some(link) = change.and_then(|change| change.after.as_mut()) {
+            let planned = link.kernel.as_ref().map(|bound| KernelLink::clone(&bound.link));
+            let presumed = planned.zip(name).map(|(planned, name)| KernelLink { name, ..planned });
+            if let Some(found) = found.or(presumed) {
+                let zone = self.registry().zone_of_ns(at.ns);
+                *link = link.clone().unsettled_at(at, zone, found);
+            }
         }
         self.look_again(Where::At(at), RETRY);
     }
@@ -580,7 +608,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
             }
         }
     }
-    Keys::Some(keys)
+    keys
 }
 
 /// What is written before the kernel is touched: the wanted result, marked where the kernel may

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::observer::{self, Glance};
 use super::participants::Participants;
-use super::perimeter::{Key, Keys, Perimeter, Perimeters};
+use super::perimeter::{Key, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
     Lend, Plan, Registry, Stored, plan_delete, plan_forget_lost, plan_home_coming, plan_lend,
@@ -108,7 +108,7 @@ impl ZoneKeeper {
 
     /// The right to lend to a zone, to make links in it, or to end it.
     pub async fn enter(&self, zone: ZoneId) -> Perimeter {
-        self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
+        self.gates.enter([Key::Zone(zone)].into()).await
     }
 
     /// The zone of that name, with a number that is kept, though it may never have been up.

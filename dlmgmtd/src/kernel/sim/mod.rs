@@ -233,6 +233,18 @@ impl SimWorld {
         world.armed[nth] = Some(refusal(errno));
     }
 
+    /// The daemon's next step never returns, and has no effect; later ones are as ever.
+    pub fn hang_next(&self) {
+        self.world().hangs_next = true;
+    }
+
+    /// As [`SimWorld::fail_next`], and then the next look at a single link is refused too.
+    pub fn fail_next_and_hide(&self, errno: i32) {
+        let mut world = self.world();
+        world.armed.push_back(Some(refusal(errno)));
+        world.hides_after_refusal = Some(refusal(errno));
+    }
+
     /// Forgets every refusal that is still to come.
     pub fn disarm(&self) {
         let mut world = self.world();
@@ -351,13 +363,16 @@ impl SimKernel {
         }
     }
 
-    /// `None` where the daemon has crashed before it.
+    /// `None` where it hangs, or the daemon has crashed before it.
     fn take_step<T>(
         &self,
         world: &mut World,
         act: impl FnOnce(&mut World) -> Result<T, KernelError>,
     ) -> Option<Result<T, KernelError>> {
         let mut life = self.life();
+        if std::mem::take(&mut world.hangs_next) {
+            return None;
+        }
         if life.steps_left == Some(0) {
             self.die(world);
             return None;
@@ -427,7 +442,7 @@ impl Kernel for SimKernel {
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
         self.check_known(ns).await?;
-        self.among_others(|world| Ok(world.namespace(ns)?.link(ifindex).cloned())).await
+        self.among_others(|world| world.get(ns, ifindex)).await
     }
 
     /// Nobody here gives links addresses.

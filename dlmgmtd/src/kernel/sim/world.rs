@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
-use dlmgmt_proto::{HwAddr, LinkName, LinkState};
+use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState};
 
 use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
 use super::random::Random;
@@ -25,6 +25,10 @@ pub struct World {
     /// What becomes of the steps to come, the next one first.
     pub armed: VecDeque<Option<KernelError>>,
     pub armed_dumps: VecDeque<KernelError>,
+    /// What becomes of the next look at a link, once a step was refused.
+    pub hides_after_refusal: Option<KernelError>,
+    armed_get: Option<KernelError>,
+    pub hangs_next: bool,
     pub inconsistent_dumps_percent: u8,
     pub refusal_percent: u8,
     pub applied: Vec<Step>,
@@ -53,6 +57,9 @@ impl World {
             holding_hints: false,
             armed: VecDeque::new(),
             armed_dumps: VecDeque::new(),
+            hides_after_refusal: None,
+            armed_get: None,
+            hangs_next: false,
             inconsistent_dumps_percent: 0,
             refusal_percent: 0,
             applied: Vec::new(),
@@ -94,6 +101,17 @@ impl World {
                 links.into_iter().flat_map(|link| self.as_often_as_chance_has_it(link)).collect();
         }
         Ok(Dump { links, is_consistent })
+    }
+
+    pub fn get(
+        &mut self,
+        ns: NsCookie,
+        ifindex: IfIndex,
+    ) -> Result<Option<KernelLink>, KernelError> {
+        match self.armed_get.take() {
+            Some(error) => Err(error),
+            None => Ok(self.namespace(ns)?.link(ifindex).cloned()),
+        }
     }
 
     fn as_often_as_chance_has_it(&mut self, link: KernelLink) -> Vec<KernelLink> {
@@ -155,6 +173,7 @@ impl World {
 
     fn permit(&mut self) -> Result<(), KernelError> {
         if let Some(Some(error)) = self.armed.pop_front() {
+            self.armed_get = self.hides_after_refusal.take();
             return Err(error);
         }
         if self.random.chance(self.refusal_percent) {
