@@ -70,8 +70,20 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
         None if !is_persistent => {
             Err(Error::new(ErrorCode::NoZone, format!("zone {} is down", zone.record.name)))
         }
-        None => Ok(Plan { changes: vec![lent.into()], ..Plan::default() }),
+        None => lend_later(registry, link, &lent),
     }
+}
+
+/// While the zone is down the link is at home, wherever it was before.
+fn lend_later(registry: &Registry, link: &Link, lent: &Link) -> Result<Plan> {
+    let mut plan = plan_home_coming(registry, link, false)?;
+    for home in plan.changes.iter_mut().filter_map(|change| change.after.as_mut()) {
+        home.record.location = lent.record.location.clone();
+        if let Location::OnLoan(loan) = &mut home.record.location {
+            loan.left = None;
+        }
+    }
+    Ok(plan)
 }
 
 fn lend_now(

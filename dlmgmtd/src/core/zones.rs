@@ -1,6 +1,6 @@
 //! Zones come and go: SPEC.md section 6.
 
-use dlmgmt_proto::{Event, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{Event, LinkClass, ZoneId, ZoneInfo, ZoneName, ZoneState};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
@@ -48,7 +48,7 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
     let inside = registry.links().filter(|link| {
         link.record.owner == zone || ns.is_some() && link.kernel.as_ref().map(|b| b.ns) == ns
     });
-    let changes = inside.map(|link| left_behind(link, Some(zone))).collect();
+    let changes = inside.map(|link| left_behind(link, ns, Some(zone))).collect();
     let record = ZoneRecord { attached: None, ..known.record.clone() };
     let down = Zone { record, up: None };
     Plan { zones: vec![down], changes, ..Plan::default() }
@@ -57,17 +57,29 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
 /// A namespace that was no zone is gone, and with it what somebody moved there.
 pub fn plan_space_lost(registry: &Registry, ns: NsCookie) -> Plan {
     let inside = registry.bound_in(ns).filter_map(|(_, id)| registry.link(id));
-    let changes = inside.map(|link| left_behind(link, None)).collect();
+    let changes = inside.map(|link| left_behind(link, Some(ns), None)).collect();
     Plan { changes, ..Plan::default() }
 }
 
-/// What becomes of a link whose namespace is gone or no zone any more.
-fn left_behind(link: &Link, zone: Option<ZoneId>) -> LinkChange {
-    let is_kept = link.record.lifetime == Lifetime::Persistent && Some(link.record.owner) != zone;
-    if is_kept {
-        Link { kernel: None, ..link.clone() }.into()
-    } else {
-        LinkChange::end(link.record.id)
+/// What becomes of a link whose namespace is gone or no zone any more, or whose owner zone is.
+///
+/// Hardware that was first seen there will be found elsewhere, and what somebody took elsewhere is
+/// there: both have another owner then.
+fn left_behind(link: &Link, ns: Option<NsCookie>, zone: Option<ZoneId>) -> LinkChange {
+    let mut left = link.clone();
+    left.kernel = left.kernel.filter(|bound| Some(bound.ns) != ns);
+    let is_owned = Some(link.record.owner) == zone;
+    if is_owned {
+        left.record.owner = left.place().unwrap_or(ZoneId::GLOBAL);
+    }
+    if left.kernel.is_some() && link.record.lifetime == Lifetime::Transient {
+        left.record.lifetime = Lifetime::Temporary;
+    }
+    let is_lasting = link.record.lifetime == Lifetime::Persistent;
+    let is_kept = is_lasting && (!is_owned || link.record.class == LinkClass::Phys);
+    match is_kept || left.kernel.is_some() {
+        true => left.into(),
+        false => LinkChange::end(link.record.id),
     }
 }
 

@@ -18,6 +18,9 @@ const SINGLE_LOOKS_MAX: usize = 256;
 /// How long the kernel is left alone after it refused to be read.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How often all is looked at once more, at once, where names change meanwhile.
+const LOOKS_AT_ONCE: usize = 3;
+
 /// How long links that come and go have to settle until all are looked at once more. With very
 /// many links a look takes seconds, in which no request is carried out.
 const NEXT_WHOLE_LOOK: Duration = Duration::from_secs(10);
@@ -100,19 +103,18 @@ async fn look_and_follow(
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
         let _alone = pipeline.looks.lock().await;
         let look = look_at(pipeline, ns, glance, BTreeSet::new()).await?;
-        match planned(pipeline, &look)? {
-            Planned::Outdated(more) => {
-                more.into_iter().for_each(|ifindex| {
-                    glance.links.entry(ifindex).or_default();
-                });
-                keys = known_keys(&pipeline.registry(), ns, glance);
+        let Planned { observed, needs, outdated } = planned(pipeline, &look)?;
+        if !outdated.is_empty() {
+            for ifindex in outdated {
+                glance.links.entry(ifindex).or_default();
             }
-            Planned::Follows { observed, needs } if needs.is_subset(&keys) => {
-                show_dips(pipeline, &observed.dipped);
-                pipeline.follow(observed.plan).await;
-                return Ok(());
-            }
-            Planned::Follows { needs, .. } => keys.extend(needs),
+            keys = known_keys(&pipeline.registry(), ns, glance);
+        } else if needs.is_subset(&keys) {
+            show_dips(pipeline, &observed.dipped);
+            pipeline.follow(observed.plan).await;
+            return Ok(());
+        } else {
+            keys.extend(needs);
         }
     }
     look_at_all_and_follow(pipeline, ns, glance).await
@@ -137,12 +139,19 @@ async fn look_at_all_and_follow(
     }
     pipeline.store_the_unstored(&spared).await;
     let mut look = look_at(pipeline, ns, glance, spared).await?;
+    let mut tries = 0;
     loop {
-        let Planned::Follows { observed, needs } = planned(pipeline, &look)? else {
-            // Somebody changed names under the look.
-            pipeline.look_again(Where::Everywhere, RETRY);
-            return Ok(());
-        };
+        let Planned { observed, needs, outdated } = planned(pipeline, &look)?;
+        if !outdated.is_empty() {
+            // Somebody changed names under the look; a link that is spared may long be so.
+            tries += 1;
+            if tries > LOOKS_AT_ONCE {
+                pipeline.look_again(Where::Everywhere, RETRY);
+                return Ok(());
+            }
+            look = look_at(pipeline, ns, glance, look.spared).await?;
+            continue;
+        }
         let more: Keys = needs.difference(&had).copied().collect();
         let (_also, had_too) = pipeline.perimeters.enter_free(&more);
         if had_too == more {
@@ -165,13 +174,11 @@ async fn look_at_all_and_follow(
 }
 
 /// What a look comes to.
-enum Planned {
-    /// More must have changed than was looked at.
-    Outdated(Vec<IfIndex>),
-    Follows {
-        observed: Observed,
-        needs: Keys,
-    },
+struct Planned {
+    observed: Observed,
+    needs: Keys,
+    /// Where more must have changed than was looked at; then nothing else of this counts.
+    outdated: Vec<IfIndex>,
 }
 
 fn planned(pipeline: &Pipeline, look: &Look) -> Result<Planned, LookError> {
@@ -180,12 +187,10 @@ fn planned(pipeline: &Pipeline, look: &Look) -> Result<Planned, LookError> {
     let mut given = *ids;
     let observed = observe(&registry, &mut given, look, pipeline.read_only.is_none())?;
     let outdated = outdated(&registry, &observed, look.ns);
-    if !outdated.is_empty() {
-        return Ok(Planned::Outdated(outdated));
+    if outdated.is_empty() {
+        *ids = given;
     }
-    *ids = given;
-    let needs = keys_of(&registry, &observed);
-    Ok(Planned::Follows { observed, needs })
+    Ok(Planned { needs: keys_of(&registry, &observed), observed, outdated })
 }
 
 fn known_keys(registry: &Registry, ns: NsCookie, glance: &Glance) -> Keys {
@@ -264,6 +269,7 @@ async fn look_at(
         }
         !known.map_or(is_arriving, |id| spared.contains(&id))
     });
+    let moved = moved_here(pipeline, ns, seen.values().flatten()).await?;
     let seen = seen.into_iter().map(|(ifindex, kernel)| {
         let clue = glance.links.get(&ifindex).copied().unwrap_or_default();
         Sighting {
@@ -271,10 +277,38 @@ async fn look_at(
             kernel,
             was_deleted: clue.hint.was_deleted,
             went_down: clue.hint.went_down,
-            known_as: clue.known_as,
+            known_as: clue.known_as.or(moved.get(&ifindex).copied()),
         }
     });
     Ok(Look { ns, is_whole, seen: seen.collect(), spared })
+}
+
+/// Hardware that is known to be somewhere else, and is there no more: somebody moved it, and that
+/// was not told yet.
+async fn moved_here(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    seen: impl Iterator<Item = &KernelLink>,
+) -> Result<BTreeMap<IfIndex, LinkId>, KernelError> {
+    let registry = pipeline.registry();
+    let mut moved = BTreeMap::new();
+    for kernel in seen {
+        let at = Binding { ns, ifindex: kernel.ifindex };
+        let Some(mac) = kernel.permanent_mac.filter(|_| registry.by_binding(at).is_none()) else {
+            continue;
+        };
+        let known = registry.by_mac(mac).filter(|link| link.record.media == kernel.media);
+        for (link, was) in known.filter_map(|link| Some((link, link.binding()?))) {
+            let there = match pipeline.kernel.get(was.ns, was.ifindex).await {
+                Err(why) if why.is_no_namespace() => None,
+                there => there?,
+            };
+            if there.is_none_or(|there| there.permanent_mac != Some(mac)) {
+                moved.insert(kernel.ifindex, link.record.id);
+            }
+        }
+    }
+    Ok(moved)
 }
 
 /// Looks at each known link that a torn picture lacks: only what is seen to be absent is.

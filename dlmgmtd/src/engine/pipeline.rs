@@ -131,7 +131,14 @@ impl Pipeline {
     }
 
     /// As [`Pipeline::carry_out`], for what is no change of a link.
-    pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
+    pub async fn carry_out_always(&self, plan: Plan) -> Result<Seq> {
+        let left = left_or_entered(&self.registry(), &plan);
+        let result = self.carry_out_expected(plan).await;
+        self.let_go_of_unused(left);
+        result
+    }
+
+    async fn carry_out_expected(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
         self.store_intent(&before, &plan).await?;
         let _expected = self.arrivals.expect(plan.arrivals());
@@ -188,7 +195,6 @@ impl Pipeline {
 
     async fn undo(&self, plan: &Plan, done: &Done) {
         self.take_back(plan, done).await;
-        self.let_go_of_unused(plan);
         self.take_intent_back(plan).await;
     }
 
@@ -336,6 +342,7 @@ impl Pipeline {
     /// what the store refuses is known, but no new link is shown before it is stored.
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
+        let left = left_or_entered(&before, &plan);
         let batch = intent(&before, &plan, self.ids().next());
         crash::point("observer.before_persist");
         if !batch.is_empty()
@@ -350,6 +357,7 @@ impl Pipeline {
         self.apply_each(&mut plan).await;
         crash::point("observer.before_commit");
         self.commit_plan(&plan);
+        self.let_go_of_unused(left);
         crash::point("observer.before_settle");
         self.settle_records(&plan).await;
     }
@@ -423,29 +431,25 @@ impl Pipeline {
 
     /// Makes what a plan comes to visible, and tells of it.
     pub fn commit_plan(&self, plan: &Plan) -> Seq {
-        let seq = self.commit_with(|registry| {
+        self.commit_with(|registry| {
             let zones = plan.zones.iter().cloned();
             let with_zones =
                 zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
             let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
             (with_zones.with(&plan.changes), ids)
-        });
-        self.let_go_of_unused(plan);
-        seq
+        })
     }
 
     /// A zone without loans is not kept alive by the daemon.
-    fn let_go_of_unused(&self, plan: &Plan) {
-        let registry = self.registry();
-        let places = plan.steps.iter().filter_map(|step| {
-            let to = step.moves_to()?;
-            Some([step.forward.at.ns, to])
-        });
-        for ns in places.flatten().filter(|ns| *ns != self.kernel.home()) {
+    fn let_go_of_unused(&self, left: BTreeSet<NsCookie>) {
+        for ns in left.into_iter().filter(|ns| *ns != self.kernel.home()) {
+            // Who is expected is pinned before it is known there.
+            let is_expected = !self.arrivals.names_in(ns).is_empty();
+            let registry = self.registry();
             let zone = registry.zone_of_ns(ns);
             let is_used =
                 zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
-            if !is_used {
+            if !is_used && !is_expected {
                 self.kernel.unpin(ns);
             }
         }
@@ -679,6 +683,14 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
         }
     }
     batch
+}
+
+/// Namespaces that links on loan leave, or that links are moved to or from.
+fn left_or_entered(before: &Registry, plan: &Plan) -> BTreeSet<NsCookie> {
+    let moves = plan.steps.iter().filter_map(|step| Some([step.forward.at.ns, step.moves_to()?]));
+    let lent = plan.changes.iter().filter_map(|change| before.link(change.id));
+    let lent = lent.filter(|link| link.is_lent()).filter_map(|link| link.binding());
+    moves.flatten().chain(lent.map(|at| at.ns)).collect()
 }
 
 /// Links that end.

@@ -79,7 +79,7 @@ pub(super) struct ZoneKeeper {
     /// One zone's coming and going, and what is lent to it or made in it, happen in order. Who is
     /// inside may enter perimeters of links; never the other way round.
     gates: Perimeters,
-    /// Numbers are given to zones one by one.
+    /// Namespaces become zones one by one, and no strangers meanwhile.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
     /// Persistent virtual links that died with a namespace, or with the machine.
@@ -283,13 +283,21 @@ impl ZoneKeeper {
     async fn find_stranger(&self, nsid: i32) -> Option<NsCookie> {
         let found = self.pipeline.kernel.find(nsid).await;
         let Doorway { ns, opener, pid } = found.ok().flatten()?;
+        let _birth = self.births.lock().await;
         let ns = self.pipeline.kernel.watch(ns, opener).await.ok()?;
-        self.pipeline.strangers().insert(ns, Stranger { nsid, pid });
+        if self.pipeline.registry().zone_of_ns(ns).is_none() {
+            self.pipeline.strangers().insert(ns, Stranger { nsid, pid });
+        }
         Some(ns)
     }
 
     /// A namespace without a link that is followed is none to watch.
     pub async fn leave_empty_strangers(&self) {
+        if self.pipeline.strangers().is_empty() {
+            return;
+        }
+        // One that is just becoming a zone goes on to be watched.
+        let _birth = self.births.lock().await;
         let registry = self.pipeline.registry();
         let is_empty = |ns: &NsCookie| registry.bound_in(*ns).next().is_none();
         let empty: Vec<NsCookie> =

@@ -1,8 +1,6 @@
 //! SPEC.md rule 3.3 at every named point of [`dlmgmtd::crash`]: each operation is stopped at each
 //! point that it passes, as often as it passes it, and what a restart makes of that is checked.
 
-#![cfg(debug_assertions)]
-
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -122,7 +120,7 @@ impl Stage {
     fn seen(&self, id: LinkId) -> Seen {
         let call = Where { link: dlmgmt_proto::LinkRef::Id(id) };
         // A whereabouts is answered from memory, without ever waiting.
-        let found = futures_now(self.daemon.engine.whereabouts(&root(), call)).unwrap();
+        let found = now(self.daemon.engine.whereabouts(&root(), call)).unwrap();
         Seen {
             id,
             name: found.link.name,
@@ -197,7 +195,7 @@ struct Seen {
 type View = Vec<Seen>;
 
 /// What a future comes to that never waits.
-fn futures_now<T>(future: impl Future<Output = T>) -> T {
+pub fn now<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(value) => value,

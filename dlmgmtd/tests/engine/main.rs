@@ -7,6 +7,7 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[cfg(debug_assertions)]
 mod crash_points;
 mod crashes;
 mod dumps;
@@ -15,6 +16,8 @@ mod hints;
 mod holds;
 mod identity;
 mod machine;
+#[cfg(debug_assertions)]
+mod model;
 mod perimeters;
 mod random;
 mod refusals;

@@ -442,3 +442,29 @@ async fn a_pair_is_made_again_also_when_its_ends_are_missed_one_after_the_other(
     assert_eq!(machine.kernel_names().len(), 2);
     machine.assert_agrees(&daemon);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_lent_on_to_a_zone_that_is_down_waits_for_it_at_home() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    daemon.lend(lend("eth0", "later")).await.unwrap();
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    assert!(daemon.kernel.pinned().is_empty());
+    let later = machine.zone_up(&daemon, "later").await;
+    assert_eq!(machine.names_in(later), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_not_kept_for_a_loan_that_somebody_moved_away() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let at = machine.world.find(web, &name("eth0")).unwrap();
+    let action = Action::Move { to: machine.world.home(), name: name("eth0") };
+    machine.world.by_others(&Step { at, action }).unwrap();
+    settle().await;
+    assert!(daemon.kernel.pinned().is_empty());
+}
