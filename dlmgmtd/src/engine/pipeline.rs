@@ -206,6 +206,7 @@ impl Pipeline {
 
     /// Every step or none; what was done until a refusal is in `done`.
     async fn apply_all(&self, before: &Registry, plan: &Plan, done: &mut Done) -> Result<()> {
+        self.pin_lent(before, plan).await?;
         if let Some(creation) = &plan.create {
             crash::point("kernel.before_create");
             let made = self.kernel.create(&creation.new).await;
@@ -218,6 +219,15 @@ impl Pipeline {
             crash::point("kernel.after_step");
             let at = applied.map_err(|why| refusal(before, step.id, &why))?;
             done.note(step, at);
+        }
+        Ok(())
+    }
+
+    /// Somebody else brought these links to where they are lent to now: no step takes them there.
+    async fn pin_lent(&self, before: &Registry, plan: &Plan) -> Result<()> {
+        for (id, ns) in lent_where_they_are(before, plan) {
+            let pinned = self.kernel.pin(ns).await;
+            pinned.map_err(|why| refusal(before, id, &why))?;
         }
         Ok(())
     }
@@ -355,6 +365,9 @@ impl Pipeline {
         }
         crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
+        if let Err(why) = self.pin_lent(&before, &plan).await {
+            tracing::warn!("a zone cannot be kept: {why}");
+        }
         crash::point("observer.before_commit");
         self.commit_plan(&plan);
         self.let_go_of_unused(left);
@@ -685,12 +698,22 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     batch
 }
 
-/// Namespaces that links on loan leave, or that links are moved to or from.
+/// Links that the plan makes loans, or finds to be where they are lent to, with the namespaces.
+fn lent_where_they_are(before: &Registry, plan: &Plan) -> Vec<(LinkId, NsCookie)> {
+    let is_new = |link: &&Link| {
+        let was = before.link(link.record.id);
+        link.is_lent() && was.is_none_or(|was| !was.is_lent() || was.binding() != link.binding())
+    };
+    let lent = plan.changes.iter().filter_map(|change| change.after.as_ref()).filter(is_new);
+    lent.filter_map(|link| Some((link.record.id, link.binding()?.ns))).collect()
+}
+
+/// Namespaces that links on loan leave, or in which the plan lets links appear.
 fn left_or_entered(before: &Registry, plan: &Plan) -> BTreeSet<NsCookie> {
-    let moves = plan.steps.iter().filter_map(|step| Some([step.forward.at.ns, step.moves_to()?]));
+    let arrivals = plan.arrivals().into_iter().map(|(ns, _)| ns);
     let lent = plan.changes.iter().filter_map(|change| before.link(change.id));
     let lent = lent.filter(|link| link.is_lent()).filter_map(|link| link.binding());
-    moves.flatten().chain(lent.map(|at| at.ns)).collect()
+    arrivals.chain(lent.map(|at| at.ns)).collect()
 }
 
 /// Links that end.

@@ -433,7 +433,11 @@ impl ZoneKeeper {
     /// Brings the registry to what has happened already and cannot be refused.
     async fn follow_planned(&self, plan: impl Fn(&Registry) -> Plan + Send + Sync) {
         match self.pipeline.plan_inside(|registry, _| Ok(plan(registry))).await {
-            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
+            Ok((_, _perimeter)) => {
+                // A look that began before may have found more meanwhile, in nobody's perimeter.
+                let _alone = self.pipeline.looks.lock().await;
+                self.pipeline.follow(plan(&self.pipeline.registry())).await;
+            }
             Err(why) => tracing::error!("what has happened cannot be followed: {why}"),
         }
     }

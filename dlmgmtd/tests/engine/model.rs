@@ -151,6 +151,9 @@ struct Model {
     writes: Vec<Write>,
     /// Links that were ever lent for as long as their zone is up.
     lent_for_now: BTreeSet<LinkId>,
+    /// Links called home for now, which ends such a loan.
+    called_home: BTreeSet<LinkId>,
+    has_zone_ended: bool,
     now: usize,
     highest: u32,
 }
@@ -173,11 +176,9 @@ impl Model {
         }
     }
 
-    /// Loans that last no longer than their zone may be over.
+    /// Loans that last no longer than their zone may be over, also those just asked for.
     fn zones_end(&mut self) {
-        for link in self.lent_for_now.clone() {
-            self.by_others(link, Wish::Loan(None));
-        }
+        self.has_zone_ended = true;
     }
 
     /// What a link may have come to: what was wanted since and not overwritten by what was
@@ -240,10 +241,12 @@ impl Model {
                 _ => None,
             });
             assert!(names.contains(&is.own_name), "@{id} is {}, not of {names:?}", is.own_name);
-            let loans = self.possible(*id, &known.loan, |wish| match wish {
+            let mut loans = self.possible(*id, &known.loan, |wish| match wish {
                 Wish::Loan(zone) => Some(zone.clone()),
                 _ => None,
             });
+            let may_be_over = self.has_zone_ended || self.called_home.contains(id);
+            loans.extend((may_be_over && self.lent_for_now.contains(id)).then_some(None));
             assert!(loans.contains(&is.loan), "@{id} is lent to {:?}, not {loans:?}", is.loan);
         }
         let fresh = shown.keys().filter(|id| !self.links.contains_key(id)).map(|id| id.get());
@@ -254,6 +257,8 @@ impl Model {
         self.lent_for_now.retain(|id| shown.get(id).is_some_and(|link| link.loan.is_some()));
         self.links = shown;
         self.writes.clear();
+        self.called_home.clear();
+        self.has_zone_ended = false;
     }
 }
 
@@ -416,8 +421,8 @@ impl Life {
                     true => Vec::new(),
                     false => vec![(link.id, Wish::Loan(None))],
                 };
-                if for_now && self.model.lent_for_now.contains(&link.id) {
-                    self.model.by_others(link.id, Wish::Loan(None));
+                if for_now {
+                    self.model.called_home.insert(link.id);
                 }
                 self.ask(
                     wishes,
@@ -493,10 +498,8 @@ impl Life {
             }
             Happening::ZoneEnds { zone: which, lives_on } => {
                 let Some((called, ns)) = self.zone_up(which) else { return };
-                let known = engine.list_zones(&root()).unwrap();
-                let known = known.into_iter().find(|known| known.name == zone(called));
                 // Its end is told only when its beginning was.
-                let Some(number) = known.map(|known| known.id) else { return };
+                let Some(number) = engine.zone_of(ns) else { return };
                 self.named.remove(called);
                 self.model.zones_end();
                 if !lives_on {

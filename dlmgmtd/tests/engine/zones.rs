@@ -468,3 +468,16 @@ async fn a_zone_is_not_kept_for_a_loan_that_somebody_moved_away() {
     settle().await;
     assert!(daemon.kernel.pinned().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_kept_also_for_a_loan_that_somebody_else_brought_there() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let action = Action::Move { to: web, name: name("eth0") };
+    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+    settle().await;
+    let link = format!("@{}", daemon.id("eth0"));
+    daemon.lend(lend(&link, "web")).await.unwrap();
+    assert_eq!(daemon.kernel.pinned(), [web].into());
+}

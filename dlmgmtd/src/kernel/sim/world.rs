@@ -200,7 +200,7 @@ impl World {
             }
             Action::AddAltName(name) => namespace.add_altname(at.ifindex, name)?,
             Action::DropAltName(name) => namespace.drop_altname(at.ifindex, name)?,
-            Action::SetMtu(mtu) => namespace.set_mtu(at.ifindex, *mtu)?,
+            Action::SetMtu(mtu) => self.set_mtu(at, *mtu)?,
             Action::SetUp(up) => namespace.set_up(at.ifindex, *up)?,
             Action::SetMac(mac) => namespace.set_mac(at.ifindex, *mac)?,
         }
@@ -208,6 +208,30 @@ impl World {
             self.happened(at);
         }
         Ok(Applied { at })
+    }
+
+    /// A macvlan takes no larger packets than the link it lies over.
+    fn set_mtu(&mut self, at: Binding, mtu: u32) -> Result<(), KernelError> {
+        let link = self.namespace(at.ns)?.existing(at.ifindex)?.clone();
+        let lower = link.lower.filter(|_| is_macvlan(&link)).map(|lower| place_of(at.ns, lower));
+        let most = match lower {
+            Some(lower) => self.namespace(lower.ns)?.existing(lower.ifindex)?.mtu,
+            None => u32::MAX,
+        };
+        self.namespace(at.ns)?.set_mtu(at.ifindex, mtu, most)?;
+        let mut shrunk = Vec::new();
+        for (ns, namespace) in &mut self.namespaces {
+            for upper in namespace.links_over(*ns, at).filter(|upper| is_macvlan(upper)) {
+                if upper.mtu > mtu {
+                    upper.mtu = mtu;
+                    shrunk.push(Binding { ns: *ns, ifindex: upper.ifindex });
+                }
+            }
+        }
+        for at in shrunk {
+            self.happened(at);
+        }
+        Ok(())
     }
 
     fn move_link(
@@ -441,6 +465,10 @@ impl World {
             None => false,
         });
     }
+}
+
+fn is_macvlan(link: &KernelLink) -> bool {
+    link.kind.as_deref() == Some("macvlan")
 }
 
 /// The number that home has for a namespace. Here every namespace has one, also home itself.
