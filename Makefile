@@ -6,7 +6,7 @@ SHELL := /bin/bash
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: build run test soak bench deps install clean
+.PHONY: build run test soak bench fuzz deps install clean
 
 build:
 	cargo build --locked --workspace
@@ -19,8 +19,8 @@ else
 	scripts/demo.sh target/debug
 endif
 
-# The tests start the binaries that `cargo build` leaves, so it comes before them. They make network
-# namespaces: whoever is not root is root in a user namespace.
+# The tests start the binaries that `cargo build` leaves, and one kills the release binary, so these
+# come before them. They make network namespaces: whoever is not root is root in a user namespace.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,unshare --user --map-root-user)
 
 test: deps
@@ -28,6 +28,7 @@ test: deps
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo build --locked --workspace
+	cargo build --locked --release -p dlmgmtd
 	$(AS_ROOT) cargo test --locked --workspace
 
 # Random lives of a simulated machine, and the same requests to a simulated and the real kernel, with
@@ -41,6 +42,11 @@ soak: deps
 bench: deps
 	cargo build --locked --release --workspace
 	$(AS_ROOT) cargo bench --locked -p dlmgmt-tests --bench ratios
+
+# Every target in turn, SECONDS in all; needs a nightly toolchain, which it installs.
+fuzz: SECONDS ?= 300
+fuzz:
+	scripts/fuzz.sh $(SECONDS)
 
 # Says what is missing, and installs only that.
 deps:

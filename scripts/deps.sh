@@ -27,6 +27,12 @@ packages=()
 command -v ip >/dev/null || packages+=(iproute2)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v unshare >/dev/null && command -v setpriv >/dev/null || packages+=(util-linux)
+# The tests have a bus of their own, with polkit, `busctl`, `gdbus` and a Python client on it.
+command -v dbus-daemon >/dev/null || packages+=(dbus-daemon)
+command -v busctl >/dev/null || packages+=(systemd)
+command -v gdbus >/dev/null || packages+=(libglib2.0-bin)
+[ -x /usr/lib/polkit-1/polkitd ] || packages+=(polkitd)
+/usr/bin/python3 -c 'import dbus, gi' 2>/dev/null || packages+=(python3-dbus python3-gi)
 if [ ${#packages[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || die "please install: ${packages[*]}"
 	echo "deps: installing ${packages[*]}"

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::engine::EngineLimits;
+use crate::kernel::rtnetlink;
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
@@ -15,10 +16,10 @@ const DEFAULT_CONFIG: &str = "/etc/dlmgmt/dlmgmtd.toml";
 #[command(name = "dlmgmtd", version)]
 pub struct Args {
     /// Read the configuration from FILE instead of /etc/dlmgmt/dlmgmtd.toml.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Keep the registry in DIR.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Make the door in DIR.
     #[arg(long, value_name = "DIR")]
@@ -32,6 +33,24 @@ pub struct Args {
     /// Log for a person at a terminal, with times.
     #[arg(long)]
     foreground: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Args {
+    /// What is asked for instead of a daemon.
+    pub fn command(&self) -> Option<Command> {
+        self.command
+    }
+}
+
+/// What the program does that is not to be the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Examine a state directory that no daemon uses, and leave it as it is.
+    ///
+    /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
+    Check,
 }
 
 /// What a configuration file may say; each is overruled by its option on the command line.
@@ -43,6 +62,7 @@ struct File {
     netns_dirs: Option<Vec<PathBuf>>,
     bus: Option<String>,
     transient_links_per_zone: Option<usize>,
+    notification_buffer: Option<usize>,
 }
 
 /// How the daemon is to run.
@@ -60,6 +80,8 @@ pub struct Config {
     pub foreground: bool,
     /// What callers may have.
     pub limits: EngineLimits,
+    /// How the kernel is listened to.
+    pub kernel: rtnetlink::Options,
 }
 
 /// Why there is no configuration.
@@ -95,6 +117,11 @@ impl Config {
                 transient_links: file
                     .transient_links_per_zone
                     .unwrap_or(EngineLimits::default().transient_links),
+            },
+            kernel: rtnetlink::Options {
+                notification_buffer: file
+                    .notification_buffer
+                    .unwrap_or(rtnetlink::Options::default().notification_buffer),
             },
         })
     }

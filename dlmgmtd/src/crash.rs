@@ -51,6 +51,9 @@ pub const POINTS: &[&str] = &[
     "store.before_flush",
     "store.before_sync",
     "store.after_sync",
+    "journal.before_write",
+    "journal.after_write",
+    "journal.before_clear",
 ];
 
 /// Passes the point `name`, which is one of [`POINTS`].

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::config::Config;
+use crate::dbus::{self, Bus, LogLevel};
 use crate::door::{Door, DoorHandle, DoorOptions, Limits};
 use crate::engine::{Engine, Parts};
 use crate::kernel::rtnetlink::{OpenError, RtnetlinkKernel};
@@ -38,10 +39,10 @@ pub enum DaemonError {
 }
 
 /// Runs until SIGTERM or SIGINT. Links then stay as they are.
-pub async fn run(config: Config) -> Result<(), DaemonError> {
+pub async fn run(config: Config, log_level: LogLevel) -> Result<(), DaemonError> {
     let shutdown = shutdown_signal()?;
     raise_descriptor_limit();
-    let kernel = Arc::new(RtnetlinkKernel::open()?);
+    let kernel = Arc::new(RtnetlinkKernel::open_with(config.kernel)?);
     let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
     let sources = ZoneSources::start(config.netns_dirs.clone())
         .map_err(|why| DaemonError::System("zones cannot be watched", why))?;
@@ -58,6 +59,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let engine = Arc::new(Engine::start(parts).await?);
     let door = open_door(&config, &engine)?;
     let closer = tokio::spawn(close_ended(engine.ended_namespaces(), door.handle()));
+    let _bus = open_bus(&config, &engine, log_level).await;
     notify(sd_notify::NotifyState::Ready);
     tracing::info!("ready, the door is {}", config.door().display());
     let closing = engine.clone();
@@ -114,6 +116,20 @@ fn open_door(config: &Config, engine: &Arc<Engine>) -> Result<Door, DaemonError>
         DoorOptions { zone_of: Arc::new(move |ns| zones.zone_of(ns)), limits: Limits::default() };
     let path = config.door();
     Door::bind(&path, engine.clone(), options).map_err(|why| DaemonError::Door(path, why))
+}
+
+/// On the bus, unless none is wanted.
+async fn open_bus(config: &Config, engine: &Arc<Engine>, log_level: LogLevel) -> Option<Bus> {
+    if config.bus == "none" {
+        return None;
+    }
+    let zones = engine.clone();
+    let parts = dbus::Parts {
+        service: engine.clone(),
+        zone_of: Arc::new(move |ns| zones.zone_of(ns)),
+        log_level,
+    };
+    Some(Bus::serve(config.bus.clone(), parts).await)
 }
 
 fn boot_id() -> Result<BootId, DaemonError> {

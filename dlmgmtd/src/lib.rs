@@ -3,12 +3,18 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod auth;
+pub mod check;
 pub mod config;
 pub mod core;
 pub mod crash;
 pub mod daemon;
+pub mod dbus;
 pub mod door;
 pub mod engine;
+mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 pub mod model;
 pub mod store;

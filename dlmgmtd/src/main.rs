@@ -2,37 +2,83 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
-use dlmgmtd::config::{Args, Config};
-use dlmgmtd::daemon;
-use tracing_subscriber::EnvFilter;
+use dlmgmtd::config::{Args, Command, Config};
+use dlmgmtd::dbus::{LogFilter, LogLevel};
+use dlmgmtd::{check, daemon};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 fn main() -> ExitCode {
-    match start(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("dlmgmtd: {why}");
-            ExitCode::FAILURE
-        }
+    let args = Args::parse();
+    let outcome = match args.command() {
+        None => start(args),
+        Some(Command::Check) => examine(args),
+    };
+    outcome.unwrap_or_else(|why| {
+        eprintln!("dlmgmtd: {why}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(args)?;
+    let log_level = log(config.foreground);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(daemon::run(config, log_level))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let report = check::check(&Config::load(args)?.state_dir)?;
+    report.problems().for_each(|problem| eprintln!("dlmgmtd: {problem}"));
+    println!("{report}");
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Logs to the journal with its fields where the standard error leads there, and otherwise to the
+/// standard error, with times if it is for people. A panic is told there too, in one line: sled
+/// has some over damaged files, and the store lives through them.
+fn log(for_people: bool) -> LogLevel {
+    let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let journal = journal().filter(|_| !for_people);
+    let target = if journal.is_some() { "journal" } else { "console" };
+    let sink = journal.map_or_else(|| console(for_people), Layer::boxed);
+    tracing_subscriber::registry().with(sink.with_filter(filter)).init();
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{}", panic.to_string().replace('\n', " "));
+    }));
+    LogLevel { target, filter: Arc::new(Filter(handle)) }
+}
+
+struct Filter<S>(reload::Handle<EnvFilter, S>);
+
+impl<S> LogFilter for Filter<S> {
+    fn get(&self) -> String {
+        // It fails only when nothing is logged any more.
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    fn set(&self, filter: &str) -> Result<(), String> {
+        self.0.reload(EnvFilter::new(filter)).map_err(|why| why.to_string())
     }
 }
 
-fn start(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(args)?;
-    log(config.foreground);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(daemon::run(config))?)
+/// The journal, if this is a service whose standard error leads there.
+fn journal() -> Option<tracing_journald::Layer> {
+    if std::env::var_os("JOURNAL_STREAM").is_none() || std::io::stderr().is_terminal() {
+        return None;
+    }
+    tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(None))
 }
 
-/// Logs to stderr; the journal puts the times itself.
-fn log(for_people: bool) {
-    let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false);
-    if for_people { subscriber.init() } else { subscriber.without_time().init() }
+fn console(for_people: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    if for_people { layer.boxed() } else { layer.without_time().boxed() }
 }

@@ -483,6 +483,8 @@ pub enum AttachedBy {
     Process(i32),
     /// A place where its namespace can be opened.
     Path(String),
+    /// Whatever process is in its namespace then: only a descriptor was passed of it.
+    Descriptor,
 }
 
 /// A zone as the registry knows it.

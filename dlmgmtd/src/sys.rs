@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::thread::CapabilitySet;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -29,6 +29,32 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
         )
     };
     if status == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The process that connected the other end of an `AF_UNIX` socket, as a pidfd. The kernel knows
+/// the option since Linux 6.5, and refuses (`ESRCH`, `EINVAL`) where that process is gone and it
+/// keeps no pidfd of it.
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut fd: c_int = -1;
+    let mut len = size_of_val(&fd) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel writes at
+    // most `len` bytes to `fd`, which `len` is the size of and for which every bit pattern is a
+    // value. Both outlive the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast::<c_void>(),
+            &raw mut len,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: where it succeeds, this option makes a new descriptor (with close-on-exec) in this
+    // process and tells its number, which nobody else has or closes.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Lets a netlink socket hear what is multicast in every namespace that has a number (nsid) in the
@@ -160,6 +186,21 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let unix = UnixDatagram::unbound().unwrap();
         assert_eq!(netns_cookie(&udp).unwrap(), netns_cookie(&unix).unwrap());
+    }
+
+    #[test]
+    fn the_other_end_of_a_pair_was_connected_by_this_process() {
+        let (here, _there) = UnixDatagram::pair().unwrap();
+        let pidfd = peer_pidfd(&here).unwrap();
+        let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+        let pid = format!("Pid:\t{}", std::process::id());
+        assert!(told.unwrap().lines().any(|line| line == pid));
+    }
+
+    #[test]
+    fn a_socket_that_nobody_connected_has_no_other_process() {
+        let alone = UnixDatagram::unbound().unwrap();
+        assert!(peer_pidfd(&alone).is_err());
     }
 
     #[test]

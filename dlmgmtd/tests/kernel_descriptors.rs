@@ -63,16 +63,23 @@ async fn life_of_a_namespace(kernel: &RtnetlinkKernel) {
     kernel.create(&veth(ns, kernel.home())).await.unwrap_err();
     let to = |to, called| Action::Move { to, name: name(called) };
     let act = async |at, action| kernel.apply(&Step { at, action }).await;
-    act(pair[0], Action::SetMtu(1300)).await.unwrap();
-    act(pair[0], Action::SetMtu(1)).await.unwrap_err();
-    act(pair[0], to(kernel.home(), "lo")).await.unwrap_err();
-    let back = act(pair[0], to(kernel.home(), "home")).await.unwrap().at;
+    act(pair[0].at, Action::SetMtu(1300)).await.unwrap();
+    act(pair[0].at, Action::SetMtu(1)).await.unwrap_err();
+    act(pair[0].at, to(kernel.home(), "lo")).await.unwrap_err();
+    let back = act(pair[0].at, to(kernel.home(), "home")).await.unwrap().at;
     act(back, to(ns, "in")).await.unwrap();
     kernel.pin(ns).await.unwrap();
     drop(other);
     kernel.dump(ns).await.unwrap();
     kernel.unpin(ns);
     while !kernel.hints().take().await.ended.contains(&ns) {}
+    // Its death is told before its links die, and with them their peers here.
+    while has_link(kernel, "out").await {}
+}
+
+async fn has_link(kernel: &RtnetlinkKernel, called: &str) -> bool {
+    let dump = kernel.dump(kernel.home()).await.unwrap();
+    dump.links.iter().any(|link| link.name == name(called))
 }
 
 fn open_descriptors() -> usize {

@@ -204,7 +204,8 @@ fn exchange<C: Command>(
     }
 }
 
-/// A claim on a link. It ends when this is dropped, or at the latest when the process ends.
+/// A claim on a link. It ends when this is dropped, or at the latest when the process ends, unless
+/// another process was given the connection.
 pub struct Hold {
     client: Client,
     id: HoldId,
@@ -214,6 +215,13 @@ impl Hold {
     /// Ends the claim and waits until the daemon has ended it.
     pub fn release(self) -> Result<()> {
         self.client.call(&Release { hold: self.id }).map(|_| ())
+    }
+}
+
+impl AsFd for Hold {
+    /// The connection, to be handed on: the claim lasts as long as anybody has it open.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.socket.as_fd()
     }
 }
 

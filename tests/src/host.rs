@@ -29,11 +29,32 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
+/// The path of one of the project's release binaries: beside the directory of [`bin`]'s, or in
+/// `DLMGMT_RELEASE_BIN_DIR`.
+///
+/// # Panics
+/// When it was not built.
+pub fn release_bin(name: &str) -> PathBuf {
+    let dir = std::env::var_os("DLMGMT_RELEASE_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a test knows its own path");
+        // target/PROFILE/deps/TEST
+        test.ancestors().nth(3).expect("a test lies in deps").join("release")
+    });
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is missing: `cargo build --release` comes first", path.display());
+    path
+}
+
 /// A network namespace that a thread can enter.
 #[derive(Clone, Debug)]
 pub struct Namespace(PathBuf);
 
 impl Namespace {
+    /// The namespace that a process is in.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        Self(PathBuf::from(format!("/proc/{pid}/ns/net")))
+    }
+
     /// Moves the calling thread, and no other, into the namespace for the rest of its life.
     ///
     /// # Panics
@@ -141,7 +162,16 @@ impl Host {
 
     /// The network namespace, for threads of the test that are to work inside.
     pub fn namespace(&self) -> Namespace {
-        Namespace(PathBuf::from(format!("/proc/{}/ns/net", self.holder.id())))
+        Namespace::of_process(self.holder.id())
+    }
+
+    /// The network namespace of a zone that `ip netns` made, or of `global`.
+    pub fn namespace_of(&self, zone: &str) -> Namespace {
+        match zone {
+            "global" => self.namespace(),
+            // /run is this host's own, which only its processes see by that name.
+            _ => Namespace(format!("/proc/{}/root/run/netns/{zone}", self.holder.id()).into()),
+        }
     }
 
     /// The daemon's command with this host's directories.
@@ -151,13 +181,18 @@ impl Host {
         command
     }
 
-    /// Gives the daemon this host's directories.
+    /// Gives the daemon this host's directories, and no bus.
     pub fn add_daemon_args(&self, command: &mut Command) {
+        self.add_daemon_args_with_bus(command, "none");
+    }
+
+    /// Gives the daemon this host's directories and a bus.
+    pub fn add_daemon_args_with_bus(&self, command: &mut Command, bus: &str) {
         command.arg("--state-dir").arg(self.dir().join("state"));
         command.arg("--runtime-dir").arg(self.dir().join("run"));
         command.args(["--netns-dir", "/run/netns"]);
         command.arg("--netns-dir").arg(self.netns_dir());
-        command.args(["--bus", "none", "--foreground"]);
+        command.args(["--bus", bus, "--foreground"]);
     }
 
     /// Starts the daemon, and waits until it answers.

@@ -4,14 +4,18 @@
 //! Everything here panics with a clear message when something is not as it must be: this is test
 //! code, though it is not inside a `#[test]`.
 
+mod bus;
 mod host;
 mod monitor;
 mod output;
+mod storm;
 mod zones;
 
-pub use host::{Host, Namespace, bin};
+pub use bus::Bus;
+pub use host::{Host, Namespace, bin, release_bin};
 pub use monitor::Monitor;
 pub use output::Output;
+pub use storm::Storm;
 pub use zones::{Attire, Guest};
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A `dladm monitor` that runs beside a test.
+//! A command that tells lines while a test runs: `dladm monitor`, or `busctl monitor`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use crate::PATIENCE;
 
-/// A running `dladm monitor`; it ends with this value.
+/// A running monitor; it ends with this value.
 pub struct Monitor {
     child: Child,
     lines: Receiver<String>,
@@ -14,8 +14,11 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts the command and listens to it.
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("dladm monitor starts");
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the monitor starts");
         let stdout = child.stdout.take().expect("its output is piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -39,15 +42,24 @@ impl Monitor {
     /// When none comes within a minute.
     #[track_caller]
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.until(what, wanted).pop().expect("the line that was waited for")
+    }
+
+    /// Waits for a line that passes the test, and gives it with all those before it.
+    ///
+    /// # Panics
+    /// When none comes within a minute.
+    #[track_caller]
+    pub fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
                 panic!("the monitor never told {what}, but {seen:#?}");
             };
-            if wanted(&line) {
-                return line;
-            }
             seen.push(line);
+            if seen.last().is_some_and(|line| wanted(line)) {
+                return seen;
+            }
         }
     }
 

@@ -7,17 +7,29 @@ use std::process::{Child, Command, Stdio};
 
 use libdlmgmt::Client;
 
-use crate::{Host, Monitor, Output, bin, eventually};
+use crate::{Host, Monitor, Namespace, Output, bin, eventually};
 
-/// A process in a network namespace of its own that has no name; both end with this value.
+/// A process that ends with this value; mostly one in a network namespace of its own that has no
+/// name.
 pub struct Guest {
     child: Child,
+}
+
+impl From<Child> for Guest {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
 }
 
 impl Guest {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its network namespace, for threads of the test that are to work inside.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::of_process(self.pid())
     }
 
     /// Kills the process, which is the last in its namespace.
@@ -138,12 +150,25 @@ impl Host {
     /// When `ip` says what cannot be read.
     #[track_caller]
     pub fn kernel_in(&self, zone: &str) -> Vec<String> {
-        let listed: Vec<serde_json::Value> =
-            serde_json::from_str(&self.ip_in(zone, "-json link show")).expect("ip speaks JSON");
-        let name = |link: &serde_json::Value| link["ifname"].as_str().expect("a name").to_owned();
-        let mut names: Vec<_> = listed.iter().map(name).filter(|name| name != "lo").collect();
-        names.sort_unstable();
-        names
+        names(&self.ip_in(zone, "-json link show"))
+    }
+
+    /// The names of the kernel's links in a guest's namespace, without the loopback.
+    ///
+    /// # Panics
+    /// When `ip` says what cannot be read.
+    #[track_caller]
+    pub fn kernel_of(&self, guest: &Guest) -> Vec<String> {
+        names(&self.in_guest(guest, "ip -json link show"))
+    }
+
+    /// Runs `script` in a shell in a guest's namespace.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn in_guest(&self, guest: &Guest, script: &str) -> String {
+        self.sh(&format!("nsenter --net=/proc/{}/ns/net sh -ec '{script}'", guest.pid()))
     }
 
     /// `dladm`, about to run inside a zone.
@@ -170,6 +195,17 @@ impl Host {
         Monitor::start(command)
     }
 
+    /// A guest whose namespace is a zone.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    #[track_caller]
+    pub fn guest_zone(&self, zone: &str) -> Guest {
+        let guest = self.guest();
+        self.dladm(&format!("attach-zone --pid {} {zone}", guest.pid())).ok();
+        guest
+    }
+
     /// Starts a process in a new network namespace without a name.
     ///
     /// # Panics
@@ -190,13 +226,43 @@ impl Host {
     /// # Panics
     /// When the door does not open, or `work` panics.
     pub fn with_client<T: Send>(&self, work: impl FnOnce(&Client) -> T + Send) -> T {
-        let (namespace, door) = (self.namespace(), self.door());
+        self.with_client_of(self.namespace(), work)
+    }
+
+    fn with_client_of<T: Send>(
+        &self,
+        namespace: Namespace,
+        work: impl FnOnce(&Client) -> T + Send,
+    ) -> T {
+        let door = self.door();
         // A thread of its own, since it stays in the namespace for good.
         let inside = move || {
             namespace.enter();
             work(&Client::connect(door).expect("the door opens"))
         };
         std::thread::scope(|scope| scope.spawn(inside).join().expect("the client's work is done"))
+    }
+
+    /// Does something with a connection to the door that was made in a guest's namespace.
+    ///
+    /// # Panics
+    /// When the door does not open, or `work` panics.
+    pub fn with_client_in<T: Send>(
+        &self,
+        guest: &Guest,
+        work: impl FnOnce(&Client) -> T + Send,
+    ) -> T {
+        self.with_client_of(guest.namespace(), work)
+    }
+
+    /// How many living namespaces have a number (nsid) in this host's own; where there are more than
+    /// about a hundred, `ip` tells only of that many.
+    ///
+    /// # Panics
+    /// When `ip` does not tell.
+    #[track_caller]
+    pub fn numbered_namespaces(&self) -> usize {
+        self.ip("netns list-id").lines().count()
     }
 
     /// How many descriptors the daemon has open.
@@ -229,6 +295,15 @@ impl Host {
             is_up: is_up(&link["flags"]),
         }
     }
+}
+
+/// The names in a list of `ip -json`, in order, without the loopback's.
+fn names(listed: &str) -> Vec<String> {
+    let listed: Vec<serde_json::Value> = serde_json::from_str(listed).expect("ip speaks JSON");
+    let name = |link: &serde_json::Value| link["ifname"].as_str().expect("a name").to_owned();
+    let mut names: Vec<_> = listed.iter().map(name).filter(|name| name != "lo").collect();
+    names.sort_unstable();
+    names
 }
 
 /// What the kernel has of a link that a loan must bring back.

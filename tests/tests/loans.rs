@@ -13,6 +13,7 @@ fn dress(host: &Host, link: &str) -> Attire {
 /// What a zone may do to its loan.
 fn maltreat(host: &Host, zone: &str, link: &str) {
     host.ip_in(zone, &format!("link set dev {link} down"));
+    host.ip_in(zone, &format!("link property del dev {link} altname long-name-of-{link}"));
     host.ip_in(zone, &format!("link set dev {link} mtu 9000 address 02:00:00:00:00:bb name eth7"));
 }
 
@@ -60,6 +61,33 @@ fn a_link_in_use_is_lent_only_by_force() {
     host.dladm("set-zone -f a web").ok();
     host.dladm("set-zone -f b web").ok();
     assert_eq!(host.kernel_in("web"), ["a", "b"]);
+}
+
+#[test]
+fn a_link_under_one_of_another_zone_is_lent_only_by_force() {
+    let host = Host::with_zones(&["web", "db"]);
+    host.dladm("create-vnic -t -z web -l a vnic0").ok();
+    let line = host.unchanged_by(|| host.dladm("set-zone a db")).refused("busy");
+    assert!(line.contains("web/vnic0"), "{line}");
+    host.dladm("set-zone -f a db").ok();
+    assert_eq!(
+        (host.kernel_in("db"), host.kernel_in("web")),
+        (vec!["a".into()], vec!["vnic0".into()])
+    );
+}
+
+#[test]
+fn a_link_keeps_its_linkid_when_its_owner_ends_while_it_is_lent() {
+    let mut host = Host::with_zones(&["web", "db"]);
+    host.ip("link add link a name own netns web type macvlan");
+    eventually("dladm lists it", || host.everywhere().contains_key("web/own"));
+    let id = host.everywhere()["web/own"];
+    host.dladm("set-zone -n lent web/own db").ok();
+    host.end_zone("web");
+    assert_eq!(host.everywhere()["db/lent"], id);
+    assert_eq!(host.field("zone,owner", "db/lent"), "db:db");
+    host.kill9_and_restart();
+    host.await_at("db/lent", id);
 }
 
 #[test]
@@ -146,6 +174,24 @@ fn a_loan_survives_the_daemon() {
 }
 
 #[test]
+fn a_loan_survives_the_daemon_however_its_zone_was_attached() {
+    let mut host = Host::with_zones(&[]);
+    let ids = host.ids();
+    let (by_pid, by_descriptor) = (host.guest_zone("pid"), host.guest());
+    let path = format!("/proc/{}/ns/net", by_descriptor.pid());
+    host.dladm(&format!("attach-zone --netns {path} descriptor")).ok();
+    host.dladm("set-zone -n eth0 a pid").ok();
+    host.dladm("set-zone -n eth0 b descriptor").ok();
+    host.kill9_and_restart();
+    host.await_at("pid/eth0", ids["a"]);
+    host.await_at("descriptor/eth0", ids["b"]);
+    by_pid.kill();
+    by_descriptor.kill();
+    eventually("both are home", || host.ids() == ids);
+    host.agreed();
+}
+
+#[test]
 fn a_loan_comes_home_as_it_was_when_its_zone_is_deleted() {
     let host = Host::with_zones(&["web"]);
     let attire = dress(&host, "a");
@@ -169,6 +215,55 @@ fn a_loan_comes_home_as_it_was_when_a_containers_init_is_killed() {
     host.await_down("guest");
     host.await_at("global/a", id);
     assert_eq!(host.attire("a"), attire);
+}
+
+#[test]
+fn a_loan_comes_home_as_it_was_when_the_last_process_of_its_namespace_exits() {
+    let host = Host::with_zones(&[]);
+    let attire = dress(&host, "a");
+    let (id, guest) = (host.ids()["a"], host.guest());
+    host.dladm(&format!("attach-zone --netns /proc/{}/ns/net guest", guest.pid())).ok();
+    host.dladm("set-zone -n eth0 a guest").ok();
+    guest.kill();
+    host.await_down("guest");
+    host.await_at("global/a", id);
+    assert_eq!(host.attire("a"), attire);
+}
+
+#[test]
+fn a_move_that_the_kernel_refuses_half_way_leaves_the_link_where_and_as_it_was() {
+    let host = Host::with_zones(&["web"]);
+    host.ip_in("web", "link add name taker type bridge");
+    let attire = dress(&host, "a");
+    // The kernel tells nobody of an alternative name of a link that is down.
+    host.ip_in("web", "link property add dev taker altname eth0");
+    host.unchanged_by(|| host.dladm("set-zone -n eth0 a web").error_line(1));
+    assert_eq!((host.kernel_in("web"), host.attire("a")), (vec!["taker".to_owned()], attire));
+    host.agreed();
+    host.dladm("set-zone -n eth1 a web").ok();
+    assert_eq!(host.kernel_in("web"), ["eth1", "taker"]);
+}
+
+#[test]
+fn a_namespace_that_dies_while_links_are_moved_there_takes_none_along() {
+    let host = Host::with_zones(&[]);
+    let ids = host.ids();
+    for round in 0..20 {
+        let zone = format!("zone{round}");
+        let guest = host.guest_zone(&zone);
+        std::thread::scope(|scope| {
+            for link in ["a", "b"] {
+                // Refused or not, the link is not to be lost.
+                let words = format!("set-zone -t -n in-{link} {link} {zone}");
+                let host = &host;
+                scope.spawn(move || host.dladm(&words));
+            }
+            scope.spawn(|| guest.kill());
+        });
+        host.await_down(&zone);
+        eventually("both are home", || host.ids() == ids);
+        host.agreed();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use dlmgmt_tests::{Host, Output};
+use dlmgmt_tests::{Host, Output, eventually};
 
 #[test]
 fn what_was_exported_can_be_imported_from_a_file_and_from_a_pipe() {
@@ -47,4 +47,81 @@ fn a_file_that_is_no_export_is_refused_and_changes_nothing() {
     }
     let line = host.dladm("import /no/such/file").error_line(1);
     assert!(line.contains("/no/such/file"), "{line}");
+}
+
+/// Links and zones, with all that a restart or another machine must find again.
+fn furnish(host: &Host) {
+    host.dladm("create-veth v0 p0").ok();
+    host.dladm("create-vnic -l a vn0").ok();
+    host.dladm("create-vnic -t -l a passing").ok();
+    host.dladm("set-zone -n up0 v0 web").ok();
+    host.dladm("set-zone vn0 db").ok();
+    host.dladm("set-zone -t p0 web").ok();
+}
+
+/// What lasts: every persistent link with its linkid, its place and what it is.
+fn lasting(host: &Host) -> String {
+    let links = host.dladm("show-link -P -Z -p -o linkid,link,class,kind,over,zone,owner").ok();
+    let zones = host.dladm("show-zone -p -o zoneid,zone").ok();
+    format!("{links}{zones}")
+}
+
+/// A host with zones `web` and `db` that come up in different orders, so that they would get
+/// other numbers by themselves.
+fn host_with_zones(zones: &[&str]) -> Host {
+    let host = Host::with_links(&["x"]);
+    host.ip("link add name a type veth peer name b");
+    host.id_when_known("a");
+    for zone in zones {
+        host.add_zone(zone);
+    }
+    host
+}
+
+#[test]
+fn a_registry_is_restored_on_another_host() {
+    let source = host_with_zones(&["other", "web", "db"]);
+    furnish(&source);
+    source.dladm("reset-zone web/p0").ok();
+    let exported = source.dladm("export").ok();
+
+    let mut target = Host::with_links(&["x"]);
+    target.ip("link add name a type veth peer name b");
+    target.id_when_known("a");
+    let file = target.dir().join("registry");
+    fs::write(&file, &exported).unwrap();
+    let import = |target: &Host| target.dladm(&format!("import {}", file.display())).ok();
+    import(&target);
+    for zone in ["db", "web", "other"] {
+        target.add_zone(zone);
+    }
+    let id = target.dladm("show-link -z web -p -o linkid up0");
+    assert_eq!(id.ok().trim(), source.field("linkid", "web/up0"));
+    eventually("the loans are where they belong", || lasting(&target) == lasting(&source));
+    assert_eq!(target.dladm("export").ok(), exported);
+
+    target.unchanged_by(|| import(&target));
+    target.kill9_and_restart();
+    eventually("a restart finds them again", || lasting(&target) == lasting(&source));
+    assert_eq!(target.dladm("export").ok(), exported);
+}
+
+#[test]
+fn an_import_whose_loans_are_refused_changes_nothing() {
+    let source = host_with_zones(&["web"]);
+    source.dladm("create-veth v0 p0").ok();
+    source.dladm("set-zone -n up0 v0 web").ok();
+    let exported = source.dladm("export").ok();
+
+    let target = host_with_zones(&["web"]);
+    target.dladm("create-veth v0 p0").ok();
+    target.ip("address add 192.0.2.1/24 dev v0");
+    let file = target.dir().join("registry");
+    fs::write(&file, &exported).unwrap();
+    let import = || target.dladm(&format!("import {}", file.display()));
+    let line = target.unchanged_by(import).refused("busy");
+    assert!(line.contains("192.0.2.1"), "{line}");
+    target.ip("address delete 192.0.2.1/24 dev v0");
+    import().ok();
+    assert_eq!(target.kernel_in("web"), ["up0"]);
 }

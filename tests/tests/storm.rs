@@ -1,40 +1,104 @@
 //! Many zones at once: issue 3, what it must withstand.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use dlmgmt_tests::{Host, Output, eventually};
+use dlmgmt_proto::door::{AttachZone, CreateLink, LinkFilter, RenameItem, SetZone, View};
+use dlmgmt_proto::{ErrorCode, LinkId, LinkSpec, MacvlanMode, ZoneName};
+use dlmgmt_tests::{Guest, Host, eventually};
+use libdlmgmt::{Client, ClientError};
 
-const ZONES: usize = 60;
-const WORKERS: usize = 12;
+const ZONES: usize = 200;
+const WORKERS: usize = 20;
 
-/// A request that races with zone ends may be refused, but never for the daemon's own trouble.
-fn attempt(host: &Host, words: &str) {
-    let Output { status, stderr, .. } = host.dladm(words);
-    assert!(status == 0 || status == 1, "{words}: {stderr}");
-    assert!(!stderr.contains("(store)"), "{words}: {stderr}");
+/// What has a namespace: a name, as `ip netns add` makes it, or a process.
+enum Life {
+    Name(String),
+    Process(Guest),
+}
+
+impl Life {
+    /// Begins, and is a zone in a moment at the latest.
+    fn begin(host: &Host, door: &Client, number: usize, zone: &ZoneName) -> Self {
+        if number.is_multiple_of(2) {
+            host.ip(&format!("netns add {zone}"));
+            return Self::Name(zone.to_string());
+        }
+        let guest = host.guest();
+        let pid = guest.pid().cast_signed();
+        door.attach_zone(AttachZone { zone: zone.clone(), pid: Some(pid), path: None }, None)
+            .unwrap();
+        Self::Process(guest)
+    }
+
+    fn end(self, host: &Host) {
+        match self {
+            Self::Name(zone) => drop(host.ip(&format!("netns delete {zone}"))),
+            Self::Process(guest) => guest.kill(),
+        }
+    }
+}
+
+fn lend(link: String, zone: &ZoneName, name_inside: &str) -> SetZone {
+    SetZone {
+        link: link.parse().unwrap(),
+        zone: zone.clone(),
+        name_inside: Some(name_inside.to_owned()),
+        temporary: true,
+        force: false,
+        generation: None,
+    }
+}
+
+fn create(zone: &ZoneName, name: &str, spec: LinkSpec) -> CreateLink {
+    CreateLink { name: name.to_owned(), zone: Some(zone.clone()), temporary: true, spec }
+}
+
+/// A request that races with the coming or the end of a zone may be refused, but never for the
+/// daemon's own trouble.
+#[track_caller]
+fn attempt<T>(outcome: Result<T, ClientError>) -> Option<T> {
+    match outcome {
+        Ok(done) => Some(done),
+        Err(ClientError::Refused(why)) => {
+            assert!(!matches!(why.code, ErrorCode::Store | ErrorCode::Denied), "{why}");
+            None
+        }
+        Err(why) => panic!("{why}"),
+    }
 }
 
 /// One zone's life: loans and transient links, and a sudden end. For every fourth zone nothing is
 /// waited for, so that requests meet zones that are only about to come.
-fn live_and_die(host: &Host, number: usize) {
-    let zone = format!("z{number}");
-    let requests = [
-        format!("set-zone -t -n eth0 v{number} {zone}"),
-        format!("create-veth -t -z {zone} t0 t{number}"),
-        format!("create-vnic -t -z {zone} -l under m0"),
-    ];
-    if number % 4 == 3 {
-        host.ip(&format!("netns add {zone}"));
-        requests.iter().for_each(|words| attempt(host, words));
+fn live_and_die(host: &Host, door: &Client, number: usize) {
+    let zone = ZoneName::new(&format!("z{number}")).unwrap();
+    let life = Life::begin(host, door, number, &zone);
+    let loan = lend(format!("v{number}"), &zone, "eth0");
+    let pair = LinkSpec::Veth { peer: format!("t{number}"), peer_zone: Some(ZoneName::global()) };
+    let over = "under".parse().unwrap();
+    let vnic = LinkSpec::Vnic { over, mac: None, mode: MacvlanMode::Bridge };
+    let (pair, vnic) = (create(&zone, "t0", pair), create(&zone, "m0", vnic));
+    if number % 4 < 2 {
+        let is_lent = || attempt(door.set_zone(loan.clone())).is_some();
+        eventually(&format!("{zone} is up and has its loan"), is_lent);
+        door.create_link(pair).unwrap();
+        door.create_link(vnic).unwrap();
+        let inside = format!("{zone}/eth0").parse().unwrap();
+        assert_eq!(door.linkid(inside).unwrap(), door.linkid(loan.link).unwrap());
     } else {
-        host.add_zone(&zone);
-        requests.iter().for_each(|words| drop(host.dladm(words).ok()));
-        assert_eq!(host.kernel_in(&zone), ["eth0", "m0", "t0"]);
+        attempt(door.set_zone(loan));
+        attempt(door.create_link(pair));
+        attempt(door.create_link(vnic));
     }
-    if number.is_multiple_of(2) {
-        attempt(host, &format!("set-zone -t -n eth1 w{number} {zone}"));
-    }
-    host.ip(&format!("netns delete {zone}"));
+    // Renames race with this one.
+    attempt(door.set_zone(lend(format!("w{number}"), &zone, "eth1")));
+    life.end(host);
+}
+
+/// Every record that there is, by its link's name at home.
+fn records(host: &Host) -> BTreeMap<LinkId, String> {
+    let filter = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
+    let links = host.with_client(|door| door.list(filter)).unwrap();
+    links.into_iter().map(|link| (link.id, link.name.to_string())).collect()
 }
 
 #[test]
@@ -46,39 +110,40 @@ fn after_a_storm_of_zones_nothing_is_left_over_and_no_loan_is_lost() {
         ZONES - 1
     ));
     host.start_daemon();
-    let before = host.agreed();
-    let ids: BTreeSet<u32> = before.values().map(|(id, _)| *id).collect();
-    let fds = host.daemon_fds();
+    let before = records(&host);
+    let (fds, namespaces) = (host.daemon_fds(), host.numbered_namespaces());
 
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
             let host = &host;
             scope.spawn(move || {
-                (worker..ZONES).step_by(WORKERS).for_each(|number| live_and_die(host, number));
+                host.with_client(|door| {
+                    (worker..ZONES).step_by(WORKERS).for_each(|n| live_and_die(host, door, n));
+                });
             });
         }
-        let host = &host;
-        scope.spawn(move || {
-            for number in (1..ZONES).step_by(2) {
-                attempt(host, &format!("rename-link w{number} r{number}"));
-            }
+        scope.spawn(|| {
+            host.with_client(|door| {
+                for number in 0..ZONES {
+                    let link = format!("w{number}").parse().unwrap();
+                    let to = format!("r{number}");
+                    attempt(door.rename(vec![RenameItem { link, to }]));
+                }
+            });
         });
     });
 
     eventually("all zones ended", || {
         host.zones().iter().all(|(zone, state)| zone == "global" || state == "down")
     });
-    eventually("every link is home, and no other is left", || {
-        let here = host.everywhere();
-        here.keys().all(|place| place.starts_with("global/"))
-            && here.into_values().collect::<BTreeSet<_>>() == ids
-    });
+    eventually("every namespace died", || host.numbered_namespaces() == namespaces);
+    eventually("no other link is left", || records(&host).keys().eq(before.keys()));
     eventually("the kernel has nothing else", || host.kernel().len() == before.len());
-    let after = host.agreed();
-    for (name, (id, _)) in &before {
-        let renamed = name.replacen('w', "r", 1);
-        let now = after.get(name).or(after.get(&renamed));
-        assert_eq!(now.map(|(id, _)| id), Some(id), "{name}");
+    host.agreed();
+    for (id, name) in records(&host) {
+        let was = &before[&id];
+        assert!(name == *was || name == was.replacen('w', "r", 1), "@{id} was {was}, is {name}");
     }
+    assert!(host.everywhere().into_keys().all(|place| place.starts_with("global/")));
     eventually("no descriptor is left", || host.daemon_fds() <= fds);
 }

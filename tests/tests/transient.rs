@@ -25,6 +25,17 @@ fn a_transient_link_is_gone_with_its_zone_and_so_is_its_peer() {
 }
 
 #[test]
+fn a_transient_link_is_gone_with_its_own_zone_wherever_it_was_lent() {
+    let host = Host::with_zones(&["web", "db"]);
+    host.dladm("create-vnic -t -z web -l a vnic0").ok();
+    host.dladm("set-zone -t web/vnic0 db").ok();
+    assert_eq!(host.kernel_in("db"), ["vnic0"]);
+    host.end_zone("web");
+    assert!(host.kernel_in("db").is_empty());
+    assert_no_trace(&host);
+}
+
+#[test]
 fn a_transient_link_is_gone_with_a_zone_whose_last_process_was_killed() {
     let host = Host::with_zones(&[]);
     let guest = host.guest();

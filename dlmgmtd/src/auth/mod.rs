@@ -1,9 +1,13 @@
-//! What each caller may do: one table, the same as in `docs/security.md`.
+//! Who a caller is, and what each may do: one table, the same as in `docs/security.md`.
+
+mod process;
 
 use dlmgmt_proto::{Error, ErrorCode, Result, ZoneId};
 
 use crate::core::Scope;
 use crate::engine::Caller;
+
+pub use process::Process;
 
 /// What a caller asks to do, as far as permission goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,23 @@ impl Action {
         }
     }
 
+    /// The polkit action that stands for it; none for what everybody may.
+    pub fn polkit_id(self) -> Option<&'static str> {
+        Some(match self {
+            Self::See => return None,
+            Self::Rename => "org.dlmgmt1.rename",
+            Self::DeletePhys => "org.dlmgmt1.delete-phys",
+            Self::Hold => "org.dlmgmt1.hold",
+            Self::Export => "org.dlmgmt1.export",
+            Self::Import => "org.dlmgmt1.import",
+            Self::Lend => "org.dlmgmt1.lend",
+            Self::Reclaim => "org.dlmgmt1.reclaim",
+            Self::Make | Self::MakeInside => "org.dlmgmt1.make",
+            Self::ManageZones => "org.dlmgmt1.manage-zones",
+            Self::Participate => "org.dlmgmt1.participate",
+        })
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::See => "see links",
@@ -92,7 +113,8 @@ pub fn authorise(caller: &Caller, action: Action) -> Result<Scope> {
         Who::GlobalRoot => zone == ZoneId::GLOBAL && caller.uid == 0,
         Who::Root => caller.uid == 0,
     };
-    if may {
+    let is_granted = zone == ZoneId::GLOBAL && caller.granted.contains(&action);
+    if may || is_granted {
         return Ok(Scope { zone });
     }
     let who = if action.allowed_to() == Who::Root { "root" } else { "root in zone global" };
@@ -105,7 +127,7 @@ mod tests {
     use super::*;
 
     fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
-        Caller { zone, uid, gid: uid, pid: None, client: "test".to_owned() }
+        Caller { zone, uid, gid: uid, client: "test".to_owned(), ..Caller::default() }
     }
 
     #[test]
@@ -144,6 +166,21 @@ mod tests {
         Action::ManageZones,
         Action::Participate,
     ];
+
+    #[test]
+    fn the_polkit_actions_are_those_of_the_policy_file() {
+        let policy = include_str!("../../../systemd/org.dlmgmt1.policy");
+        let mut described: Vec<&str> = policy
+            .split("<action id=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let mut known: Vec<&str> = ALL.iter().filter_map(|action| action.polkit_id()).collect();
+        described.sort_unstable();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(described, known);
+    }
 
     /// What is done and by whom, of each row of the table in `docs/security.md`.
     fn documented() -> Vec<(&'static str, &'static str)> {

@@ -8,8 +8,9 @@ use super::lookup::title;
 use super::plan::{Plan, PlannedStep, Stored};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::zones::refuse_ending;
 use crate::model::{
-    Action, AltName, Bound, HomeState, Link, Loan, Location, NsCookie, Step, Zone, ZoneUp,
+    Action, AltName, Bound, HomeState, Link, Loan, Location, NsCookie, Recipe, Step, Zone, ZoneUp,
 };
 
 /// A link that is to be lent.
@@ -53,6 +54,7 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
     if !lend.force {
         refuse_used(registry, link, addresses)?;
     }
+    refuse_ending(registry, lend.zone)?;
     let zone = registry.zone(lend.zone).ok_or_else(|| no_zone(registry, lend.zone))?;
     let name_inside = lend.name_inside.unwrap_or(link.record.name);
     let mut lent = Link::clone(link);
@@ -62,10 +64,6 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
     lent.record.location =
         Location::OnLoan(Loan { zone: lend.zone, name_inside, is_persistent, left });
     match &zone.up {
-        Some(up) if up.is_ending => {
-            let text = format!("zone {} is shutting down", zone.record.name);
-            Err(Error::new(ErrorCode::ShuttingDown, text))
-        }
         Some(up) => lend_now(registry, link, lent, up.ns, zone, name_inside),
         None if !is_persistent => {
             Err(Error::new(ErrorCode::NoZone, format!("zone {} is down", zone.record.name)))
@@ -297,19 +295,28 @@ fn refuse_used(registry: &Registry, link: &Link, addresses: &[String]) -> Result
     Err(Error::new(ErrorCode::Busy, text))
 }
 
-/// What in its namespace depends on a link.
+/// What depends on a link.
 fn uses(registry: &Registry, link: &Link) -> Vec<String> {
     let Some(bound) = &link.kernel else { return Vec::new() };
-    let named = |other: &Arc<Link>| registry.shown_name(other).to_string();
+    let named = |other: &Arc<Link>| match other.zone() {
+        zone if zone == link.zone() => registry.shown_name(other).to_string(),
+        zone => format!("{}/{}", registry.zone_label(zone), registry.shown_name(other)),
+    };
     let master = bound.master.and_then(|ifindex| {
         let at = crate::model::Binding { ns: bound.ns, ifindex };
         registry.link(registry.by_binding(at)?).map(|master| format!("port of {}", named(master)))
     });
+    let was_made_over_it = |other: &Link| match &other.record.recipe {
+        Some(Recipe::Macvlan { over, .. }) => *over == link.record.id,
+        _ => false,
+    };
     let lies_over_it = |other: &&Arc<Link>| {
         other.kernel.as_ref().is_some_and(|upper| {
-            upper.ns == bound.ns
-                && upper.kind.as_deref() != Some("veth")
-                && upper.lower.is_some_and(|l| l.nsid.is_none() && l.ifindex == bound.ifindex)
+            // The kernel does not tell of a lower link elsewhere which one it is.
+            was_made_over_it(other)
+                || upper.ns == bound.ns
+                    && upper.kind.as_deref() != Some("veth")
+                    && upper.lower.is_some_and(|l| l.nsid.is_none() && l.ifindex == bound.ifindex)
         })
     };
     let uppers = registry.links().filter(lies_over_it);

@@ -11,6 +11,7 @@ use super::lookup::title;
 use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::zones::refuse_ending;
 use crate::model::{
     Action, Anchor, Binding, Lifetime, Link, LinkRecord, Location, NewKind, NewLink, NsCookie,
     Origin, Recipe, Step,
@@ -99,14 +100,12 @@ fn asked_mac(what: &What) -> Option<HwAddr> {
 }
 
 fn space_of(registry: &Registry, zone: ZoneId) -> Result<NsCookie> {
-    let label = registry.zone_label(zone);
-    match registry.zone(zone).and_then(|zone| zone.up.as_ref()) {
-        Some(up) if up.is_ending => {
-            Err(Error::new(ErrorCode::ShuttingDown, format!("zone {label} is shutting down")))
-        }
-        Some(up) => Ok(up.ns),
-        None => Err(Error::new(ErrorCode::NoZone, format!("zone {label} is not up"))),
-    }
+    refuse_ending(registry, zone)?;
+    let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+    up.map(|up| up.ns).ok_or_else(|| {
+        let text = format!("zone {} is not up", registry.zone_label(zone));
+        Error::new(ErrorCode::NoZone, text)
+    })
 }
 
 fn refuse_taken(registry: &Registry, zone: ZoneId, name: LinkName) -> Result<()> {

@@ -5,6 +5,7 @@
 //! business.
 
 mod events;
+mod import;
 mod loans;
 mod lookup;
 mod making;
@@ -19,6 +20,7 @@ mod transfer;
 mod zones;
 
 pub use events::events_between;
+pub use import::{Addresses, links_to_lend, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe, resolve, visible_zone};
 pub use making::{Make, What, plan_delete, plan_make, plan_remake};
@@ -28,10 +30,10 @@ pub use registry::{HoldNumber, Holder, Registry};
 pub use rename::plan_rename;
 pub use restore::restore;
 pub use retire::plan_delete_phys;
-pub use transfer::{export, plan_import};
+pub use transfer::{Document, export};
 pub use zones::{
     describe_zone, is_shown, plan_forget_lost, plan_space_lost, plan_zone_down, plan_zone_ending,
-    plan_zone_up, zone_event, zone_named,
+    plan_zone_up, refuse_ending, zone_event, zone_named,
 };
 
 #[cfg(test)]

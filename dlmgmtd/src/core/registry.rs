@@ -1,6 +1,7 @@
 //! The one registry of links, an immutable value whose copies share what did not change.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, ZoneName};
@@ -12,9 +13,29 @@ use crate::model::{AltName, Binding, Lifetime, Link, NsCookie, Origin, Zone, Zon
 /// Tells one hold from another for as long as the daemon runs.
 pub type HoldNumber = u64;
 
-/// Who claims a link, for messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder(pub String);
+/// Who claims a link. It is put into words when somebody is told: what is true of a holder may
+/// change.
+#[derive(Clone)]
+pub struct Holder(Arc<dyn fmt::Display + Send + Sync>);
+
+impl Holder {
+    /// A holder that is told of in these words.
+    pub fn new(words: impl fmt::Display + Send + Sync + 'static) -> Self {
+        Self(Arc::new(words))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Holder({self})")
+    }
+}
 
 /// Every link, with its indexes.
 ///

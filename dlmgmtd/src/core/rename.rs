@@ -76,8 +76,7 @@ fn refuse_unmovable(registry: &Registry, wish: &Wish<'_>) -> Result<()> {
 
 /// A held link is not changed; whoever asks is told who holds it (SPEC.md section 6).
 pub(super) fn refuse_held(registry: &Registry, link: &Link) -> Result<()> {
-    let holders: Vec<String> =
-        registry.holders(link.record.id).map(|Holder(who)| who.clone()).collect();
+    let holders: Vec<String> = registry.holders(link.record.id).map(Holder::to_string).collect();
     if holders.is_empty() {
         return Ok(());
     }

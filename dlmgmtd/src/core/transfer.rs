@@ -1,178 +1,296 @@
-//! The persistent registry as a text, and back: `dladm export` and `import`.
+//! The persistent registry as a text: what `dladm export` writes and `dladm import` reads.
 
 use std::collections::BTreeSet;
 
 use dlmgmt_proto::{
-    DevicePath, Error, ErrorCode, Generation, HwAddr, LinkClass, LinkId, LinkName, Media, Result,
-    ZoneId,
+    DevicePath, Error, ErrorCode, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, Result,
+    ZoneId, ZoneName,
 };
 use serde::{Deserialize, Serialize};
 
-use super::lookup::title;
-use super::plan::{LinkIds, Plan};
 use super::registry::Registry;
-use super::rename::plan_rename;
-use crate::model::{Lifetime, Link, LinkRecord, Location, Origin, PhysIdentity};
+use crate::model::{Lifetime, Link, Origin, Recipe};
 
-/// The version of the text that this daemon writes, and so far the only one it reads.
-const FORMAT: u32 = 1;
+/// The version of the text that this daemon writes. It reads all up to this one: format 1 has
+/// physical links alone, and nothing of zones.
+const FORMAT: u32 = 2;
 
-#[derive(Serialize, Deserialize)]
+/// Numbers are given upwards from the highest one, so a text must not be able to use them all up.
+pub(super) const HIGHEST_NUMBER: u32 = 1 << 31;
+
+/// Vnics that may lie over each other: the kernel has no more (`MAX_NEST_DEV`).
+const DEEPEST: usize = 8;
+
+/// A text that makes sense by itself, whatever is known here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+pub struct Document {
     format: u32,
-    links: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) zones: Vec<ZoneEntry>,
+    pub(super) links: Vec<Entry>,
+}
+
+/// The number of a zone's name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ZoneEntry {
+    pub zoneid: ZoneId,
+    pub zone: ZoneName,
 }
 
 /// A persistent link, without what holds only on this machine at this moment.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    linkid: LinkId,
-    link: LinkName,
-    class: LinkClass,
-    media: Media,
+pub(super) struct Entry {
+    pub linkid: LinkId,
+    pub link: LinkName,
+    pub class: LinkClass,
+    pub media: Media,
+    /// Of hardware, its permanent address; of a vnic, the one that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mac: Option<HwAddr>,
+    pub mac: Option<HwAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    path: Option<DevicePath>,
+    pub path: Option<DevicePath>,
+    /// Of a veth, the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<LinkId>,
+    /// Of a vnic, what it lies over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<MacvlanMode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loan: Option<LoanEntry>,
 }
 
-/// Every persistent link as JSON text.
+/// The lower link of a vnic: another entry, or a link that is in no text because it is not
+/// persistent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Over {
+    Entry(LinkId),
+    Named(LinkName),
+}
+
+/// A persistent assignment to a zone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoanEntry {
+    pub zone: ZoneName,
+    pub name: LinkName,
+}
+
+/// Every persistent link, and every zone's number, as JSON text.
 pub fn export(registry: &Registry) -> Result<Vec<u8>> {
-    let persistent = registry.links().filter(|link| link.record.lifetime == Lifetime::Persistent);
-    let document = Document { format: FORMAT, links: persistent.map(|link| entry(link)).collect() };
+    let zones = registry.zones().map(|zone| &zone.record).filter(|zone| zone.id != ZoneId::GLOBAL);
+    let zones = zones.map(|zone| ZoneEntry { zoneid: zone.id, zone: zone.name.clone() });
+    let links = registry.links().filter(|link| is_exported(registry, link));
+    let document = Document {
+        format: FORMAT,
+        zones: zones.collect(),
+        links: links.map(|link| entry(registry, link)).collect(),
+    };
     let failed = |why| Error::new(ErrorCode::Invalid, format!("cannot write the export: {why}"));
     let mut text = serde_json::to_vec_pretty(&document).map_err(failed)?;
     text.push(b'\n');
     Ok(text)
 }
 
-fn entry(link: &Link) -> Entry {
+/// A virtual link that was made in a zone ends with it, and so does its other end.
+fn is_exported(registry: &Registry, link: &Link) -> bool {
+    if link.record.lifetime != Lifetime::Persistent {
+        return false;
+    }
+    let lasts = |link: &Link| {
+        link.record.owner == ZoneId::GLOBAL && link.record.lifetime == Lifetime::Persistent
+    };
+    match &link.record.recipe {
+        None => link.record.class == LinkClass::Phys,
+        Some(Recipe::Veth { peer }) => {
+            lasts(link) && registry.link(*peer).is_some_and(|peer| lasts(peer))
+        }
+        Some(Recipe::Macvlan { over, .. }) => lasts(link) && registry.link(*over).is_some(),
+    }
+}
+
+fn entry(registry: &Registry, link: &Link) -> Entry {
     let record = &link.record;
-    Entry {
+    let phys = record.phys.as_ref();
+    let loan = link.loan().filter(|loan| loan.is_persistent);
+    let mut entry = Entry {
         linkid: record.id,
         link: record.name,
         class: record.class,
         media: record.media,
-        mac: record.phys.as_ref().and_then(|phys| phys.mac),
-        path: record.phys.as_ref().and_then(|phys| phys.path.clone()),
-    }
-}
-
-/// Brings such a text in: all of it or nothing.
-///
-/// A link that is known here by its identity keeps its linkid and takes the name; one that is not
-/// becomes a `removed` link that waits for its hardware, with the linkid it had if that was never
-/// given here.
-pub fn plan_import(registry: &Registry, ids: &mut LinkIds, text: &[u8]) -> Result<Plan> {
-    let entries = parse(text)?;
-    refuse_doubles(&entries)?;
-    let (known, unknown): (Vec<_>, Vec<_>) = entries
-        .into_iter()
-        .map(|entry| (find(registry, &entry), entry))
-        .partition(|(id, _)| id.is_some());
-    let wishes: Vec<(LinkId, LinkName)> = known
-        .into_iter()
-        .filter_map(|(id, entry)| Some((id?, entry.link)))
-        .filter(|(id, name)| registry.link(*id).is_some_and(|link| link.record.name != *name))
-        .collect();
-    let mut plan =
-        if wishes.is_empty() { Plan::default() } else { plan_rename(registry, &wishes)? };
-    let renamed = registry.with(&plan.changes);
-    for (_, entry) in unknown {
-        refuse_taken(&renamed, entry.link)?;
-        plan.changes.push(absent_link(&entry, ids)?.into());
-    }
-    Ok(plan)
-}
-
-fn parse(text: &[u8]) -> Result<Vec<Entry>> {
-    let invalid = |why: String| Error::new(ErrorCode::Invalid, format!("cannot import: {why}"));
-    let document: Document =
-        serde_json::from_slice(text).map_err(|why| invalid(why.to_string()))?;
-    if document.format != FORMAT {
-        return Err(invalid(format!("format {} is not known here", document.format)));
-    }
-    for Entry { link, class, mac, path, .. } in &document.links {
-        LinkName::given_bytes(link.as_bytes()).map_err(|why| invalid(format!("{link}: {why}")))?;
-        if *class != LinkClass::Phys {
-            return Err(invalid(format!("{link}: a link of class {class} cannot be imported")));
-        }
-        if mac.is_none() && path.is_none() {
-            return Err(invalid(format!("{link}: it has neither a mac nor a path to know it by")));
-        }
-    }
-    Ok(document.links)
-}
-
-fn refuse_doubles(entries: &[Entry]) -> Result<()> {
-    let mut ids = BTreeSet::new();
-    let mut names = BTreeSet::new();
-    let mut identities = BTreeSet::new();
-    for Entry { linkid, link, mac, path, .. } in entries {
-        let double =
-            |what| Error::new(ErrorCode::Invalid, format!("cannot import: {what} is there twice"));
-        if !ids.insert(*linkid) {
-            return Err(double(format!("linkid {linkid}")));
-        }
-        if !names.insert(*link) {
-            return Err(double(format!("link {link}")));
-        }
-        if !identities.insert((*mac, path.clone())) {
-            return Err(double(format!("the hardware of {link}")));
-        }
-    }
-    Ok(())
-}
-
-fn find(registry: &Registry, entry: &Entry) -> Option<LinkId> {
-    let is_it = |link: &&std::sync::Arc<Link>| {
-        let phys = link.record.phys.as_ref();
-        link.record.media == entry.media
-            && phys.is_some_and(|phys| {
-                phys.mac == entry.mac && (phys.mac.is_some() || phys.path == entry.path)
-            })
+        mac: phys.and_then(|phys| phys.mac),
+        path: phys.and_then(|phys| phys.path.clone()),
+        peer: None,
+        over: None,
+        mode: None,
+        loan: loan
+            .map(|loan| LoanEntry { zone: registry.zone_label(loan.zone), name: loan.name_inside }),
     };
-    let by_mac = entry.mac.into_iter().flat_map(|mac| registry.by_mac(mac));
-    let by_path = entry.path.iter().flat_map(|path| registry.by_path(path));
-    by_mac.chain(by_path).find(is_it).map(|link| link.record.id)
-}
-
-fn refuse_taken(registry: &Registry, name: LinkName) -> Result<()> {
-    if registry.is_name_free(ZoneId::GLOBAL, name) {
-        return Ok(());
+    match &record.recipe {
+        None => {}
+        Some(Recipe::Veth { peer }) => entry.peer = Some(*peer),
+        Some(Recipe::Macvlan { over, mac, mode }) => {
+            entry.over = registry.link(*over).map(|lower| over_entry(registry, lower));
+            (entry.mac, entry.mode) = (*mac, Some(*mode));
+        }
     }
-    let by = registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id));
-    let by = by.map_or_else(|| "another link".to_owned(), |link| title(registry, link));
-    Err(Error::new(ErrorCode::Exists, format!("cannot import {name}: it is the name of {by}")))
+    entry
 }
 
-fn absent_link(entry: &Entry, ids: &mut LinkIds) -> Result<Link> {
-    let id = if ids.is_fresh(entry.linkid) && entry.linkid.get() < HIGHEST_IMPORTED_ID {
-        ids.give_exactly(entry.linkid);
-        entry.linkid
+fn over_entry(registry: &Registry, lower: &Link) -> Over {
+    if lower.record.origin == Origin::Own && is_exported(registry, lower) {
+        Over::Entry(lower.record.id)
     } else {
-        ids.give()?
-    };
-    let record = LinkRecord {
-        id,
-        name: entry.link,
-        owner: ZoneId::GLOBAL,
-        location: Location::Home,
-        class: entry.class,
-        kind: None,
-        media: entry.media,
-        lifetime: Lifetime::Persistent,
-        origin: Origin::Own,
-        phys: Some(PhysIdentity { mac: entry.mac, path: entry.path.clone() }),
-        anchor: None,
-        recipe: None,
-        unsettled: false,
-        generation: Generation::default(),
-    };
-    Ok(Link { record, kernel: None })
+        Over::Named(registry.name_at_home(lower))
+    }
 }
 
-/// Ids are given upwards from the highest one, so a text must not be able to use them all up.
-const HIGHEST_IMPORTED_ID: u32 = 1 << 31;
+impl Document {
+    /// Reads a text, and refuses one that contradicts itself.
+    pub fn parse(text: &[u8]) -> Result<Self> {
+        let document: Self =
+            serde_json::from_slice(text).map_err(|why| invalid(why.to_string()))?;
+        if !(1..=FORMAT).contains(&document.format) {
+            return Err(invalid(format!("format {} is not known here", document.format)));
+        }
+        document.refuse_bad_zones()?;
+        document.refuse_doubles()?;
+        document.links.iter().try_for_each(|entry| document.refuse_bad_link(entry))?;
+        Ok(document)
+    }
+
+    /// The zones that links are lent to.
+    pub fn zones_lent_to(&self) -> BTreeSet<ZoneName> {
+        let loans = self.links.iter().filter_map(|entry| entry.loan.as_ref());
+        loans.map(|loan| loan.zone.clone()).collect()
+    }
+
+    /// The entry of that linkid.
+    pub(super) fn entry(&self, id: LinkId) -> Option<&Entry> {
+        self.links.iter().find(|entry| entry.linkid == id)
+    }
+
+    fn refuse_bad_zones(&self) -> Result<()> {
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for ZoneEntry { zoneid, zone } in &self.zones {
+            if zone.is_global() || *zoneid == ZoneId::GLOBAL {
+                return Err(invalid(format!("zone {zone} of number {zoneid}: both are reserved")));
+            }
+            if !ids.insert(*zoneid) {
+                return Err(double(format!("zone number {zoneid}")));
+            }
+            if !names.insert(zone) {
+                return Err(double(format!("zone {zone}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_doubles(&self) -> Result<()> {
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        let mut hardware = BTreeSet::new();
+        let mut insides = BTreeSet::new();
+        for Entry { linkid, link, class, mac, path, loan, .. } in &self.links {
+            if !ids.insert(*linkid) {
+                return Err(double(format!("linkid {linkid}")));
+            }
+            if !names.insert(*link) {
+                return Err(double(format!("link {link}")));
+            }
+            if *class == LinkClass::Phys && !hardware.insert((*mac, path.clone())) {
+                return Err(double(format!("the hardware of {link}")));
+            }
+            if let Some(LoanEntry { zone, name }) = loan
+                && !insides.insert((zone, *name))
+            {
+                return Err(double(format!("{name} inside zone {zone}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_bad_link(&self, entry: &Entry) -> Result<()> {
+        let Entry { link, class, mac, path, .. } = entry;
+        let wrong = |why: String| Err(invalid(format!("{link}: {why}")));
+        let names = [Some(*link), entry.loan.as_ref().map(|loan| loan.name)];
+        for name in names.into_iter().flatten() {
+            if let Err(why) = LinkName::given_bytes(name.as_bytes()) {
+                return wrong(format!("{name}: {why}"));
+            }
+        }
+        if let Some(LoanEntry { zone, .. }) = &entry.loan
+            && !self.zones.iter().any(|known| known.zone == *zone)
+        {
+            return wrong(format!("it is lent to zone {zone}, which has no number"));
+        }
+        match class {
+            LinkClass::Phys if mac.is_none() && path.is_none() => {
+                wrong("it has neither a mac nor a path to know it by".to_owned())
+            }
+            LinkClass::Phys => Ok(()),
+            LinkClass::Veth => self.refuse_half_a_pair(entry),
+            LinkClass::Vnic => self.refuse_bad_vnic(entry),
+            other => wrong(format!("a link of class {other} cannot be imported")),
+        }
+    }
+
+    fn refuse_half_a_pair(&self, entry: &Entry) -> Result<()> {
+        let peer = entry.peer.and_then(|peer| self.entry(peer));
+        let is_whole = peer.is_some_and(|peer| {
+            peer.class == LinkClass::Veth
+                && peer.peer == Some(entry.linkid)
+                && peer.linkid != entry.linkid
+        });
+        if is_whole {
+            return Ok(());
+        }
+        Err(invalid(format!("{}: its other end is missing", entry.link)))
+    }
+
+    fn refuse_bad_vnic(&self, entry: &Entry) -> Result<()> {
+        let Entry { link, mac, .. } = entry;
+        let wrong = |why: &str| Err(invalid(format!("{link}: {why}")));
+        let is_unicast = |mac: &HwAddr| {
+            mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero()
+        };
+        if mac.as_ref().is_some_and(|mac| !is_unicast(mac)) {
+            return wrong("its mac is no unicast Ethernet address");
+        }
+        match self.lower_of(entry) {
+            None if matches!(entry.over, Some(Over::Named(_))) => Ok(()),
+            None => wrong("what it lies over is missing"),
+            Some(lower) if lower.media != Media::Ethernet => {
+                wrong("what it lies over is no Ethernet link")
+            }
+            Some(lower) if self.is_circular(lower) => {
+                wrong("it lies over too many others, or over itself")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn lower_of(&self, entry: &Entry) -> Option<&Entry> {
+        match &entry.over {
+            Some(Over::Entry(lower)) => self.entry(*lower),
+            _ => None,
+        }
+    }
+
+    /// Whether the way down from an entry never ends.
+    fn is_circular(&self, entry: &Entry) -> bool {
+        std::iter::successors(Some(entry), |entry| self.lower_of(entry)).nth(DEEPEST).is_some()
+    }
+}
+
+fn double(what: String) -> Error {
+    invalid(format!("{what} is there twice"))
+}
+
+pub(super) fn invalid(why: String) -> Error {
+    Error::new(ErrorCode::Invalid, format!("cannot import: {why}"))
+}

@@ -1,10 +1,14 @@
 //! Zones come and go: SPEC.md section 6.
 
-use dlmgmt_proto::{Event, LinkClass, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{
+    Error, ErrorCode, Event, LinkClass, Result, ZoneId, ZoneInfo, ZoneName, ZoneState,
+};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
-use crate::model::{AttachedBy, Attachment, Lifetime, Link, NsCookie, Zone, ZoneRecord, ZoneUp};
+use crate::model::{
+    AttachedBy, Attachment, Bound, Lifetime, Link, Location, NsCookie, Zone, ZoneRecord, ZoneUp,
+};
 
 /// The zone of that name, made up with a number of its own if there never was one.
 pub fn zone_named(registry: &Registry, name: &ZoneName) -> Zone {
@@ -41,6 +45,16 @@ pub fn plan_zone_ending(registry: &Registry, zone: ZoneId) -> Plan {
     Plan { zones: ending.into_iter().collect(), ..Plan::default() }
 }
 
+/// Nothing new begins in a zone that is ending.
+pub fn refuse_ending(registry: &Registry, zone: ZoneId) -> Result<()> {
+    let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+    if !up.is_some_and(|up| up.is_ending) {
+        return Ok(());
+    }
+    let text = format!("zone {} is shutting down", registry.zone_label(zone));
+    Err(Error::new(ErrorCode::ShuttingDown, text))
+}
+
 /// The zone has ended: what is still in its namespace is not ours to show any more.
 pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
     let Some(known) = registry.zone(zone) else { return Plan::default() };
@@ -61,26 +75,35 @@ pub fn plan_space_lost(registry: &Registry, ns: NsCookie) -> Plan {
     Plan { changes, ..Plan::default() }
 }
 
-/// What becomes of a link whose namespace is gone or no zone any more, or whose owner zone is.
+/// What becomes of a link whose namespace, or owner, is gone or no zone any more.
 ///
-/// Hardware that was first seen there will be found elsewhere, and what somebody took elsewhere is
-/// there: both have another owner then.
+/// Hardware that was first seen there will be found again where the kernel puts it.
 fn left_behind(link: &Link, ns: Option<NsCookie>, zone: Option<ZoneId>) -> LinkChange {
-    let mut left = link.clone();
-    left.kernel = left.kernel.filter(|bound| Some(bound.ns) != ns);
-    let is_owned = Some(link.record.owner) == zone;
-    if is_owned {
-        left.record.owner = left.place().unwrap_or(ZoneId::GLOBAL);
+    let is_orphan = Some(link.record.owner) == zone;
+    let elsewhere = link.kernel.as_ref().filter(|bound| Some(bound.ns) != ns);
+    let is_phys = link.record.class == LinkClass::Phys;
+    match (elsewhere, link.record.lifetime) {
+        (Some(bound), Lifetime::Persistent | Lifetime::Temporary) if is_orphan => {
+            adopted(link, bound).into()
+        }
+        (_, Lifetime::Persistent) if !is_orphan => Link { kernel: None, ..link.clone() }.into(),
+        (None, Lifetime::Persistent) if is_phys => {
+            let mut fallen = Link { kernel: None, ..link.clone() };
+            fallen.record.owner = ZoneId::GLOBAL;
+            fallen.into()
+        }
+        _ => LinkChange::end(link.record.id),
     }
-    if left.kernel.is_some() && link.record.lifetime == Lifetime::Transient {
-        left.record.lifetime = Lifetime::Temporary;
-    }
-    let is_lasting = link.record.lifetime == Lifetime::Persistent;
-    let is_kept = is_lasting && (!is_owned || link.record.class == LinkClass::Phys);
-    match is_kept || left.kernel.is_some() {
-        true => left.into(),
-        false => LinkChange::end(link.record.id),
-    }
+}
+
+/// A link whose owner ended while it was lent is the borrower's, and called what it is called there.
+fn adopted(link: &Link, bound: &Bound) -> Link {
+    let mut adopted = link.clone();
+    adopted.record.owner = bound.zone.unwrap_or(ZoneId::GLOBAL);
+    adopted.record.name = bound.name;
+    adopted.record.location = Location::Home;
+    adopted.record.generation.0 += 1;
+    adopted
 }
 
 /// All that a client is told of a zone.

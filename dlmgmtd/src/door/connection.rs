@@ -11,7 +11,7 @@ use dlmgmt_proto::door::{
     Kind, List, ListCursor, ListZones, NextLink, Page, Release, Released, Subscribe, Subscribed,
     VERSION, Zones, encode_into,
 };
-use dlmgmt_proto::{Error, ErrorCode, Result, Whereabouts};
+use dlmgmt_proto::{Error, ErrorCode, Event, Result, SequencedEvent, Whereabouts};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -25,6 +25,7 @@ use super::socket::{Address, Incoming, Packet, Socket, invalid};
 use super::subscriptions::Subscriptions;
 use super::{pages, transfer};
 use crate::engine::{Caller, HoldGuard, Service, Snapshot};
+use crate::files;
 
 /// Longest message of an error and longest name of a client, in characters.
 const MESSAGE_MAX: usize = 4096;
@@ -104,6 +105,8 @@ pub(super) struct Connection {
     subscriptions: Subscriptions,
     /// Closes when the client's zone has ended.
     ended: oneshot::Receiver<()>,
+    /// Once its zone has ended: until when the client may still be told of that.
+    leave_by: Option<Instant>,
 }
 
 impl Drop for Connection {
@@ -142,6 +145,7 @@ impl Connection {
             last_hold: 0,
             subscriptions: Subscriptions::default(),
             ended,
+            leave_by: None,
         }
     }
 
@@ -152,7 +156,8 @@ impl Connection {
             let has_room = self.has_room();
             let step = tokio::select! {
                 () = &mut stopped => break,
-                _ = &mut self.ended => self.see_off(),
+                _ = &mut self.ended, if self.leave_by.is_none() => self.begin_to_leave(),
+                () = sleep_until_some(self.leave_by) => self.see_off(),
                 incoming = self.socket.recv(), if has_room => self.take_calls(incoming),
                 // However busy it keeps the daemon, a client that ends lets its namespace go.
                 closed = self.socket.hung_up(), if !has_room => closed_by(closed),
@@ -164,11 +169,11 @@ impl Connection {
                 (to, event) = self.subscriptions.next(),
                     if self.outbox.is_empty() && !self.subscriptions.is_empty() =>
                 {
-                    self.post(Kind::Event, to, &event, None)
+                    self.tell(to, &event)
                 }
                 () = sleep_until_some(self.hello_by) => Err(End::Silent),
             };
-            if let Err(end) = step {
+            if let Err(end) = step.and_then(|()| self.leave_if_told()) {
                 return end;
             }
         }
@@ -177,7 +182,19 @@ impl Connection {
 
     /// Whether one more call may be taken.
     fn has_room(&self) -> bool {
-        self.changes.len() < self.desk.limits.calls
+        self.leave_by.is_none() && self.changes.len() < self.desk.limits.calls
+    }
+
+    /// The client's zone has ended: no further call is taken.
+    fn begin_to_leave(&mut self) -> std::result::Result<(), End> {
+        self.leave_by = Some(Instant::now() + self.desk.limits.farewell_within);
+        Ok(())
+    }
+
+    /// Leaves a client whose zone has ended, once it was told of that.
+    fn leave_if_told(&mut self) -> std::result::Result<(), End> {
+        let was_told = self.subscriptions.is_empty() && self.outbox.is_empty();
+        if self.leave_by.is_some() && was_told { self.see_off() } else { Ok(()) }
     }
 
     /// Leaves a client whose zone has ended, with a word why.
@@ -226,7 +243,7 @@ impl Connection {
     fn take(&mut self, incoming: Incoming) -> std::result::Result<(), End> {
         // What comes after the end is not looked at: the caller's zone may be another by now.
         if self.ended.try_recv() == Err(TryRecvError::Closed) {
-            return self.see_off();
+            return self.begin_to_leave();
         }
         match incoming {
             Incoming::Call(to, call, fds) => match self.check(&call, &fds) {
@@ -476,6 +493,16 @@ impl Connection {
         self.post(Kind::Error, to, &error, None)
     }
 
+    /// Tells an event. The end of the client's own zone is the last one of a subscription.
+    fn tell(&mut self, to: Address, event: &SequencedEvent) -> std::result::Result<(), End> {
+        if let Event::ZoneGone { id, .. } = &event.event
+            && self.caller.zone == Some(*id)
+        {
+            self.subscriptions.end(to);
+        }
+        self.post(Kind::Event, to, event, None)
+    }
+
     /// Sends a packet, or queues it where the socket does not take it now.
     fn post<T: Serialize>(
         &mut self,
@@ -501,7 +528,7 @@ impl Connection {
 
 async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcome> {
     let text = service.export(&caller).await?;
-    let file = transfer::sealed(&text)?;
+    let file = files::sealed(&text)?;
     Ok(Outcome::Exported(file, Exported { len: text.len() as u64 }))
 }
 
@@ -513,7 +540,7 @@ async fn import(
 ) -> Result<Outcome> {
     let reading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        transfer::read(fd)
+        files::read(fd)
     });
     let text = reading
         .await

@@ -24,6 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::auth::Process;
 use crate::engine::{Caller, Service};
 use crate::model::NsCookie;
 use crate::sys;
@@ -70,6 +71,8 @@ pub struct Limits {
     pub imports: usize,
     /// How long a client may take to say hello.
     pub hello_within: Duration,
+    /// How long a client whose zone has ended may take to read what it is told of that.
+    pub farewell_within: Duration,
     /// How long, at the end, changes under way and unread replies may take.
     pub drain_within: Duration,
 }
@@ -87,6 +90,7 @@ impl Default for Limits {
             queued_bytes: 512 * 1024,
             imports: 4,
             hello_within: Duration::from_secs(10),
+            farewell_within: Duration::from_secs(2),
             drain_within: Duration::from_secs(3),
         }
     }
@@ -107,7 +111,8 @@ pub struct DoorHandle {
 impl DoorHandle {
     /// Closes every connection whose client's socket was made in this namespace, which is no longer
     /// the zone that it was. Takes no further call of them from now on; changes under way go on to
-    /// their end.
+    /// their end. A connection with subscriptions stays until each of them was told that the zone
+    /// is gone, for [`Limits::farewell_within`] at most.
     ///
     /// [`DoorOptions::zone_of`] must have forgotten the namespace before: a connection that is let
     /// in meanwhile is then either closed too or belongs to no zone.
@@ -157,12 +162,7 @@ impl Door {
     }
 
     fn new(listener: Listener, service: Arc<dyn Service>, options: DoorOptions) -> Self {
-        let DoorOptions { zone_of, limits } = options;
-        let seats = Seats::new(limits.clone());
-        let imports = Arc::new(Semaphore::new(limits.imports));
-        let desk = Arc::new(Desk { service, limits, imports });
-        let presence = Arc::default();
-        Self { listener, reception: Reception { desk, seats, presence, zone_of } }
+        Self { listener, reception: Reception::new(service, options) }
     }
 
     /// What ends connections while the door is served.
@@ -196,7 +196,28 @@ impl Door {
     }
 }
 
+/// Serves one connected socket, as a door serves each that it accepts, until that is closed.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn serve_connected(
+    socket: UnixStream,
+    service: Arc<dyn Service>,
+    options: DoorOptions,
+) -> Result<(), tokio::task::JoinError> {
+    let (_stopping, stop) = watch::channel(());
+    let mut connections = JoinSet::new();
+    Reception::new(service, options).welcome(socket, &stop, &mut connections);
+    connections.join_next().await.unwrap_or(Ok(()))
+}
+
 impl Reception {
+    fn new(service: Arc<dyn Service>, options: DoorOptions) -> Self {
+        let DoorOptions { zone_of, limits } = options;
+        let seats = Seats::new(limits.clone());
+        let imports = Arc::new(Semaphore::new(limits.imports));
+        let desk = Arc::new(Desk { service, limits, imports });
+        Self { desk, seats, presence: Arc::default(), zone_of }
+    }
+
     /// Starts to serve a new connection, or tells it why not.
     fn welcome(
         &self,
@@ -220,15 +241,17 @@ impl Reception {
         };
         let peer = socket.peer_cred().map_err(unknown)?;
         let ns = NsCookie(sys::netns_cookie(socket).map_err(unknown)?);
+        // The kernel gives 0 for a process that this pid namespace does not see.
+        let pid = peer.pid().filter(|pid| *pid > 0);
+        let process = pid.map(|pid| Process::behind(socket, pid)).transpose().map_err(unknown)?;
         // Noted before its zone is looked up: a zone that ends in between finds the connection.
         let (stay, ended) = self.presence.enter(ns);
         let caller = Caller {
             zone: (self.zone_of)(ns),
             uid: peer.uid(),
             gid: peer.gid(),
-            // The kernel gives 0 for a process that this pid namespace does not see.
-            pid: peer.pid().filter(|pid| *pid > 0),
-            client: String::new(),
+            process: process.flatten(),
+            ..Caller::default()
         };
         let seat = self.seats.take(&caller)?;
         Ok(Guest { caller, seat, stay, ended })
@@ -237,7 +260,7 @@ impl Reception {
 
 async fn attend(desk: Arc<Desk>, socket: UnixStream, guest: Guest, mut stop: watch::Receiver<()>) {
     let Guest { caller, seat: _seat, stay: _stay, ended } = guest;
-    let pid = caller.pid;
+    let pid = caller.process.as_ref().and_then(Process::pid);
     // The sender never sends: the channel's end is the signal.
     let stopped = async move { while stop.changed().await.is_ok() {} };
     let end = Connection::new(desk, Socket::new(socket), caller, ended).run(stopped).await;

@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
-        Caller { zone, uid, gid: 0, pid: None, client: String::new() }
+        Caller { zone, uid, ..Caller::default() }
     }
 
     fn is_refused(seats: &Arc<Seats>, caller: &Caller) -> bool {

@@ -50,6 +50,11 @@ impl Subscriptions {
         Ok(Unsubscribed {})
     }
 
+    /// Ends the subscription whose events go there.
+    pub(super) fn end(&mut self, to: Address) {
+        self.all.retain(|subscription| subscription.to != to);
+    }
+
     pub(super) fn acknowledge(&self, call: &Acknowledge) -> Result<Acknowledged> {
         let at = self.position(call.serial)?;
         self.all[at].stream.acknowledge(call.zone)?;

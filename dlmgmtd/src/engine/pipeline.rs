@@ -140,17 +140,17 @@ impl Pipeline {
 
     async fn carry_out_expected(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
-        self.store_intent(&before, &plan).await?;
+        let is_of_this_boot = self.store_intent(&before, &plan).await?;
         let _expected = self.arrivals.expect(plan.arrivals());
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
-            self.undo(&plan, &done).await;
+            self.undo(&plan, &done, is_of_this_boot).await;
             return Err(refusal);
         }
         crash::point("pipeline.before_read_back");
-        self.read_back(&mut plan, &done).await;
+        self.read_back(&mut plan, &mut done).await;
         if plan.stored != Stored::First {
-            self.store_outcome(&before, &plan, &done).await?;
+            self.store_outcome(&before, &plan, &done, is_of_this_boot).await?;
         }
         crash::point("pipeline.before_commit");
         let seq = self.commit_plan(&plan);
@@ -160,27 +160,37 @@ impl Pipeline {
         Ok(seq)
     }
 
-    async fn store_intent(&self, before: &Registry, plan: &Plan) -> Result<()> {
+    /// Whether it need not survive a power cut.
+    async fn store_intent(&self, before: &Registry, plan: &Plan) -> Result<bool> {
         let intent = match plan.stored {
             Stored::First => intent(before, plan, self.ids().next()),
             Stored::Last | Stored::Eventually => marks(before, plan),
         };
-        self.store_now(plan, intent).await
+        let is_of_this_boot = ends_with_this_boot(before, &intent);
+        self.store_now(plan, intent, is_of_this_boot).await?;
+        Ok(is_of_this_boot)
     }
 
     /// Stores what was done, or takes it back.
-    async fn store_outcome(&self, before: &Registry, plan: &Plan, done: &Done) -> Result<()> {
+    async fn store_outcome(
+        &self,
+        before: &Registry,
+        plan: &Plan,
+        done: &Done,
+        is_of_this_boot: bool,
+    ) -> Result<()> {
         let outcome = outcome(before, plan, self.ids().next());
-        let Err(why) = self.store_now(plan, outcome).await else { return Ok(()) };
-        self.undo(plan, done).await;
+        let is_short = ends_with_this_boot(before, &outcome);
+        let Err(why) = self.store_now(plan, outcome, is_short).await else { return Ok(()) };
+        self.undo(plan, done, is_of_this_boot).await;
         Err(why)
     }
 
-    async fn store_now(&self, plan: &Plan, batch: Batch) -> Result<()> {
+    async fn store_now(&self, plan: &Plan, batch: Batch, is_of_this_boot: bool) -> Result<()> {
         crash::point("pipeline.before_persist");
         let stored = match batch.is_empty() {
             true => Ok(()),
-            false => self.store.commit(batch).await,
+            false => self.store(batch, is_of_this_boot).await,
         };
         crash::point("pipeline.after_persist");
         match stored {
@@ -193,9 +203,9 @@ impl Pipeline {
         }
     }
 
-    async fn undo(&self, plan: &Plan, done: &Done) {
+    async fn undo(&self, plan: &Plan, done: &Done, is_of_this_boot: bool) {
         self.take_back(plan, done).await;
-        self.take_intent_back(plan).await;
+        self.take_intent_back(plan, is_of_this_boot).await;
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -212,7 +222,10 @@ impl Pipeline {
             let made = self.kernel.create(&creation.new).await;
             crash::point("kernel.after_create");
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
-            done.moved.extend(creation.ids.iter().copied().zip(made));
+            for (id, made) in creation.ids.iter().zip(made) {
+                done.moved.insert(*id, made.at);
+                done.seen.extend(made.link.map(|link| (*id, link)));
+            }
         }
         for step in &plan.steps {
             let applied = self.apply(done.now(step)).await;
@@ -267,13 +280,17 @@ impl Pipeline {
         }
     }
 
-    /// Links that were made or moved are read as the kernel has them now.
-    async fn read_back(&self, plan: &mut Plan, done: &Done) {
+    /// Links that were made or moved are read as the kernel has them now, unless that was seen.
+    async fn read_back(&self, plan: &mut Plan, done: &mut Done) {
         let registry = self.registry();
         for (id, at) in &done.moved {
             let change = plan.changes.iter_mut().find(|change| change.id == *id);
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
-            if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
+            let found = match done.seen.remove(id) {
+                Some(seen) => Some(seen),
+                None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+            };
+            if let Some(found) = found {
                 link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
@@ -301,18 +318,31 @@ impl Pipeline {
     }
 
     /// While the store has the intent, a crash would let a restart carry it out. So nobody is told of
-    /// the refusal before the store has given it up, however long that takes.
-    async fn take_intent_back(&self, plan: &Plan) {
+    /// the refusal before the store has given it up, as durably as it had it, however long that
+    /// takes.
+    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) {
         let ids = plan.changes.iter().map(|change| change.id).collect();
         loop {
             crash::point("take_back.before_persist");
-            let stored = self.store.commit(as_known(&self.registry(), &ids)).await;
+            let stored = self.store(as_known(&self.registry(), &ids), is_of_this_boot).await;
             crash::point("take_back.after_persist");
             match stored {
                 Ok(()) => return,
                 Err(why) => tracing::error!("a refused change cannot be taken back yet: {why}"),
             }
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Stores a batch for as long as it means something: what a power cut ends need not survive it.
+    async fn store(
+        &self,
+        batch: Batch,
+        is_of_this_boot: bool,
+    ) -> std::result::Result<(), StoreError> {
+        match is_of_this_boot {
+            true => self.store.commit_for_this_boot(batch).await,
+            false => self.store.commit(batch).await,
         }
     }
 
@@ -354,9 +384,10 @@ impl Pipeline {
         let before = self.registry();
         let left = left_or_entered(&before, &plan);
         let batch = intent(&before, &plan, self.ids().next());
+        let is_of_this_boot = ends_with_this_boot(&before, &batch);
         crash::point("observer.before_persist");
         if !batch.is_empty()
-            && let Err(why) = self.store.commit(batch).await
+            && let Err(why) = self.store(batch, is_of_this_boot).await
         {
             tracing::error!("{why}; new links wait until the store works");
             plan.steps.clear();
@@ -563,9 +594,10 @@ impl Pipeline {
             return;
         }
         let batch = Batch { put, delete, ..Batch::default() };
+        let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
         let moves = plan.steps.iter().any(|step| step.moves_to().is_some());
         let stored = match moves || plan.deletes() {
-            true => self.store.commit(batch).await,
+            true => self.store(batch, is_of_this_boot).await,
             false => self.store.commit_lazily(batch).await,
         };
         if let Err(why) = stored {
@@ -686,6 +718,20 @@ fn records(
     batch
 }
 
+/// Whether a batch is about nothing but links that are not kept over a reboot, neither as the
+/// registry knows them nor as they will be.
+fn ends_with_this_boot(registry: &Registry, batch: &Batch) -> bool {
+    let Batch { put, zones, delete, next_link_id: _, boot, epoch } = batch;
+    let is_kept = |record: &LinkRecord| record.lifetime == Lifetime::Persistent;
+    let was_kept = |id: &LinkId| registry.link(*id).is_some_and(|link| is_kept(&link.record));
+    let is_about_more = !zones.is_empty() || boot.is_some() || epoch.is_some();
+    let is_about_links = !put.is_empty() || !delete.is_empty();
+    is_about_links
+        && !is_about_more
+        && !put.iter().any(|record| is_kept(record) || was_kept(&record.id))
+        && !delete.iter().any(was_kept)
+}
+
 /// What brings the store to what the registry knows of these links.
 fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     let mut batch = Batch::default();
@@ -734,6 +780,8 @@ struct Done {
     steps: usize,
     /// Where links are that were made or moved.
     moved: BTreeMap<LinkId, Binding>,
+    /// Links that were made, as they were found there.
+    seen: BTreeMap<LinkId, KernelLink>,
 }
 
 impl Done {
@@ -745,6 +793,7 @@ impl Done {
 
     fn note(&mut self, step: &PlannedStep, at: Binding) {
         self.steps += 1;
+        self.seen.remove(&step.id);
         if at != step.forward.at {
             self.moved.insert(step.id, at);
         }

@@ -23,9 +23,10 @@ use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope, What, describe,
-    describe_zone, export, is_shown, plan_delete, plan_delete_phys, plan_import, plan_lend,
-    plan_make, plan_recall, plan_rename, resolve, visible_zone,
+    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope,
+    What, describe, describe_zone, export, is_shown, links_to_lend, plan_delete, plan_delete_phys,
+    plan_import, plan_lend, plan_make, plan_recall, plan_rename, refuse_ending, resolve,
+    visible_zone,
 };
 use crate::model::{Lifetime, Link, Recipe, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -129,7 +130,7 @@ impl Service for Engine {
             force: call.force,
             generation: call.generation,
         };
-        let gate = self.zones.enter(zone).await;
+        let gate = self.zones.enter_unless_ending([zone].into()).await?;
         let addresses = self.addresses_of(&link).await?;
         let changed = self.change(move |registry, _| plan_lend(registry, &lend, &addresses)).await;
         drop(gate);
@@ -152,13 +153,13 @@ impl Service for Engine {
             ZoneId::GLOBAL => None,
             _ => Some(self.limits.transient_links),
         };
-        let Make { zone, name, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
-        let gate = self.zones.enter(zone).await;
+        let Make { zone, name, what, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
+        let gates = self.zones.enter_unless_ending(zones_of(zone, &what)).await?;
         let plan = move |registry: &Registry, ids: &mut LinkIds| {
             plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
         };
         let seq = self.change(plan).await?.seq;
-        drop(gate);
+        drop(gates);
         let registry = self.pipeline.registry();
         let made = registry.by_name(zone, name).and_then(|id| registry.link(id));
         let made = made.ok_or_else(|| {
@@ -218,14 +219,17 @@ impl Service for Engine {
         descriptor: Option<OwnedFd>,
     ) -> Result<Changed> {
         authorise(caller, Action::ManageZones)?;
+        let registry = self.pipeline.registry();
+        let known = registry.zone_by_name(&call.zone);
+        known.map_or(Ok(()), |zone| refuse_ending(&registry, zone))?;
         let sources = self.zones.sources.clone();
         let name = call.zone.clone();
         let found = tokio::task::spawn_blocking(move || find_zone(&sources, call, descriptor));
         let found = found.await.map_err(|_| going_down())?;
         let found = found.map_err(|why| {
-            Error::new(ErrorCode::Invalid, format!("zone {name} cannot be attached: {why}"))
+            Error::new(code_of(&why), format!("zone {name} cannot be attached: {why}"))
         })?;
-        if let Err(why) = self.zones.zone_appeared(found.into()).await {
+        if let Err(why) = self.zones.attach(found).await {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
@@ -248,14 +252,29 @@ impl Service for Engine {
         Ok(Changed { seq: self.pipeline.registry().seq() })
     }
 
+    async fn open_zone(&self, caller: &Caller, zone: &ZoneName) -> Result<OwnedFd> {
+        authorise(caller, Action::ManageZones)?;
+        let registry = self.pipeline.registry();
+        let up = registry.zone_by_name(zone).and_then(|id| registry.zone(id)?.up.clone());
+        let up = up.ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {zone}")))?;
+        self.pipeline
+            .kernel
+            .open(up.ns)
+            .await
+            .map_err(|why| Error::kernel(why.errno, format!("zone {zone} cannot be opened: {why}")))
+    }
+
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>> {
         let scope = authorise(caller, Action::Hold)?;
-        let id = resolve(&self.pipeline.registry(), scope, &link)?.record.id;
+        let registry = self.pipeline.registry();
+        let found = resolve(&registry, scope, &link)?;
+        refuse_in_ending_zone(&registry, found)?;
+        let id = found.record.id;
         let _perimeter = self.pipeline.perimeters.enter([Key::Link(id)].into()).await;
         let registry = self.pipeline.registry();
         refuse_in_ending_zone(&registry, resolve(&registry, scope, &LinkRef::Id(id))?)?;
         let number = self.pipeline.next_hold();
-        let holder = Holder(describe_caller(caller));
+        let holder = Holder::new(caller.clone());
         self.pipeline.commit_with(|registry| (registry.with_hold(id, number, holder), [id].into()));
         Ok(Box::new(Held { pipeline: self.pipeline.clone(), id, number }))
     }
@@ -285,9 +304,9 @@ impl Service for Engine {
             if part.is_some() {
                 past.splice(0..0, told_zones(registry));
             }
-            let scope = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
-            let stream = hub.subscribe(past);
-            let told: Box<dyn EventStream> = Box::new(Told { stream, scope, part });
+            let visible = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let stream = hub.subscribe(past, Box::new(move |event| visible.sees(event)));
+            let told: Box<dyn EventStream> = Box::new(Told { stream, part });
             Ok((seq, told))
         })
     }
@@ -299,7 +318,22 @@ impl Service for Engine {
 
     async fn import(&self, caller: &Caller, text: Vec<u8>) -> Result<Changed> {
         authorise(caller, Action::Import)?;
-        self.change(move |registry, ids| plan_import(registry, ids, &text)).await
+        let document = Document::parse(&text)?;
+        let zones = document.zones_lent_to();
+        let still = self.zones.keep_still(&zones).await;
+        let mut addresses = Addresses::new();
+        let registry = self.pipeline.registry();
+        for id in links_to_lend(&registry, &document) {
+            if let Some(link) = registry.link(id) {
+                addresses.insert(id, self.addresses_of(link).await?);
+            }
+        }
+        let changed = self
+            .change(move |registry, ids| plan_import(registry, ids, &document, &addresses))
+            .await?;
+        drop(still);
+        self.zones.remake_lost_links().await;
+        Ok(changed)
     }
 }
 
@@ -374,6 +408,16 @@ fn asked(
     Ok(Make { zone, name, lifetime, what, quota })
 }
 
+/// The zones whose ends must not come between: those where a link and its peer are made.
+fn zones_of(zone: ZoneId, what: &What) -> BTreeSet<ZoneId> {
+    let peer_zone = match what {
+        What::Veth { peer_zone, .. } => Some(*peer_zone),
+        What::Macvlan { .. } => None,
+    };
+    // `global` never ends, so there is nothing to wait for.
+    peer_zone.into_iter().chain([zone]).filter(|zone| *zone != ZoneId::GLOBAL).collect()
+}
+
 fn refuse_multicast(mac: dlmgmt_proto::HwAddr) -> Result<()> {
     let is_fit = mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero();
     if is_fit {
@@ -392,12 +436,18 @@ fn find_zone(
         (Some(pidfd), Some(_), _) => sources.add_pidfd(&zone, pidfd),
         (None, Some(pid), _) => sources.add_process(&zone, pid),
         (None, None, Some(path)) => sources.add_path(&zone, path.into()),
-        // What the client opened is what it means; the path only says how to find it again.
-        (Some(ns), None, Some(path)) => {
-            sources.add_path(&zone, path.into()).or_else(|_| sources.add_descriptor(&zone, ns))
-        }
+        (Some(ns), None, Some(path)) => sources.add_opened(&zone, ns, path.into()),
         (Some(ns), None, None) => sources.add_descriptor(&zone, ns),
         (None, None, None) => Err(SourceError::NotMounted),
+    }
+}
+
+fn code_of(why: &SourceError) -> ErrorCode {
+    match why {
+        SourceError::NameTaken(_) | SourceError::SameNamespace(_) => ErrorCode::Exists,
+        SourceError::Ending(_) => ErrorCode::ShuttingDown,
+        SourceError::TooMany(_) => ErrorCode::Quota,
+        _ => ErrorCode::Invalid,
     }
 }
 
@@ -445,19 +495,13 @@ impl VisibleEvents {
 /// A subscription as its subscriber gets it.
 struct Told {
     stream: Subscription,
-    scope: VisibleEvents,
     part: Option<Participant>,
 }
 
 #[async_trait]
 impl EventStream for Told {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        loop {
-            let event = self.stream.next().await?;
-            if self.scope.sees(&event.event) {
-                return Some(event);
-            }
-        }
+        self.stream.next().await
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {
@@ -505,7 +549,7 @@ fn going_down() -> Error {
 }
 
 /// A caller's text as a message can hold it: printable, and not longer than a line.
-fn quotable(text: &str) -> String {
+pub(super) fn quotable(text: &str) -> String {
     const CHARS_MAX: usize = 64;
     let mut quoted: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(CHARS_MAX).is_some() {
@@ -533,22 +577,11 @@ fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent
 
 /// A zone's end overrides holds, so it is no time for new ones.
 fn refuse_in_ending_zone(registry: &Registry, link: &Link) -> Result<()> {
-    let zone = link.place().and_then(|zone| registry.zone(zone));
-    let ending = zone.filter(|zone| zone.up.as_ref().is_some_and(|up| up.is_ending));
-    ending.map_or(Ok(()), |zone| {
-        let name = registry.shown_name(link);
-        let text = format!("{name} cannot be held: zone {} is shutting down", zone.record.name);
-        Err(Error::new(ErrorCode::ShuttingDown, text))
+    let Some(zone) = link.place() else { return Ok(()) };
+    refuse_ending(registry, zone).map_err(|why| {
+        let text = format!("{} cannot be held: {}", registry.shown_name(link), why.message);
+        Error { message: text, ..why }
     })
-}
-
-fn describe_caller(caller: &Caller) -> String {
-    let client = if caller.client.is_empty() { "a client" } else { &caller.client };
-    let client = quotable(client);
-    match caller.pid {
-        Some(pid) => format!("{client} (pid {pid}, uid {})", caller.uid),
-        None => format!("{client} (uid {})", caller.uid),
-    }
 }
 
 /// A hold; it ends when this is dropped.

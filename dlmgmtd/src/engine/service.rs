@@ -1,20 +1,25 @@
 //! What the engine offers to its faces, the door and D-Bus.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::auth::Action;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
     GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named, Reclaim, Rename, ResetZone, SetZone,
-    Subscribe, Where,
+    Subscribe, View, Where,
 };
 use dlmgmt_proto::{
     LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
 
+use super::requests::quotable;
+use crate::auth::Process;
+
 /// Who calls, as the kernel tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The caller's zone; `None` for a namespace that is no zone.
     pub zone: Option<ZoneId>,
@@ -22,10 +27,32 @@ pub struct Caller {
     pub uid: u32,
     /// Its group id.
     pub gid: u32,
-    /// Its process id, for messages only.
-    pub pid: Option<i32>,
+    /// Its process, for messages only.
+    pub process: Option<Process>,
     /// What the client calls itself, for messages only.
     pub client: String,
+    /// What somebody whom the daemon trusts with it (polkit) lets the caller do, beside what its
+    /// user may.
+    pub granted: &'static [Action],
+}
+
+impl Caller {
+    /// The daemon itself.
+    pub fn daemon() -> Self {
+        Self { zone: Some(ZoneId::GLOBAL), client: "dlmgmtd".to_owned(), ..Self::default() }
+    }
+}
+
+impl fmt::Display for Caller {
+    /// As messages speak of it at this moment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = if self.client.is_empty() { "a client" } else { &self.client };
+        write!(f, "{} (", quotable(client))?;
+        if let Some(pid) = self.process.as_ref().and_then(Process::pid) {
+            write!(f, "pid {pid}, ")?;
+        }
+        write!(f, "uid {})", self.uid)
+    }
 }
 
 /// A claim on a link; dropping it ends the claim.
@@ -54,6 +81,13 @@ pub trait Snapshot: Send + Sync {
         filter: &LinkFilter,
         after: Option<LinkId>,
     ) -> Result<Option<LinkInfo>>;
+
+    /// One link, if it is there and the caller may see it.
+    fn link(&self, caller: &Caller, id: LinkId) -> Result<Option<LinkInfo>> {
+        let filter = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
+        let next = self.next(caller, &filter, LinkId::new(id.get() - 1))?;
+        Ok(next.filter(|link| link.id == id))
+    }
 }
 
 /// What the faces ask of the engine. Reads are answered from memory at once; changes are durable
@@ -120,6 +154,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// `detach-zone`
     async fn detach_zone(&self, caller: &Caller, call: DetachZone) -> Result<Changed>;
+
+    /// The namespace of a zone that is up.
+    async fn open_zone(&self, caller: &Caller, zone: &ZoneName) -> Result<OwnedFd>;
 
     /// `hold`
     async fn hold(&self, caller: &Caller, link: LinkRef) -> Result<Box<dyn HoldGuard>>;

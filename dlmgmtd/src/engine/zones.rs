@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
 use super::observer::{self, Glance};
 use super::participants::Participants;
@@ -14,17 +14,22 @@ use super::perimeter::{Key, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
     Lend, Plan, Registry, Stored, plan_delete, plan_forget_lost, plan_home_coming, plan_lend,
-    plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, to_bring_home,
-    zone_named,
+    plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, refuse_ending,
+    to_bring_home, zone_named,
 };
 use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
-use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
+use crate::model::{
+    Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
+};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
 /// by one. The kernel ends those of a dying namespace all at once, which is far quicker.
 const DYING: Duration = Duration::from_millis(500);
+
+/// Zones that come up at one time; each keeps its namespace open until it is up.
+const ARRIVALS: usize = 64;
 
 /// Tries to bring one link home, while others take the names it is to have.
 const TRIES: usize = 3;
@@ -53,12 +58,13 @@ impl From<Found> for Arrival {
                 (None, Some(path.display().to_string()))
             }
             Source::Process { pid, .. } => (Some(*pid), Some(format!("/proc/{pid}/ns/net"))),
-            Source::Descriptor => (None, None),
+            Source::Descriptor { .. } => (None, None),
         };
         let attached = match &source {
             Source::Process { pid, .. } => Some(AttachedBy::Process(*pid)),
             Source::Path(path) => path.to_str().map(|path| AttachedBy::Path(path.to_owned())),
-            Source::Directory(_) | Source::Descriptor => None,
+            Source::Descriptor { .. } => Some(AttachedBy::Descriptor),
+            Source::Directory(_) => None,
         };
         Self { name, ns, opener: opener_of(&source, cookie), pid, path, attached }
     }
@@ -79,6 +85,8 @@ pub(super) struct ZoneKeeper {
     /// One zone's coming and going, and what is lent to it or made in it, happen in order. Who is
     /// inside may enter perimeters of links; never the other way round.
     gates: Perimeters,
+    /// Some zone has begun to end.
+    began_to_end: Notify,
     /// Namespaces become zones one by one, and no strangers meanwhile.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
@@ -94,6 +102,7 @@ impl ZoneKeeper {
             sources,
             participants: Arc::default(),
             gates: Perimeters::default(),
+            began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
             owed: Mutex::default(),
@@ -106,9 +115,34 @@ impl ZoneKeeper {
         self.ended.subscribe()
     }
 
-    /// The right to lend to a zone, to make links in it, or to end it.
-    pub async fn enter(&self, zone: ZoneId) -> Perimeter {
+    /// The right to lend to these zones and to make links in them. As their ends may take long,
+    /// one that is ending is no reason to wait but an error.
+    pub async fn enter_unless_ending(&self, zones: BTreeSet<ZoneId>) -> Result<Perimeter> {
+        let keys = zones.iter().copied().map(Key::Zone).collect();
+        let gates = self.gates.enter(keys);
+        tokio::pin!(gates);
+        loop {
+            let began_to_end = self.began_to_end.notified();
+            let registry = self.pipeline.registry();
+            zones.iter().try_for_each(|zone| refuse_ending(&registry, *zone))?;
+            tokio::select! {
+                gates = &mut gates => return Ok(gates),
+                () = began_to_end => {}
+            }
+        }
+    }
+
+    async fn enter(&self, zone: ZoneId) -> Perimeter {
         self.gates.enter([Key::Zone(zone)].into()).await
+    }
+
+    /// As [`ZoneKeeper::enter`] for all zones of these names; and no zone gets a number meanwhile.
+    pub async fn keep_still(&self, names: &BTreeSet<ZoneName>) -> Still<'_> {
+        let birth = self.births.lock().await;
+        let registry = self.pipeline.registry();
+        let zones = names.iter().filter_map(|name| registry.zone_by_name(name));
+        let gates = self.gates.enter(zones.map(Key::Zone).collect()).await;
+        Still { _gates: gates, _birth: birth }
     }
 
     /// The zone of that name, with a number that is kept, though it may never have been up.
@@ -158,6 +192,20 @@ impl ZoneKeeper {
         crash::point("zone_up.before_loans");
         self.send_loans(zone).await;
         Ok(zone)
+    }
+
+    /// A client registered a namespace: it is a zone from now on.
+    pub async fn attach(self: &Arc<Self>, found: Found) -> Result<()> {
+        let (name, ns) = (found.name.clone(), found.cookie);
+        let registry = self.pipeline.registry();
+        registry.zone_of_ns(ns).map_or(Ok(()), |zone| refuse_ending(&registry, zone))?;
+        let zone = self.zone_appeared(found.into()).await?;
+        if self.sources.has(&name, ns) {
+            return Ok(());
+        }
+        // Its end was told when there was nothing to end yet.
+        self.end_zone(zone).await;
+        Err(Error::new(ErrorCode::NoZone, format!("zone {name} ended while it was attached")))
     }
 
     /// Every link that is lent to the zone goes there.
@@ -215,20 +263,36 @@ impl ZoneKeeper {
         settled: oneshot::Sender<()>,
     ) {
         let mut settled = Some(settled);
+        let mut turns = Turns::default();
+        let arrivals = Arc::new(Semaphore::new(ARRIVALS));
         while let Some(event) = events.next().await {
+            let keeper = self.clone();
             match event {
                 SourceEvent::Appeared(found) => {
-                    let name = found.name.clone();
-                    if let Err(why) = self.zone_appeared(found.into()).await {
-                        tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
-                    }
+                    let room = arrivals.clone().acquire_owned().await;
+                    turns.spawn(found.name.clone(), found.cookie, async move {
+                        keeper.source_appeared(found).await;
+                        drop(room);
+                    });
                 }
-                SourceEvent::Ended { name, cookie, .. } => self.source_ended(&name, cookie).await,
+                SourceEvent::Ended { name, cookie, .. } => {
+                    turns.spawn(name.clone(), cookie, async move {
+                        keeper.source_ended(&name, cookie).await;
+                    });
+                }
                 SourceEvent::Settled => {
+                    turns.all_done().await;
                     // Who does not wait for it does not mind.
                     settled.take().map(|settled| settled.send(()));
                 }
             }
+        }
+    }
+
+    async fn source_appeared(self: &Arc<Self>, found: Found) {
+        let name = found.name.clone();
+        if let Err(why) = self.zone_appeared(found.into()).await {
+            tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
         }
     }
 
@@ -244,10 +308,11 @@ impl ZoneKeeper {
             let found = tokio::task::spawn_blocking(move || match by {
                 AttachedBy::Process(pid) => sources.add_process(&called, pid),
                 AttachedBy::Path(path) => sources.add_path(&called, path.into()),
+                AttachedBy::Descriptor => sources.find_again(&called, ns),
             });
             match found.await {
                 Ok(Ok(found)) if found.cookie == ns => {
-                    if let Err(why) = self.zone_appeared(found.into()).await {
+                    if let Err(why) = self.attach(found).await {
                         tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
                     }
                 }
@@ -258,13 +323,11 @@ impl ZoneKeeper {
         }
     }
 
-    /// The source's zone ends, while others come and go. Its name must not come up anew before.
     async fn source_ended(self: &Arc<Self>, name: &ZoneName, cookie: NsCookie) {
         let registry = self.pipeline.registry();
         let Some(zone) = registry.zone_of_ns(cookie) else { return };
         if registry.zone_label(zone) == *name {
-            let keeper = self.clone();
-            tokio::spawn(async move { keeper.end_zone(zone).await });
+            self.end_zone(zone).await;
         }
     }
 
@@ -342,6 +405,7 @@ impl ZoneKeeper {
         let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
         self.participants.expect(zone);
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
+        self.began_to_end.notify_waiters();
         crash::point("zone_end.before_participants");
         self.participants.wait(zone).await;
         self.pipeline.break_holds(zone);
@@ -402,17 +466,20 @@ impl ZoneKeeper {
         result.map(drop)
     }
 
-    /// What is transient in the zone ends with it, also where the namespace lives on.
+    /// What is transient in the zone ends with it, also where the namespace lives on and where it was
+    /// lent to another zone.
     async fn end_transient_links(&self, zone: ZoneId, ns: NsCookie) {
         let registry = self.pipeline.registry();
         let is_transient = |link: &&Arc<Link>| {
             link.record.lifetime == Lifetime::Transient && link.record.owner == zone
         };
         let transient: Vec<Arc<Link>> = registry.links().filter(is_transient).cloned().collect();
-        if transient.is_empty() || self.dies_by_itself(ns).await {
-            return;
+        let places = transient.iter().filter_map(|link| link.binding());
+        let (inside, mut doomed): (Vec<Binding>, Vec<Binding>) = places.partition(|at| at.ns == ns);
+        if !inside.is_empty() && !self.dies_by_itself(ns).await {
+            doomed.extend(inside);
         }
-        for at in transient.iter().filter_map(|link| link.binding()) {
+        for at in doomed {
             let delete = Step { at, action: Action::Delete };
             crash::point("zone_end.before_delete");
             match self.pipeline.kernel.apply(&delete).await {
@@ -545,6 +612,58 @@ impl ZoneKeeper {
         // Every statement leaves the map whole, so a poisoned lock does no harm.
         self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What happens to one name, or to one namespace, happens in order, and holds up no other.
+#[derive(Default)]
+struct Turns {
+    by_name: BTreeMap<ZoneName, Turn>,
+    by_ns: BTreeMap<NsCookie, Turn>,
+}
+
+/// Closes when the turn is over.
+type Turn = watch::Receiver<()>;
+
+impl Turns {
+    fn spawn(
+        &mut self,
+        name: ZoneName,
+        ns: NsCookie,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.by_name.retain(|_, turn| is_on(turn));
+        self.by_ns.retain(|_, turn| is_on(turn));
+        let (on, turn) = watch::channel(());
+        let earlier = [self.by_name.insert(name, turn.clone()), self.by_ns.insert(ns, turn)];
+        tokio::spawn(async move {
+            for turn in earlier.into_iter().flatten() {
+                over(turn).await;
+            }
+            work.await;
+            drop(on);
+        });
+    }
+
+    async fn all_done(&mut self) {
+        for (_, turn) in std::mem::take(&mut self.by_name) {
+            over(turn).await;
+        }
+    }
+}
+
+fn is_on(turn: &Turn) -> bool {
+    turn.has_changed().is_ok()
+}
+
+async fn over(mut turn: Turn) {
+    // Nothing is ever sent: the channel's end is the signal.
+    while turn.changed().await.is_ok() {}
+}
+
+/// While this lives, zones do not come, go or get numbers: see [`ZoneKeeper::keep_still`].
+pub struct Still<'a> {
+    _gates: Perimeter,
+    _birth: tokio::sync::MutexGuard<'a, ()>,
 }
 
 /// Zones to which links are lent that became active, at home, between two moments.

@@ -101,7 +101,8 @@ impl Run<'_> {
     }
 
     async fn make(&mut self, new: NewLink) -> Result<(), KernelError> {
-        self.made.extend(self.kernel.create(&new).await?);
+        let made = self.kernel.create(&new).await?;
+        self.made.extend(made.into_iter().map(|made| made.at));
         Ok(())
     }
 

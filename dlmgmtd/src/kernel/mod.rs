@@ -68,6 +68,15 @@ pub struct Applied {
     pub at: Binding,
 }
 
+/// A link that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Where it is.
+    pub at: Binding,
+    /// The link as it was found there; `None` where somebody was quick to end or move it.
+    pub link: Option<KernelLink>,
+}
+
 /// The links of a namespace, as one look at all of them shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dump {
@@ -115,8 +124,8 @@ pub trait Kernel: Send + Sync + 'static {
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError>;
 
     /// Makes a link, and its peer if it is one end of a pair, each at once in its namespace and
-    /// under its name. Answers where they are, the link first. On an error nothing has changed.
-    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError>;
+    /// under its name. Answers both, the link first. On an error nothing has changed.
+    async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError>;
 
     /// Begins to follow a namespace: what happens there becomes hints, and requests about it are
     /// answered. It keeps nothing of it open, so that the namespace dies with its last user: that
@@ -125,6 +134,9 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Ends that, and any pin. The namespace keeps its number (nsid).
     async fn unwatch(&self, ns: NsCookie);
+
+    /// Opens the daemon's own namespace or a watched one, which the descriptor keeps alive.
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError>;
 
     /// Keeps a watched namespace alive until it is unpinned or unwatched, and makes it certain
     /// that it can be entered.

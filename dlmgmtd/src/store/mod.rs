@@ -1,6 +1,6 @@
 //! Durable records behind a small trait, with a real implementation in sled and a simulated one.
 
-mod codec;
+pub(crate) mod codec;
 pub mod sim;
 pub mod sled;
 
@@ -47,7 +47,8 @@ pub struct Loaded {
     pub zones: Vec<ZoneRecord>,
     /// The boot in which it was last written.
     pub boot: Option<BootId>,
-    /// The lowest id that was never given. At least 1.
+    /// From here on, no id was ever given. At least 1; after a crash, some that were not given may
+    /// be left out.
     pub next_link_id: u32,
     /// How often the store was opened by a daemon before.
     pub epoch: u32,
@@ -107,8 +108,13 @@ pub trait Store: Send + Sync + 'static {
     /// not withdraw its batch.
     async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Writes a batch that need not be durable before the next [`Store::commit`] is. Batches keep
-    /// their order: none survives a crash without all those before it.
+    /// Writes a batch of nothing but links that end with this boot, as they were and as they will
+    /// be. When this returns, the batch survives a crash of the daemon; a power cut, which ends
+    /// those links too, may take it away. The ids that it gives are never given again all the same.
+    async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Writes a batch that need not be durable before the next commit is. Batches keep their
+    /// order: none survives a crash without all those before it.
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// How many flushes to the disk there have been.

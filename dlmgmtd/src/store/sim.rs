@@ -1,4 +1,6 @@
-//! A simulated store: a disk in memory whose volatile part a crash takes away.
+//! A simulated store: a disk in memory whose volatile part a crash takes away. What was committed
+//! for this boot alone survives a crash of the daemon, and as much of it a power cut as chance has
+//! it.
 //!
 //! A test keeps the [`SimDisk`] and opens a [`SimStore`] on it for each life of the daemon. The
 //! disk can be told to fail or never to answer, and a seed decides how often a commit lets others
@@ -34,9 +36,13 @@ pub struct SimDisk(Arc<Mutex<Disk>>);
 #[derive(Default)]
 struct Disk {
     durable: Records,
+    /// What a crash of the daemon leaves: later and later states, of which a power cut leaves one,
+    /// or what is durable.
+    journalled: Vec<Records>,
     volatile: Records,
-    /// Batches applied, and of these how many are durable.
+    /// Batches applied, and of these how many a crash leaves, and a power cut.
     applied: u64,
+    journalled_up_to: u64,
     durable_up_to: u64,
     flushes: u64,
     /// Which life of the daemon has the disk; earlier ones have crashed.
@@ -76,14 +82,20 @@ impl SimDisk {
         (SimStore { disk: self.clone(), life: disk.life }, disk.durable.loaded())
     }
 
-    /// Takes away what is not durable, and the disk from the daemon that has it: none of its calls
-    /// returns any more.
+    /// Takes away what does not survive the daemon, and the disk from the daemon that has it: none
+    /// of its calls returns any more.
     pub fn crash(&self) {
         let mut disk = self.lock();
-        disk.life += 1;
-        disk.volatile = disk.durable.clone();
-        disk.durable_up_to = disk.applied;
-        disk.armed.clear();
+        let left = disk.journalled.len();
+        disk.lose(left);
+    }
+
+    /// As [`SimDisk::crash`], with the whole machine.
+    pub fn cut_power(&self) {
+        let mut disk = self.lock();
+        let journalled = disk.journalled.len() as u64;
+        let left = disk.seed.as_mut().map_or(0, |seed| split_mix(seed) % (journalled + 1));
+        disk.lose(left as usize);
     }
 
     /// Lets the next commit that has nothing else armed fail.
@@ -110,7 +122,8 @@ impl SimDisk {
 
     /// What a daemon would find after a crash now.
     pub fn durable(&self) -> Loaded {
-        self.lock().durable.loaded()
+        let disk = self.lock();
+        disk.journalled.last().unwrap_or(&disk.durable).loaded()
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -137,8 +150,34 @@ impl Disk {
         if self.durable_up_to < number {
             self.durable = self.volatile.clone();
             self.durable_up_to = self.applied;
+            self.journalled.clear();
+            self.journalled_up_to = self.applied;
             self.flushes += 1;
         }
+    }
+
+    /// As [`Disk::flush`], but only a crash leaves it.
+    fn journal(&mut self, number: u64) {
+        if self.journalled_up_to < number {
+            self.journalled.push(self.volatile.clone());
+            self.journalled_up_to = self.applied;
+        }
+    }
+
+    /// Ends a life of the daemon that leaves so many states that are not durable. Ids that were
+    /// given are never given again, whatever became of the links.
+    fn lose(&mut self, left: usize) {
+        let given = self.journalled.last().map_or(0, |latest| latest.next_link_id);
+        if let Some(state) = self.journalled.drain(..left).next_back() {
+            self.durable = state;
+        }
+        self.journalled.clear();
+        self.durable.next_link_id = self.durable.next_link_id.max(given);
+        self.volatile = self.durable.clone();
+        self.journalled_up_to = self.applied;
+        self.durable_up_to = self.applied;
+        self.armed.clear();
+        self.life += 1;
     }
 
     fn yields(&mut self) -> u64 {
@@ -201,9 +240,13 @@ impl SimStore {
     }
 }
 
-#[async_trait]
-impl Store for SimStore {
-    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+impl SimStore {
+    /// Applies a batch, and then has the disk `keep` it.
+    async fn commit_as(
+        &self,
+        batch: &Batch,
+        keep: impl FnOnce(&mut Disk, u64) + Send,
+    ) -> Result<(), StoreError> {
         let fault = self.with_disk(|disk| disk.armed.pop_front().flatten()).await;
         self.let_others_go_first().await;
         match fault {
@@ -212,16 +255,27 @@ impl Store for SimStore {
             Some(Fault::Hang(Hang::AfterDurable)) | None => {}
         }
         crash::point("store.before_apply");
-        let number = self.with_disk(|disk| disk.apply(&batch)).await;
+        let number = self.with_disk(|disk| disk.apply(batch)).await;
         crash::point("store.before_flush");
         self.let_others_go_first().await;
         crash::point("store.before_sync");
-        self.with_disk(|disk| disk.flush(number)).await;
+        self.with_disk(|disk| keep(disk, number)).await;
         crash::point("store.after_sync");
         match fault {
             Some(Fault::Hang(_)) => future::pending().await,
             _ => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl Store for SimStore {
+    async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.commit_as(&batch, Disk::flush).await
+    }
+
+    async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError> {
+        self.commit_as(&batch, Disk::journal).await
     }
 
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError> {

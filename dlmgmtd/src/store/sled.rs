@@ -5,6 +5,10 @@
 //! a part that can fail, and above all as one that loses the end of a damaged log without a word:
 //! what it should hold is therefore known outside it, and a snapshot replaces it when it must.
 //!
+//! What need not outlive the boot does not wait for the disk: it is acknowledged as soon as it is in
+//! the journal, and goes to sled with a later group. A power cut may take the journal away, but not
+//! what the snapshot has reserved; a store that was not closed in order gives ids from there on.
+//!
 //! In the state directory lie
 //!
 //! | name            | what                                                              |
@@ -12,6 +16,7 @@
 //! | `lock`          | locked while a daemon uses the directory                          |
 //! | `db/`           | the sled database                                                 |
 //! | `acknowledged`  | the number of the last acknowledged commit                        |
+//! | `journal`       | batches that the database does not have yet                       |
 //! | `snapshot.json` | a plain export, from which a damaged database is restored         |
 //! | `damaged-N/`    | a damaged database, as it was found                               |
 //! | `db.copy/`      | a copy of the database, while it is opened                        |
@@ -20,9 +25,13 @@
 mod database;
 mod directory;
 mod high_water;
+mod inspect;
+mod journal;
 mod queue;
 mod recovery;
 mod snapshot;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use snapshot::assert_reads_orderly;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -37,11 +46,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+pub use self::inspect::{Inspection, Problem, inspect};
 pub use self::recovery::Recovery;
 
 use self::directory::StateDir;
 use self::high_water::HighWater;
-use self::queue::{Queue, Waiting, ended};
+use self::journal::Journal;
+use self::queue::{Durable, Queue, Waiting, ended};
 use self::recovery::Opened;
 use self::state::EncodedBatch;
 use self::writer::{SnapshotState, Writer};
@@ -86,24 +97,31 @@ impl SledStore {
     pub fn open(dir: &Path, options: Options) -> Result<(Self, Loaded), StoreError> {
         let dir = StateDir::take(dir)?;
         let high_water = HighWater::open(&dir.high_water()).map_err(|why| dir.unusable(why))?;
-        let Opened { database, state, reserve, recovery } =
+        let (journal, entries) = Journal::open(&dir.journal()).map_err(|why| dir.unusable(why))?;
+        let Opened { database, state, reserve, given, recovery } =
             recovery::open(&dir, high_water.read().unwrap_or(0))?;
         high_water.set(state.meta.commit).map_err(|why| dir.unusable(why))?;
         dir.sync()?;
-        let loaded = state.loaded().map_err(|why| dir.damaged(why))?;
 
-        let queue = Arc::new(Queue::new(options));
+        let durable = Durable { commit: state.meta.commit, reserve };
+        let queue = Arc::new(Queue::new(options, journal, durable));
         let flushes = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
+        let mut writer = Writer {
             dir,
             options,
             queue: Arc::clone(&queue),
             flushes: Arc::clone(&flushes),
             database: Some(database),
             durable: state,
+            has_hole: false,
             high_water,
             snapshot: SnapshotState { reserve, commit: None, at: Instant::now() },
         };
+        if let Err(why) = writer.take_over(&entries, given) {
+            writer.close();
+            return Err(writer.dir.unusable(why));
+        }
+        let loaded = writer.durable.loaded().map_err(|why| writer.dir.damaged(why))?;
         let writer = start(writer)?;
         Ok((Self { queue, flushes, recovery, writer: Some(writer) }, loaded))
     }
@@ -127,17 +145,30 @@ impl Store for SledStore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.queue.push(Waiting { batch: encode(batch)?, answer: Some(answer) })?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
+        self.commit_durably(encode(batch)?).await
+    }
+
+    async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError> {
+        match self.queue.journal(encode(batch)?) {
+            Ok(()) => Ok(()),
+            Err(batch) => self.commit_durably(batch).await,
+        }
     }
 
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError> {
-        self.queue.push(Waiting { batch: encode(batch)?, answer: None })
+        self.queue.push(Waiting::lazily(encode(batch)?))
     }
 
     fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
+    }
+}
+
+impl SledStore {
+    async fn commit_durably(&self, batch: EncodedBatch) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Waiting::awaited(batch, answer))?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 

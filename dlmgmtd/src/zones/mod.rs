@@ -11,6 +11,7 @@ mod names;
 mod source;
 #[cfg(test)]
 mod tests;
+mod users;
 mod watch;
 
 use std::io;
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::model::NsCookie;
 use crate::sys;
 use names::Names;
-pub use source::{Opener, Source, SourceError};
+pub use source::{Opener, Source, SourceError, namespace_of};
 
 /// Events that wait for the engine. Each may hold a descriptor, so there are few; nothing is lost
 /// by it, as the watching thread looks again once there is room.
@@ -54,6 +55,8 @@ pub enum EndReason {
     ProcessExited,
     /// [`ZoneSources::remove`] was called.
     Unregistered,
+    /// Nobody but this process has its namespace any more.
+    Abandoned,
 }
 
 /// What happens to the sources of zones.
@@ -115,10 +118,36 @@ impl ZoneSources {
         self.add(name, Source::path(path)?)
     }
 
-    /// Registers the namespace behind a descriptor, as a zone that ends by [`Self::remove`] alone.
+    /// Registers the namespace that a client opened at `path`: like [`Self::add_path`] where the same
+    /// one is found there here, and like [`Self::add_descriptor`] where paths mean something else.
+    pub fn add_opened(
+        &self,
+        name: &ZoneName,
+        ns: OwnedFd,
+        path: PathBuf,
+    ) -> Result<Found, SourceError> {
+        let (ns, cookie) = source::identify(ns)?;
+        let source = Source::path(path).and_then(|source| source.open_as(cookie).map(|_| source));
+        let source = source.or_else(|_| Source::descriptor(&ns))?;
+        self.claim(Found { name: name.clone(), source, cookie, ns })
+    }
+
+    /// Registers the namespace behind a descriptor, as a zone that ends by [`Self::remove`], or some
+    /// seconds after nobody else has the namespace any more.
     pub fn add_descriptor(&self, name: &ZoneName, ns: OwnedFd) -> Result<Found, SourceError> {
         let (ns, cookie) = source::identify(ns)?;
-        self.claim(Found { name: name.clone(), source: Source::Descriptor, cookie, ns })
+        let source = Source::descriptor(&ns)?;
+        self.claim(Found { name: name.clone(), source, cookie, ns })
+    }
+
+    /// As [`Self::add_descriptor`] for a namespace that is known from before, if a process is in it.
+    pub fn find_again(&self, name: &ZoneName, cookie: NsCookie) -> Result<Found, SourceError> {
+        self.add_descriptor(name, users::find(cookie).ok_or(SourceError::NoProcess)?)
+    }
+
+    /// Whether a zone's source is still there, which may end before the zone is up.
+    pub fn has(&self, name: &ZoneName, cookie: NsCookie) -> bool {
+        self.shared.names().is_up(name, cookie)
     }
 
     /// Ends a zone that a client registered. Its [`SourceEvent::Ended`] follows, once.

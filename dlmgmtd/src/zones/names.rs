@@ -1,6 +1,6 @@
 //! Which source has which name: the rules, without any look at the system.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +111,24 @@ impl Names {
         }
     }
 
+    /// Whether a name stands for this namespace, and its end has not begun.
+    pub fn is_up(&self, name: &ZoneName, cookie: NsCookie) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.cookie == cookie && entry.state == State::Up)
+    }
+
+    /// The namespaces whose users are to be looked for, by their inodes.
+    pub fn to_look_for_users_of(&self) -> HashSet<u64> {
+        let up = self.entries.values().filter(|entry| entry.state == State::Up);
+        up.filter_map(|entry| entry.source.inode()).collect()
+    }
+
+    /// Ends the zone of a namespace that nobody has any more.
+    pub fn end_abandoned(&mut self, inode: u64) {
+        let of_it = |entry: &&mut Entry| entry.source.inode() == Some(inode);
+        self.entries.values_mut().filter(of_it).for_each(|entry| entry.end(EndReason::Abandoned));
+    }
+
     /// Ends a zone that a client registered.
     pub fn unregister(&mut self, name: &ZoneName) -> Result<(), SourceError> {
         let entry = self.entries.get_mut(name);
@@ -158,7 +176,9 @@ mod tests {
         let mut names = Names::new(NsCookie(0));
         let claim = |names: &mut Names, n: usize| {
             let name = ZoneName::new(&format!("z{n}")).unwrap();
-            names.claim(&name, &Source::Descriptor, NsCookie(n as u64)).map(|()| name)
+            names
+                .claim(&name, &Source::Descriptor { inode: None }, NsCookie(n as u64))
+                .map(|()| name)
         };
         let last = (1..=MOST).map(|n| claim(&mut names, n).unwrap()).last().unwrap();
         assert!(matches!(claim(&mut names, MOST + 1), Err(SourceError::TooMany(MOST))));

@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::users::is_used;
 use crate::model::NsCookie;
 use crate::sys;
 
@@ -35,9 +36,13 @@ pub enum Source {
     },
     /// A place that a client named: like `Directory`, for this one name.
     Path(PathBuf),
-    /// A descriptor that a client passed: there is nothing to open the namespace again by, and
-    /// nothing here that ends it.
-    Descriptor,
+    /// A descriptor that a client passed: there is nothing to open the namespace again by. The zone
+    /// ends when nobody but this process has the namespace any more.
+    Descriptor {
+        /// The namespace's inode, by which its users are found. It names the namespace as long as
+        /// that lives; none where its users cannot be seen from here.
+        inode: Option<u64>,
+    },
 }
 
 /// Why something is no source of a zone.
@@ -114,7 +119,7 @@ impl From<SourceError> for io::Error {
 impl Source {
     /// What opens the namespace `cookie` again, if anything does.
     pub fn opener(&self, cookie: NsCookie) -> Option<Opener> {
-        if matches!(self, Self::Descriptor) {
+        if matches!(self, Self::Descriptor { .. }) {
             return None;
         }
         let source = self.clone();
@@ -136,6 +141,12 @@ impl Source {
         Ok(Self::Process { pid, pidfd: Arc::new(pidfd) })
     }
 
+    pub(super) fn descriptor(ns: &OwnedFd) -> Result<Self, SourceError> {
+        let inode = rustix::fs::fstat(ns)?.st_ino;
+        // Who passed it still has it: if not even that is seen, nobody's leaving will be.
+        Ok(Self::Descriptor { inode: Some(inode).filter(|inode| is_used(*inode)) })
+    }
+
     pub(super) fn path(path: PathBuf) -> Result<Self, SourceError> {
         if path.is_absolute() { Ok(Self::Path(path)) } else { Err(SourceError::NotAbsolute) }
     }
@@ -144,7 +155,15 @@ impl Source {
     pub(super) fn mounted_at(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) | Self::Path(path) => Some(path),
-            Self::Process { .. } | Self::Descriptor => None,
+            Self::Process { .. } | Self::Descriptor { .. } => None,
+        }
+    }
+
+    /// The inode of a namespace whose users are to be looked for.
+    pub(super) fn inode(&self) -> Option<u64> {
+        match self {
+            Self::Descriptor { inode } => *inode,
+            Self::Directory(_) | Self::Path(_) | Self::Process { .. } => None,
         }
     }
 
@@ -152,7 +171,7 @@ impl Source {
         match self {
             Self::Directory(path) | Self::Path(path) => open_located(&locate(path)?),
             Self::Process { pid, pidfd } => open_process(*pid, pidfd.as_fd()),
-            Self::Descriptor => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+            Self::Descriptor { .. } => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
         }
     }
 
@@ -206,6 +225,11 @@ fn is_namespace(file: &OwnedFd) -> io::Result<bool> {
 
 /// Opens the namespace of a process. The process is seen alive after that, so its number could not
 /// have passed to another one before.
+/// The network namespace of a process, which is the one of the pidfd or an error.
+pub fn namespace_of(pid: i32, pidfd: BorrowedFd) -> io::Result<NsCookie> {
+    Ok(open_process(pid, pidfd)?.1)
+}
+
 fn open_process(pid: i32, pidfd: BorrowedFd) -> Result<(OwnedFd, NsCookie), SourceError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(format!("/proc/{pid}/ns/net"), flags, Mode::empty());

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use dlmgmt_proto::{NameError, ZoneName};
 use rustix::event::{Timespec, epoll};
@@ -21,11 +22,15 @@ use tokio::sync::mpsc;
 
 use super::names::{End, MOST};
 use super::source::{SourceError, check_type, locate, open_located};
+use super::users::is_used;
 use super::{Found, Shared, Source, SourceEvent, token};
 use crate::model::NsCookie;
 
 /// How long to wait before looking again, when this process lacked something to look with.
 const RETRY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// How often to look who has the namespaces that only descriptors were passed of.
+const CENSUS: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// `STATX_MNT_ID_UNIQUE` (since Linux 6.8): numbers of mounts that are never given again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -51,6 +56,9 @@ struct Watcher {
     watches: HashSet<i32>,
     identified: HashMap<PathBuf, Identified>,
     ignored: HashMap<PathBuf, String>,
+    /// Namespaces, by their inodes, that nobody had when last looked for.
+    unused: HashSet<u64>,
+    last_census: Instant,
     /// Whether [`SourceEvent::Settled`] was told.
     settled: bool,
 }
@@ -107,6 +115,8 @@ impl Watcher {
             watches: HashSet::new(),
             identified: HashMap::new(),
             ignored: HashMap::new(),
+            unused: HashSet::new(),
+            last_census: Instant::now(),
             settled: false,
         })
     }
@@ -114,7 +124,7 @@ impl Watcher {
     fn run(mut self) {
         loop {
             let timeout = match self.look() {
-                Ok(()) => None,
+                Ok(()) => self.until_census(),
                 Err(Interrupt::Closed) => return,
                 Err(Interrupt::Shortage(error)) => {
                     tracing::error!(%error, "zones cannot be looked for; trying again");
@@ -147,12 +157,32 @@ impl Watcher {
         drain(&self.inotify)
     }
 
+    fn until_census(&self) -> Option<&'static Timespec> {
+        (!self.shared.names().to_look_for_users_of().is_empty()).then_some(&CENSUS)
+    }
+
+    /// Ends zones that nobody has. Who hands a namespace on may be missed once, so that counts only
+    /// if it is so twice in a row.
+    fn end_abandoned(&mut self) {
+        if self.last_census.elapsed().as_secs() < CENSUS.tv_sec.unsigned_abs() {
+            return;
+        }
+        self.last_census = Instant::now();
+        let mut unused = self.shared.names().to_look_for_users_of();
+        unused.retain(|inode| !is_used(*inode));
+        let mut names = self.shared.names();
+        unused.intersection(&self.unused).for_each(|inode| names.end_abandoned(*inode));
+        drop(names);
+        self.unused = unused;
+    }
+
     /// Compares what is there with what is known, and tells the difference.
     fn look(&mut self) -> Result<(), Interrupt> {
         if self.events.is_closed() {
             return Err(Interrupt::Closed);
         }
         self.renew_watches();
+        self.end_abandoned();
         let round = self.look_around();
         // The ends of processes do not wait for a shortage to pass.
         if let Ok(round) = &round {

@@ -91,7 +91,7 @@ fn the_kernel_tells_who_the_caller_is() {
     raw.reply::<GetLinkId>(2);
     let caller = fake.last_caller.lock().unwrap().clone().unwrap();
     assert_eq!(caller.uid, rustix::process::getuid().as_raw());
-    assert_eq!(caller.pid.unwrap().unsigned_abs(), std::process::id());
+    assert_eq!(caller.process.unwrap().pid().unwrap().unsigned_abs(), std::process::id());
     assert_eq!(caller.client, "raw");
 }
 

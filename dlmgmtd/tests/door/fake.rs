@@ -18,7 +18,7 @@ use dlmgmt_proto::{
     LinkSpec, LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo,
     ZoneName, ZoneState,
 };
-use dlmgmtd::door::{Door, DoorHandle, DoorOptions, Limits, ZoneOf};
+use dlmgmtd::door::{Door, DoorHandle, DoorOptions, Limits};
 use dlmgmtd::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -96,6 +96,8 @@ pub struct Fake {
     /// What came with each `attach-zone`.
     pub attached: Mutex<Vec<Option<OwnedFd>>>,
     pub acknowledged: Arc<Mutex<Vec<ZoneId>>>,
+    /// Permits to tell subscribers, after all else, that their zone is gone.
+    pub zone_ends: Arc<Semaphore>,
 }
 
 impl Fake {
@@ -112,6 +114,7 @@ impl Fake {
             asked: Mutex::default(),
             attached: Mutex::default(),
             acknowledged: Arc::default(),
+            zone_ends: Arc::new(Semaphore::new(0)),
         })
     }
 
@@ -153,10 +156,12 @@ impl Drop for Guard {
     }
 }
 
-/// `count` events without a pause, then silence; for ever without a count.
+/// `count` events without a pause, then silence until the zone is gone; for ever without a count.
 struct Events {
     told: u64,
     count: Option<u64>,
+    zone: ZoneId,
+    zone_ends: Arc<Semaphore>,
     /// Where acknowledgements are noted, for a participant.
     acknowledged: Option<Arc<Mutex<Vec<ZoneId>>>>,
 }
@@ -164,11 +169,17 @@ struct Events {
 #[async_trait]
 impl EventStream for Events {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        if self.count == Some(self.told) {
+        if self.count.is_some_and(|count| self.told > count) {
             pending::<()>().await;
         }
+        let event = if self.count == Some(self.told) {
+            self.zone_ends.acquire().await.unwrap().forget();
+            Event::ZoneGone { id: self.zone, name: ZoneName::numbered(self.zone) }
+        } else {
+            Event::Added(link(1))
+        };
         self.told += 1;
-        Some(SequencedEvent { seq: Seq(self.told), event: Event::Added(link(1)) })
+        Some(SequencedEvent { seq: Seq(self.told), event })
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {
@@ -265,6 +276,10 @@ impl Service for Fake {
         Ok(self.note(call))
     }
 
+    async fn open_zone(&self, _: &Caller, zone: &ZoneName) -> Result<OwnedFd> {
+        Err(Error::new(ErrorCode::NoZone, format!("no zone {zone}")))
+    }
+
     async fn hold(&self, _: &Caller, wanted: LinkRef) -> Result<Box<dyn HoldGuard>> {
         self.find(&wanted)?;
         self.holds.fetch_add(1, Ordering::SeqCst);
@@ -272,9 +287,11 @@ impl Service for Fake {
     }
 
     /// As many events as `since` says; without it, without end.
-    fn subscribe(&self, _: &Caller, call: &Subscribe) -> Result<(Seq, Box<dyn EventStream>)> {
+    fn subscribe(&self, caller: &Caller, call: &Subscribe) -> Result<(Seq, Box<dyn EventStream>)> {
         let acknowledged = call.participant.then(|| Arc::clone(&self.acknowledged));
-        let events = Events { told: 0, count: call.since.map(|seq| seq.0), acknowledged };
+        let (zone, zone_ends) = (caller.zone.unwrap(), Arc::clone(&self.zone_ends));
+        let count = call.since.map(|seq| seq.0);
+        let events = Events { told: 0, count, zone, zone_ends, acknowledged };
         Ok((self.state().seq, Box::new(events)))
     }
 
@@ -308,12 +325,7 @@ impl Served {
         )
     }
 
-    /// A door for callers whose zones `zone_of` tells.
-    pub fn with_zones(service: &Arc<Fake>, zone_of: ZoneOf) -> Self {
-        Self::with_options(service, DoorOptions { zone_of, limits: Limits::default() })
-    }
-
-    fn with_options(service: &Arc<Fake>, options: DoorOptions) -> Self {
+    pub fn with_options(service: &Arc<Fake>, options: DoorOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let door = Door::bind(&dir.path().join("door"), service.clone(), options).unwrap();
         let handle = door.handle();

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use dlmgmt_proto::door::{
-    Command, Header, Hello, Kind, PACKET_MAX, VERSION, decode_body, encode, split,
+    Command, Header, Hello, Kind, PACKET_MAX, Subscribe, VERSION, decode_body, encode, split,
 };
-use dlmgmt_proto::{Error, ErrorCode};
+use dlmgmt_proto::{Error, ErrorCode, SequencedEvent};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -78,11 +79,26 @@ impl Raw {
         decode_body(C::NUMBER, &body).unwrap()
     }
 
+    /// The next packet, which is an event of the subscription `serial`.
+    pub fn event(&self, serial: u64) -> SequencedEvent {
+        let (header, body) = self.receive().unwrap();
+        assert_eq!((header.kind, header.serial), (Kind::Event, serial));
+        decode_body(Subscribe::NUMBER, &body).unwrap()
+    }
+
     /// The next packet, which is an error: its serial and its code.
     pub fn error(&self) -> (u64, ErrorCode) {
         let (header, body) = self.receive().unwrap();
         assert_eq!(header.kind, Kind::Error);
         (header.serial, decode_body::<Error>(0, &body).unwrap().code)
+    }
+
+    /// Whether the door has closed the connection, whatever it left to read.
+    pub fn is_hung_up(&self) -> bool {
+        let mut asked = [PollFd::new(&self.0, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut asked, Some(&at_once)).unwrap();
+        asked[0].revents().contains(PollFlags::HUP)
     }
 
     pub fn is_closed(&self) -> bool {

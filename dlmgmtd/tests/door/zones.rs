@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Call, Command, CreateLink, DeleteLink, DetachZone, GetLinkId, Kind,
@@ -12,7 +13,7 @@ use dlmgmt_proto::door::{
 use dlmgmt_proto::{
     Error, ErrorCode, Generation, LinkClass, LinkSpec, MacvlanMode, Seq, ZoneId, ZoneName,
 };
-use dlmgmtd::door::Limits;
+use dlmgmtd::door::{DoorOptions, Limits};
 use dlmgmtd::model::NsCookie;
 use libdlmgmt::{Client, ClientError, aio};
 
@@ -237,6 +238,10 @@ fn nobody_acknowledges_for_another() {
 
 /// A door before which this process's own namespace is zone 5, and that namespace.
 fn served_in_zone_5(fake: &Arc<Fake>) -> (Served, NsCookie) {
+    served_in_zone_5_with(fake, Limits::default())
+}
+
+fn served_in_zone_5_with(fake: &Arc<Fake>, limits: Limits) -> (Served, NsCookie) {
     let seen = Arc::new(Mutex::new(None));
     let zone_of = {
         let seen = Arc::clone(&seen);
@@ -245,7 +250,7 @@ fn served_in_zone_5(fake: &Arc<Fake>) -> (Served, NsCookie) {
             Some(ZoneId(5))
         })
     };
-    let served = Served::with_zones(fake, zone_of);
+    let served = Served::with_options(fake, DoorOptions { zone_of, limits });
     Raw::greeted(&served.path());
     let ns = seen.lock().unwrap().unwrap();
     (served, ns)
@@ -265,6 +270,57 @@ fn the_connections_of_a_zone_that_ends_are_closed_with_a_word_why() {
         assert!(raw.is_closed());
     }
     Raw::greeted(&served.path());
+}
+
+#[test]
+fn a_subscriber_inside_a_zone_that_ends_is_told_all_of_it_before_its_connection_closes() {
+    let fake = Fake::new(1);
+    let (served, ns) = served_in_zone_5(&fake);
+    let raw = Raw::greeted(&served.path());
+    raw.call(20, &events(Some(Seq(2))));
+    raw.reply::<Subscribe>(20);
+    served.handle.close_namespace(ns);
+    let _not_read = raw.send(&encode(Kind::Call, SetZone::NUMBER, 10, &set_zone()).unwrap());
+    fake.zone_ends.add_permits(1);
+    for number in 1..=3 {
+        assert_eq!(raw.event(20).seq, Seq(number));
+    }
+    assert_eq!(raw.error(), (0, ErrorCode::ShuttingDown));
+    assert!(raw.is_closed());
+    assert!(fake.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn every_subscription_is_told_of_the_end_of_its_zone() {
+    let fake = Fake::new(1);
+    let (served, ns) = served_in_zone_5(&fake);
+    let raw = Raw::greeted(&served.path());
+    for serial in [20, 21] {
+        raw.call(serial, &events(Some(Seq(0))));
+        raw.reply::<Subscribe>(serial);
+    }
+    served.handle.close_namespace(ns);
+    fake.zone_ends.add_permits(2);
+    let mut told = [raw.receive().unwrap().0.serial, raw.receive().unwrap().0.serial];
+    told.sort_unstable();
+    assert_eq!(told, [20, 21]);
+    assert_eq!(raw.error(), (0, ErrorCode::ShuttingDown));
+}
+
+#[test]
+fn a_subscriber_that_is_never_told_or_never_reads_keeps_its_ended_zone_for_a_bounded_time() {
+    let fake = Fake::new(1);
+    let limits = Limits { farewell_within: Duration::from_millis(20), ..Limits::default() };
+    let (served, ns) = served_in_zone_5_with(&fake, limits);
+    let (untold, deaf) = (Raw::greeted(&served.path()), Raw::greeted(&served.path()));
+    untold.call(20, &events(Some(Seq(0))));
+    untold.reply::<Subscribe>(20);
+    deaf.call(20, &events(None));
+    deaf.reply::<Subscribe>(20);
+    served.handle.close_namespace(ns);
+    assert_eq!(untold.error(), (0, ErrorCode::ShuttingDown));
+    assert!(untold.is_closed());
+    eventually("the deaf one is closed", || deaf.is_hung_up());
 }
 
 #[test]

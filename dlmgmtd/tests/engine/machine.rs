@@ -8,6 +8,7 @@ use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, Renam
 use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
+use dlmgmtd::auth::Process;
 use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
@@ -49,7 +50,7 @@ impl Machine {
     /// The machine is started again, and finds these cards in this order.
     pub fn reboot<const N: usize>(&mut self, cards: [PhysDevice; N]) {
         self.boot += 1;
-        self.disk.crash();
+        self.disk.cut_power();
         self.world = SimWorld::new(self.seed + self.boot);
         for card in cards {
             self.world.plug(card);
@@ -196,7 +197,12 @@ pub async fn outcome<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 pub fn root() -> Caller {
-    Caller { zone: Some(ZoneId::GLOBAL), uid: 0, gid: 0, pid: Some(42), client: "test".to_owned() }
+    Caller {
+        zone: Some(ZoneId::GLOBAL),
+        process: Some(Process::numbered(42)),
+        client: "test".to_owned(),
+        ..Caller::default()
+    }
 }
 
 pub fn rename(wishes: &[(&str, &str)]) -> Rename {

@@ -1,12 +1,19 @@
 //! SPEC.md section 6 over the simulated kernel: links are lent, and come home.
 
-use dlmgmt_proto::door::{CreateLink, DeleteLink, ResetZone, SetZone, Where};
-use dlmgmt_proto::{
-    ErrorCode, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dlmgmt_proto::door::{
+    AttachZone, CreateLink, DeleteLink, ResetZone, SetZone, Subscribe, Where,
 };
-use dlmgmtd::engine::Service;
+use dlmgmt_proto::{
+    ErrorCode, Event, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
+    ZoneState,
+};
+use dlmgmtd::engine::{EventStream, Service};
 use dlmgmtd::kernel::Kernel;
 use dlmgmtd::model::{Action, NsCookie, Step};
+use tokio::task::JoinHandle;
 
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 
@@ -329,6 +336,86 @@ async fn a_held_link_is_not_lent_and_a_zone_end_overrides_holds() {
     daemon.engine.end_zone(ZoneId(1)).await;
     assert_eq!(machine.kernel_names(), ["eth0"]);
     assert!(!daemon.link("eth0").unwrap().flags.contains(Flags::HELD));
+}
+
+/// A participant that has not acknowledged the end of `web`, which is under way.
+async fn ending(daemon: &Daemon) -> (Box<dyn EventStream>, JoinHandle<()>) {
+    let call = Subscribe { snapshot: false, since: None, participant: true };
+    let (_, mut participant) = daemon.engine.subscribe(&root(), &call).unwrap();
+    let engine = daemon.engine.clone();
+    let end = tokio::spawn(async move { engine.end_zone(ZoneId(1)).await });
+    while !matches!(participant.next().await.unwrap().event, Event::ZoneShuttingDown(_)) {}
+    (participant, end)
+}
+
+impl Daemon {
+    #[track_caller]
+    fn assert_still_ending(&self) {
+        let zones = self.engine.list_zones(&root()).unwrap();
+        assert_eq!(zones[1].state, ZoneState::ShuttingDown, "somebody waited for the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_in_a_zone_that_is_ending_is_refused_without_waiting_for_the_end() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let (participant, end) = ending(&daemon).await;
+
+    let create = |name: &str, inside: Option<&str>, spec| CreateLink {
+        name: name.to_owned(),
+        zone: inside.map(zone),
+        temporary: true,
+        spec,
+    };
+    let pair = |peer_zone| LinkSpec::Veth { peer: "t1".to_owned(), peer_zone };
+    let over = "eth1".parse().unwrap();
+    let vnic = LinkSpec::Vnic { over, mac: None, mode: Default::default() };
+    for call in [
+        create("t0", Some("web"), pair(None)),
+        create("t0", None, pair(Some(zone("web")))),
+        create("t0", Some("web"), vnic),
+    ] {
+        let refused = daemon.engine.create_link(&root(), call).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ShuttingDown);
+    }
+    for temporary in [true, false] {
+        let call = SetZone { temporary, ..lend("eth1", "web") };
+        assert_eq!(daemon.lend(call).await.unwrap_err().code, ErrorCode::ShuttingDown);
+    }
+    let held = daemon.engine.hold(&root(), "web/eth0".parse().unwrap()).await;
+    assert_eq!(held.err().unwrap().code, ErrorCode::ShuttingDown);
+    let attach = AttachZone { zone: zone("web"), pid: None, path: Some("/web".to_owned()) };
+    let refused = daemon.engine.attach_zone(&root(), attach, None).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+
+    daemon.assert_still_ending();
+    participant.acknowledge(ZoneId(1)).unwrap();
+    end.await.unwrap();
+    assert_eq!(
+        BTreeSet::from_iter(machine.kernel_names()),
+        ["eth0", "eth1"].map(str::to_owned).into()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_already_when_a_zone_begins_to_end_is_refused_too() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = Arc::new(machine.start().await);
+    machine.zone_up(&daemon, "web").await;
+    let call = Subscribe { snapshot: false, since: None, participant: true };
+    let (_, _participant) = daemon.engine.subscribe(&root(), &call).unwrap();
+    let (first, engine) = (daemon.clone(), daemon.engine.clone());
+    let first = tokio::spawn(async move { first.lend(lend("eth0", "web")).await });
+    let _end = tokio::spawn(async move { engine.end_zone(ZoneId(1)).await });
+    // Both begin: the loan is under way, the end waits for it, and this one waits for the end.
+    tokio::task::yield_now().await;
+    let refused = daemon.lend(lend("eth1", "web")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ShuttingDown);
+    first.await.unwrap().unwrap();
+    daemon.assert_still_ending();
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 mod figure;
 mod lookup;
 mod netlink;
+mod overflow;
 mod rename;
 mod show_link;
 mod world;
@@ -18,10 +19,11 @@ use figure::Figure;
 
 type Part = (&'static str, fn() -> Vec<Figure>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("lookup", lookup::figures),
     ("show-link", show_link::figures),
     ("rename", rename::figures),
+    ("overflow", overflow::figures),
     ("zone-links", zone_links::figures),
     ("zone-end", zone_end::figures),
 ];

@@ -82,7 +82,7 @@ fn an_alternative_name_counts_as_taken_except_by_the_link_itself() {
 fn a_held_link_is_busy_naming_who_holds_it() {
     let mut world = World::with([veth(2, "a")]);
     let id = world.id("a").unwrap();
-    world.registry = world.registry.with_hold(id, 1, Holder("dladm (pid 7)".to_owned()));
+    world.registry = world.registry.with_hold(id, 1, Holder::new("dladm (pid 7)"));
     let refused = world.rename(&[("a", "b")]).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Busy);
     assert_eq!(refused.message, "a in zone global is held by dladm (pid 7)");

@@ -1,11 +1,13 @@
 //! `dladm export` and `import`.
 
-use dlmgmt_proto::{ErrorCode, Flags};
+use dlmgmt_proto::{ErrorCode, Flags, ZoneName};
 
 use super::*;
+use crate::model::{Location, Recipe, Zone, ZoneRecord};
 
 fn imported(world: &mut World, text: &[u8]) -> Result<(), Error> {
-    let plan = plan_import(&world.registry, &mut world.ids, text)?;
+    let document = Document::parse(text)?;
+    let plan = plan_import(&world.registry, &mut world.ids, &document, &Addresses::new())?;
     world.carry_out(plan);
     Ok(())
 }
@@ -52,7 +54,7 @@ fn a_text_that_is_no_export_is_invalid() {
     let mac = r#""mac":"02:00:00:00:00:01""#;
     for bad in [
         "".to_owned(),
-        r#"{"format":2,"links":[]}"#.to_owned(),
+        r#"{"format":3,"links":[]}"#.to_owned(),
         entry(&format!(r#""linkid":0,"link":"a",{mac}"#)),
         entry(&format!(r#""linkid":1,"link":"a b",{mac}"#)),
         entry(&format!(r#""linkid":1,"link":"a",{mac},"more":1"#)),
@@ -65,4 +67,106 @@ fn a_text_that_is_no_export_is_invalid() {
             "{bad}"
         );
     }
+}
+
+/// Format 1 has physical links alone.
+#[test]
+fn a_text_of_format_1_is_read() {
+    let text = r#"{"format":1,"links":[{"linkid":9,"link":"lan","class":"phys",
+        "media":"Ethernet","mac":"02:00:00:00:00:01","path":"pci-0000:00:01.0"}]}"#;
+    let mut world = World::new();
+    imported(&mut world, text.as_bytes()).unwrap();
+    assert_eq!(world.id("lan"), LinkId::new(9));
+}
+
+/// Entries of zones `web` and `db`, of a card that is lent, and of virtual links of every kind.
+const EVERYTHING: &str = r#"{"format":2,
+    "zones":[{"zoneid":7,"zone":"web"},{"zoneid":3,"zone":"db"}],
+    "links":[
+        {"linkid":4,"link":"lan","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:01",
+         "path":"pci-0000:00:01.0","loan":{"zone":"web","name":"up0"}},
+        {"linkid":6,"link":"v0","class":"veth","media":"Ethernet","peer":5},
+        {"linkid":5,"link":"p0","class":"veth","media":"Ethernet","peer":6},
+        {"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","mac":"02:00:00:00:00:09",
+         "over":4,"mode":"Private"},
+        {"linkid":9,"link":"vn1","class":"vnic","media":"Ethernet","over":8,"mode":"Bridge",
+         "loan":{"zone":"db","name":"vn1"}}
+    ]}"#;
+
+#[test]
+fn everything_that_is_persistent_is_brought_in_and_says_the_same_again() {
+    let mut world = World::new();
+    imported(&mut world, EVERYTHING.as_bytes()).unwrap();
+    let text = export(&world.registry).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let mut meant: serde_json::Value = serde_json::from_str(EVERYTHING).unwrap();
+    for (list, key) in [("zones", "zoneid"), ("links", "linkid")] {
+        let entries = meant[list].as_array_mut().unwrap();
+        entries.sort_by_key(|entry| entry[key].as_u64());
+    }
+    assert_eq!(said, meant);
+
+    imported(&mut world, EVERYTHING.as_bytes()).unwrap();
+    assert_eq!(export(&world.registry).unwrap(), text, "once more changes nothing");
+}
+
+/// What an earlier life of this registry gave is not given again.
+#[test]
+fn numbers_that_are_taken_are_replaced_and_what_speaks_of_them_follows() {
+    let mut world = World::with((2..8).map(|ifindex| veth(ifindex, &format!("x{ifindex}"))));
+    let web = ZoneName::new("other").unwrap();
+    let record = ZoneRecord { id: ZoneId(7), name: web, attached: None };
+    world.registry = world.registry.with_zone(Zone { record, up: None });
+    imported(&mut world, EVERYTHING.as_bytes()).unwrap();
+    let record = |name: &str| {
+        let id = world.id(name).unwrap();
+        world.registry.link(id).unwrap().record.clone()
+    };
+    assert_eq!(record("vn0").id.get(), 8, "it was free");
+    let (v0, p0) = (record("v0"), record("p0"));
+    assert!(v0.id.get() > 9 && p0.id.get() > 9, "5 and 6 were not");
+    assert_eq!(v0.recipe, Some(Recipe::Veth { peer: p0.id }));
+    assert_eq!(p0.recipe, Some(Recipe::Veth { peer: v0.id }));
+    let zone = world.registry.zone_by_name(&ZoneName::new("web").unwrap()).unwrap();
+    assert_eq!(zone, ZoneId(8));
+    assert!(matches!(record("lan").location, Location::OnLoan(loan) if loan.zone == zone));
+}
+
+#[test]
+fn a_text_that_contradicts_itself_is_invalid() {
+    for (what, by) in [
+        (r#""zoneid":3"#, r#""zoneid":7"#),
+        (r#""zoneid":3"#, r#""zoneid":0"#),
+        (r#""zone":"db"}"#, r#""zone":"web"}"#),
+        (r#"{"zoneid":3,"zone":"db"}"#, r#"{"zoneid":3,"zone":"other"}"#),
+        (r#"{"zoneid":3,"zone":"db"}"#, r#"{"zoneid":3,"zone":"global"}"#),
+        (r#""name":"up0""#, r#""name":"a b""#),
+        (r#""peer":5"#, r#""peer":8"#),
+        (r#""peer":5"#, r#""peer":6"#),
+        (r#""peer":5"#, r#""peer":99"#),
+        (r#","peer":5"#, ""),
+        (r#""over":4"#, r#""over":9"#),
+        (r#""over":4"#, r#""over":8"#),
+        (r#""over":4"#, r#""over":99"#),
+        (r#""over":4"#, r#""over":"nothing""#),
+        (r#"02:00:00:00:00:09"#, r#"03:00:00:00:00:09"#),
+        (r#""class":"vnic""#, r#""class":"bridge""#),
+    ] {
+        let text = EVERYTHING.replacen(what, by, 1);
+        assert_ne!(text, EVERYTHING, "{what}");
+        let mut world = World::new();
+        let error = imported(&mut world, text.as_bytes()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Invalid, "{by}: {error}");
+        assert_eq!(world.registry.links().count(), 0, "{by}");
+    }
+}
+
+#[test]
+fn cards_of_one_address_are_told_apart_by_their_slots() {
+    let mut source = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 1, 2)]);
+    source.rename(&[("eth0", "lan"), ("eth1", "wan")]).unwrap();
+    let text = export(&source.registry).unwrap();
+    let mut target = World::with([card(2, "eth0", 1, 2), card(3, "eth1", 1, 1)]);
+    imported(&mut target, &text).unwrap();
+    assert_eq!((target.kernel_name(2), target.kernel_name(3)), ("wan".into(), "lan".into()));
 }

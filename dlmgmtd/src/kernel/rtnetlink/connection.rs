@@ -208,31 +208,49 @@ impl Connection {
         let mut interrupted = false;
         loop {
             let len = receive(&self.socket, &mut self.datagram)?;
-            for message in Messages::new(&self.datagram[..len]) {
-                let message = message?;
-                if message.sequence == UNASKED {
-                    on_message(message);
-                    continue;
-                }
-                if message.sequence != self.sequence {
-                    // Left over from an exchange that an error cut short.
-                    continue;
-                }
-                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
-                match message.kind {
-                    NLMSG_ERROR => {
-                        outcome(message, ERROR_ATTRIBUTES)?;
-                        return Ok(Answered { interrupted });
-                    }
-                    NLMSG_DONE => {
-                        outcome(message, DONE_ATTRIBUTES)?;
-                        return Ok(Answered { interrupted });
-                    }
-                    _ => on_message(message),
-                }
+            let datagram = &self.datagram[..len];
+            if read_answer(datagram, self.sequence, &mut interrupted, &mut on_message)? {
+                return Ok(Answered { interrupted });
             }
         }
     }
+}
+
+/// Reads one datagram of the answer to the request `sequence`; tells whether it was the last one.
+fn read_answer(
+    datagram: &[u8],
+    sequence: u32,
+    interrupted: &mut bool,
+    mut on_message: impl FnMut(Message<'_>),
+) -> Result<bool, KernelError> {
+    for message in Messages::new(datagram) {
+        let message = message?;
+        if message.sequence == UNASKED {
+            on_message(message);
+            continue;
+        }
+        if message.sequence != sequence {
+            // Left over from an exchange that an error cut short.
+            continue;
+        }
+        *interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+        match message.kind {
+            NLMSG_ERROR => return outcome(message, ERROR_ATTRIBUTES).map(|()| true),
+            NLMSG_DONE => return outcome(message, DONE_ATTRIBUTES).map(|()| true),
+            _ => on_message(message),
+        }
+    }
+    Ok(false)
+}
+
+/// Takes a datagram for the answer to any request: what comes of it does not matter.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn take_for_an_answer(datagram: &[u8], sequence: u32) {
+    let one = IfIndex::new(1);
+    let _ = read_answer(datagram, sequence, &mut false, |message| {
+        decode(message);
+        one.and_then(|ifindex| decode_address(message.payload, ifindex));
+    });
 }
 
 /// An address of the link, unless it is one that only this link itself can reach.

@@ -133,6 +133,7 @@ impl Ear {
     /// After a loss, everything is to be looked at; of namespaces that died, that is done here.
     async fn make_good(&mut self) {
         if std::mem::take(&mut self.lost) {
+            tracing::info!("notifications of the kernel were lost: all links are looked at");
             self.bury_the_dead(None).await;
             self.hints.push_overrun();
         }
@@ -144,4 +145,11 @@ impl Ear {
         // It fails only when the runtime goes down.
         dead.unwrap_or_default().into_iter().for_each(|ns| self.hints.push_ended(ns));
     }
+}
+
+/// Hears one datagram as if it came from the namespace that has the number `nsid`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) async fn hear_once(zones: Arc<Zones>, datagram: &[u8], nsid: Option<i32>) {
+    let mut ear = Ear { zones, hints: Arc::default(), lost: false };
+    ear.hear(datagram, nsid).await;
 }

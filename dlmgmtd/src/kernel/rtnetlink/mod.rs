@@ -24,7 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::{IfIndex, LinkName};
 
-use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, Made, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Step};
 
 use connection::Connection;
@@ -41,6 +41,24 @@ const RTM_DELLINK: u16 = 17;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot talk to the kernel about links: {0}")]
 pub struct OpenError(#[from] io::Error);
+
+/// Where datagrams are taken in that the kernel never sent.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) struct Intake(Arc<Zones>);
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Intake {
+    /// Knows no namespace but that of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self(Arc::new(Zones::of_this_thread(NsCookie(1))?)))
+    }
+
+    /// Takes a datagram for a notification, and then for the answer to a request.
+    pub(crate) async fn take_in(&self, datagram: &[u8], sequence: u32) {
+        listener::hear_once(Arc::clone(&self.0), datagram, None).await;
+        connection::take_for_an_answer(datagram, sequence);
+    }
+}
 
 /// How to listen to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,6 +282,28 @@ impl Sought {
             _ => None,
         }
     }
+
+    /// Finds the new link, and its peer, where `nsid_of` tells the number of its namespace.
+    fn find(
+        &self,
+        new: &NewLink,
+        connection: &mut Connection,
+        nsid_of: impl Fn(NsCookie) -> Option<i32>,
+    ) -> Result<Vec<Made>, KernelError> {
+        let found =
+            connection.find_named(nsid_of(self.ns), &self.name)?.ok_or_else(gone_already)?;
+        let ends = self.bindings(new, &found).ok_or_else(gone_already)?;
+        let made = ends.into_iter().map(|at| {
+            let is_found = (at.ns, at.ifindex) == (self.ns, found.ifindex);
+            let link = match is_found {
+                true => Some(found.clone()),
+                // It is made all the same, so what goes wrong now is no refusal.
+                false => connection.get(nsid_of(at.ns), at.ifindex).ok().flatten(),
+            };
+            Made { at, link }
+        });
+        Ok(made.collect())
+    }
 }
 
 #[async_trait]
@@ -312,33 +352,32 @@ impl Kernel for RtnetlinkKernel {
         .await
     }
 
-    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+    async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
         let from = new.other_side();
         let target = match from == new.ns {
             true => None,
             false => Some(self.target(from, new.ns).await?),
         };
-        let sought = Sought::of(new, self.home());
-        let (name, nsid) = (sought.name, self.zone(sought.ns)?.map(|zone| zone.nsid));
-        let find = move |connection: &mut Connection| {
-            connection.find_named(nsid, &name)?.ok_or_else(gone_already)
+        let zones = [self.zone(new.ns)?, self.zone(from)?];
+        let refused_in = zones[0].clone();
+        let nsid_of = move |ns: NsCookie| {
+            zones.iter().flatten().find(|zone| zone.cookie == ns).map(|zone| zone.nsid)
         };
         let wanted = new.clone();
         let make = move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
-        let found = if from == self.home() {
+        let (wanted, sought) = (new.clone(), Sought::of(new, self.home()));
+        let find = move |connection: &mut Connection| sought.find(&wanted, connection, nsid_of);
+        if from == self.home() {
             // One thread for both, because this is to be quick.
             let made = self.home.request(move |connection| {
                 make(connection)?;
                 find(connection)
             });
-            let made = made.await;
-            let zone = self.zone(new.ns)?;
-            made.map_err(|refusal| self.explain(zone.as_ref(), refusal))?
+            made.await.map_err(|refusal| self.explain(refused_in.as_ref(), refusal))
         } else {
             self.request_in(from, make).await?;
-            self.home.request(find).await?
-        };
-        sought.bindings(new, &found).ok_or_else(gone_already)
+            self.home.request(find).await
+        }
     }
 
     async fn watch(&self, ns: OwnedFd, opener: NsOpener) -> Result<NsCookie, KernelError> {
@@ -352,6 +391,14 @@ impl Kernel for RtnetlinkKernel {
 
     async fn unwatch(&self, ns: NsCookie) {
         self.zones.unwatch(ns);
+    }
+
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError> {
+        let fd = match self.zone(ns)? {
+            None => self.zones.home_fd(),
+            Some(zone) => blocking(move || zone.enter()).await?.fd,
+        };
+        Ok(fd.try_clone()?)
     }
 
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {

@@ -99,6 +99,15 @@ impl RtnetlinkKernel {
         Binding { ns, ifindex: link.unwrap_or_else(|| panic!("no link {called}")).ifindex }
     }
 
+    /// Where a new link is, and its peer, once it was seen that they are as the answer tells.
+    async fn made(&self, new: &NewLink) -> Vec<Binding> {
+        let made = self.create(new).await.unwrap();
+        for Made { at, link } in &made {
+            assert_eq!(self.get(at.ns, at.ifindex).await.unwrap(), *link);
+        }
+        made.iter().map(|made| made.at).collect()
+    }
+
     async fn names_in(&self, ns: NsCookie) -> Vec<String> {
         self.dump(ns).await.unwrap().links.iter().map(|link| link.name.to_string()).collect()
     }
@@ -179,7 +188,7 @@ fn home_is_heard_as_before_though_others_are_watched() {
     in_new_namespace(async || {
         let (kernel, other) = (RtnetlinkKernel::open().unwrap(), Other::new());
         let ns = other.watched_by(&kernel).await;
-        let both = kernel.create(&veth(ns, "in", kernel.home(), "out")).await.unwrap();
+        let both = kernel.made(&veth(ns, "in", kernel.home(), "out")).await;
         // To show the one needs the number of home, which the kernel would give now.
         assert!(kernel.link_in(ns, "in").await.unwrap().lower.unwrap().nsid.is_some());
         kernel.forget_hints().await;
@@ -339,7 +348,7 @@ fn a_pair_is_made_with_each_end_where_it_is_wanted() {
                 mtu: Some(1400),
                 ..veth(ns, &link, peer_ns, &peer)
             };
-            let made = kernel.create(&new).await.unwrap();
+            let made = kernel.made(&new).await;
             let expected = [kernel.at_in(ns, &link).await, kernel.at_in(peer_ns, &peer).await];
             assert_eq!(made, expected, "{new:?}");
             let link = kernel.link_in(ns, &link).await.unwrap();
@@ -368,7 +377,7 @@ fn a_macvlan_is_made_over_a_link_of_any_namespace_in_any() {
         for over in [over_home, over_one] {
             for (n, ns) in [kernel.home(), one, two].into_iter().enumerate() {
                 let called = format!("over{n}");
-                let made = kernel.create(&macvlan(ns, &called, over)).await.unwrap();
+                let made = kernel.made(&macvlan(ns, &called, over)).await;
                 assert_eq!(made, [kernel.at_in(ns, &called).await]);
                 let link = kernel.link_in(ns, &called).await.unwrap();
                 assert_eq!(link.kind.as_deref(), Some("macvlan"));

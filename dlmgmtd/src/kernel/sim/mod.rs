@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, NsOpener};
+use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, Made, NsOpener};
 use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
 
 use namespace::refusal;
@@ -462,7 +462,7 @@ impl Kernel for SimKernel {
         self.step(|world| world.apply(step)).await
     }
 
-    async fn create(&self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+    async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
         self.check_known(new.ns).await?;
         self.check_known(new.other_side()).await?;
         self.step(|world| world.create_for_daemon(new)).await
@@ -484,6 +484,12 @@ impl Kernel for SimKernel {
             world.bury_the_dead();
         })
         .await;
+    }
+
+    async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError> {
+        self.check_known(ns).await?;
+        self.check_enterable(ns)?;
+        Ok(self.world.open(ns)?)
     }
 
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {

@@ -521,6 +521,15 @@ fn a_move_by_others_out_of_sight_tells_no_cookie() {
     });
 }
 
+/// Where a new link is, and its peer, once it was seen that they are as the answer tells.
+async fn made_by(kernel: &SimKernel, new: &NewLink) -> Vec<Binding> {
+    let made = kernel.create(new).await.unwrap();
+    for Made { at, link } in &made {
+        assert_eq!(kernel.get(at.ns, at.ifindex).await.unwrap(), *link);
+    }
+    made.iter().map(|made| made.at).collect()
+}
+
 #[test]
 fn what_is_made_is_where_it_is_wanted_and_is_told() {
     block_on(async {
@@ -529,14 +538,14 @@ fn what_is_made_is_where_it_is_wanted_and_is_told() {
         let ns = watched(&world, &kernel).await;
         let eth0 = world.plug(card("eth0", 1));
         let new = pair(ns, "in", world.home(), "out");
-        let made = kernel.create(&new).await.unwrap();
+        let made = made_by(&kernel, &new).await;
         let (link, peer) = (link_at(&world, made[0]), link_at(&world, made[1]));
         assert_eq!((link.name, peer.name), (name("in"), name("out")));
         assert_eq!(place_of(ns, link.lower.unwrap()), made[1]);
         assert_eq!(place_of(world.home(), peer.lower.unwrap()), made[0]);
         assert!(link.mac.is_some() && link.mac != peer.mac);
         let over = macvlan(ns, "over", eth0);
-        let share = kernel.create(&over).await.unwrap()[0];
+        let share = made_by(&kernel, &over).await[0];
         assert_eq!(place_of(ns, link_at(&world, share).lower.unwrap()), eth0);
         let hints = waiting(&kernel).await.links;
         assert!([made[0], made[1], share].iter().all(|at| hints.contains_key(at)));
@@ -576,7 +585,7 @@ fn a_namespace_that_dies_takes_what_is_virtual_and_lets_hardware_fall_home() {
         }
         let taken = world.find(ns, &name("taken")).unwrap();
         world.create(world.home(), virtual_link("taken", None)).unwrap();
-        let peer = kernel.create(&pair(ns, "in", world.home(), "out")).await.unwrap()[1];
+        let peer = made_by(&kernel, &pair(ns, "in", world.home(), "out")).await[1];
         world.create_by_others(&macvlan(world.home(), "over", peer)).unwrap();
         waiting(&kernel).await;
 
@@ -621,8 +630,7 @@ fn what_needs_an_open_namespace_is_refused_where_none_can_be_had() {
         let openers = [world.opener(elsewhere), Arc::new(|| Err(io::ErrorKind::NotFound.into()))];
         for (n, opener) in openers.into_iter().enumerate() {
             kernel.watch(world.open(ns).unwrap(), opener).await.unwrap();
-            let made =
-                kernel.create(&pair(ns, "in", world.home(), &format!("out{n}"))).await.unwrap();
+            let made = made_by(&kernel, &pair(ns, "in", world.home(), &format!("out{n}"))).await;
             let refused = Err(KernelError::no_namespace(ns));
             assert_eq!(kernel.apply(&rename(made[0], "new")).await, refused);
             assert_eq!(kernel.apply(&move_to(made[1], ns, "new")).await, refused);

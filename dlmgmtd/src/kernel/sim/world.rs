@@ -9,7 +9,7 @@ use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
-use crate::kernel::{Applied, Dump, Hint, KernelError, MovedTo};
+use crate::kernel::{Applied, Dump, Hint, KernelError, Made, MovedTo};
 use crate::model::{Action, Binding, KernelLink, Lower, NewKind, NewLink, NsCookie, Step};
 
 /// So many of 100 moves change the index although it is free in the target.
@@ -164,11 +164,15 @@ impl World {
     }
 
     /// The daemon makes a link.
-    pub fn create_for_daemon(&mut self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
+    pub fn create_for_daemon(&mut self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
         self.permit()?;
         let made = self.create(new)?;
         self.created.push(new.clone());
-        Ok(made)
+        made.into_iter().map(|at| self.found(at)).collect()
+    }
+
+    fn found(&mut self, at: Binding) -> Result<Made, KernelError> {
+        Ok(Made { at, link: self.namespace(at.ns)?.link(at.ifindex).cloned() })
     }
 
     fn permit(&mut self) -> Result<(), KernelError> {

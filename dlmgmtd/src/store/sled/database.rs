@@ -43,6 +43,10 @@ pub enum DatabaseError {
     /// The operating system refuses. What is stored may be perfectly well.
     #[error("{0}")]
     Refused(String),
+    /// The disk did not take what was written. Trying again proves nothing: the kernel may have
+    /// dropped it, and a log with a hole ends there.
+    #[error("{0}")]
+    NotSynced(String),
     /// What is stored cannot be read, or sled itself fails.
     #[error("{0}")]
     Damaged(String),
@@ -75,6 +79,13 @@ impl From<CodecError> for DatabaseError {
     }
 }
 
+/// Keys and values as they lie in a database.
+pub struct Records {
+    pub links: Vec<(sled::IVec, sled::IVec)>,
+    pub zones: Vec<(sled::IVec, sled::IVec)>,
+    pub meta: Option<sled::IVec>,
+}
+
 /// An open database: one tree per record type.
 pub struct Database {
     db: sled::Db,
@@ -87,15 +98,7 @@ pub struct Database {
 impl Database {
     /// Opens the database in `dir`, made when absent, and reads all of it.
     pub fn open(dir: &Path) -> Result<(Self, State), DatabaseError> {
-        remove_unfinished_indexes(dir)?;
-        let database = guarded(|| {
-            let db = open_sled(dir)?;
-            let links = db.open_tree("links")?;
-            let zones = db.open_tree("zones")?;
-            let meta = db.open_tree("meta")?;
-            let file = File::open(dir.join(LOG))?;
-            Ok(Self { db, links, zones, meta, file })
-        })?;
+        let database = Self::connect(dir)?;
         match guarded(|| database.settle(dir)) {
             Ok(state) => Ok((database, state)),
             Err(why) => {
@@ -103,6 +106,33 @@ impl Database {
                 Err(why)
             }
         }
+    }
+
+    fn connect(dir: &Path) -> Result<Self, DatabaseError> {
+        remove_unfinished_indexes(dir)?;
+        guarded(|| {
+            let db = open_sled(dir)?;
+            let links = db.open_tree("links")?;
+            let zones = db.open_tree("zones")?;
+            let meta = db.open_tree("meta")?;
+            let file = File::open(dir.join(LOG))?;
+            Ok(Self { db, links, zones, meta, file })
+        })
+    }
+
+    /// Every record of the database in `dir`, whether or not it makes sense.
+    pub fn records(dir: &Path) -> Result<Records, DatabaseError> {
+        let database = Self::connect(dir)?;
+        let all = |tree: &sled::Tree| tree.iter().collect::<Result<_, sled::Error>>();
+        let records = guarded(|| {
+            Ok(Records {
+                links: all(&database.links)?,
+                zones: all(&database.zones)?,
+                meta: database.meta.get(META_KEY)?,
+            })
+        });
+        database.close();
+        records
     }
 
     fn settle(&self, dir: &Path) -> Result<State, DatabaseError> {
@@ -166,7 +196,7 @@ impl Database {
 
     /// Makes everything flushed survive a power cut.
     pub fn sync(&self) -> Result<(), DatabaseError> {
-        Ok(self.file.sync_data()?)
+        self.file.sync_data().map_err(|why| DatabaseError::NotSynced(why.to_string()))
     }
 
     /// Closes the database, and waits until that is done or seems never to be.
@@ -184,7 +214,8 @@ impl Database {
     }
 }
 
-fn key_of(id: LinkId) -> [u8; 4] {
+/// Where the record of a link lies.
+pub fn key_of(id: LinkId) -> [u8; 4] {
     id.get().to_be_bytes()
 }
 
@@ -282,6 +313,33 @@ mod tests {
             (database, found) = reopened(dir.path());
             assert_eq!(found, *next);
         }
+        database.close();
+    }
+
+    /// sled is in the middle of a transaction, and its locks are held.
+    #[test]
+    fn a_panic_inside_sled_is_an_error_and_the_database_opens_again() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let wanted = state(1, &[1, 2]);
+        let (database, found) = reopened(dir.path());
+        database.write(&found.changes_to(&wanted)).unwrap();
+        database.flush().unwrap();
+        let failed = guarded(|| {
+            let outcome = database.links.transaction(|links| {
+                links.insert(&key_of(LinkId::new(3).unwrap()), b"half".as_slice())?;
+                if links.get(b"x")?.is_none() {
+                    panic!("a bug of sled");
+                }
+                Ok::<(), ConflictableTransactionError>(())
+            });
+            assert!(outcome.is_ok());
+            Ok(())
+        });
+        let told = DatabaseError::Damaged("sled failed: a bug of sled".to_owned());
+        assert_eq!(failed, Err(told));
+        database.close();
+        let (database, found) = reopened(dir.path());
+        assert_eq!(found, wanted);
         database.close();
     }
 }

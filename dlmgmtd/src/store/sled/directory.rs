@@ -11,6 +11,9 @@ use rustix::io::Errno;
 use super::database::{LOG, sync_all_in};
 use crate::store::StoreError;
 
+/// Damaged databases that are kept.
+const EVIDENCE_MAX: u32 = 8;
+
 /// The state directory, which nobody else uses while this lives.
 pub struct StateDir {
     path: PathBuf,
@@ -70,6 +73,11 @@ impl StateDir {
         self.path.join("acknowledged")
     }
 
+    /// The batches that need not outlive the boot.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     /// The error of something refused in this directory.
     pub fn unusable(&self, why: impl ToString) -> StoreError {
         unusable(&self.path, why)
@@ -113,7 +121,7 @@ impl StateDir {
     /// Puts the rebuilt database in the place of the damaged one, whose copy stays as evidence in
     /// the directory returned. A crash in between leaves one of the two in place.
     pub fn replace_damaged(&self) -> io::Result<PathBuf> {
-        let evidence = self.free_evidence_dir();
+        let evidence = self.evidence_dir()?;
         let (rebuilt, database, copy) = (self.rebuilt(), self.database(), self.copy());
         if database.exists() {
             let has_copy = copy.exists();
@@ -131,23 +139,32 @@ impl StateDir {
         Ok(evidence)
     }
 
+    /// Puts the rebuilt database in the place of the one that is there, and ends that.
+    pub fn replace_database(&self) -> io::Result<()> {
+        exchange(&self.rebuilt(), &self.database())?;
+        sync_all_in(&self.path)?;
+        remove_dir(&self.rebuilt())
+    }
+
     fn copy(&self) -> PathBuf {
         self.path.join("db.copy")
     }
 
-    fn free_evidence_dir(&self) -> PathBuf {
-        let mut number = 1;
-        loop {
-            let dir = self.path.join(format!("damaged-{number}"));
-            if !dir.exists() {
-                return dir;
-            }
-            number += 1;
+    /// Where the next evidence goes. A disk that damages each database must not be filled up by
+    /// them, so of many the first ones are kept, and the last.
+    fn evidence_dir(&self) -> io::Result<PathBuf> {
+        let dir = |number: u32| self.path.join(format!("damaged-{number}"));
+        let last = dir(EVIDENCE_MAX);
+        if let Some(free) = (1..=EVIDENCE_MAX).map(dir).find(|dir| !dir.exists()) {
+            return Ok(free);
         }
+        remove_dir(&last)?;
+        Ok(last)
     }
 }
 
-fn unusable(dir: &Path, why: impl ToString) -> StoreError {
+/// The error of a state directory that cannot be used.
+pub fn unusable(dir: &Path, why: impl ToString) -> StoreError {
     StoreError::Unusable { dir: dir.display().to_string(), why: why.to_string() }
 }
 
@@ -169,6 +186,20 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
+/// Lets no daemon begin to use the directory while what is returned lives, and changes nothing in
+/// it. `None` where none was ever used.
+pub fn keep_out(path: &Path) -> Result<Option<File>, StoreError> {
+    let lock = match File::open(path.join("lock")) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        lock => lock.map_err(|why| unusable(path, why))?,
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(path.display().to_string())),
+        Err(why) => Err(unusable(path, io::Error::from(why))),
+    }
+}
+
 /// Removes a directory that need not be there.
 pub fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
@@ -177,7 +208,8 @@ pub fn remove_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a directory with all that is in it.
+pub fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -1,4 +1,8 @@
 //! Where batches wait for the writer, and for how long.
+//!
+//! What need not outlive the boot is written into the journal here, by whoever brings it, and then
+//! waits like a lazy batch. That is possible whenever all that came before is in the database, in
+//! the journal or can go there too; else it takes the way of all others, and waits for the disk.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,7 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Options;
+use super::journal::Journal;
+use super::snapshot::Reserve;
 use super::state::EncodedBatch;
+use crate::crash;
 use crate::store::StoreError;
 
 /// A batch that waits to be written.
@@ -14,6 +21,16 @@ pub struct Waiting {
     pub batch: EncodedBatch,
     /// Where the outcome goes; nobody asks for that of a lazy batch.
     pub answer: Option<oneshot::Sender<Result<(), StoreError>>>,
+    is_journalled: bool,
+}
+
+/// What is surely on the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    /// The number of the last commit.
+    pub commit: u64,
+    /// What the snapshot reserves.
+    pub reserve: Reserve,
 }
 
 /// What the writer does next.
@@ -33,8 +50,11 @@ pub struct Queue {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Inner {
+    journal: Journal,
+    durable: Durable,
+    /// Whether the writer has taken a group of which it is not known yet how it ended.
+    is_writing: bool,
     waiting: Vec<Waiting>,
     /// Of those waiting, how many somebody waits for.
     awaited: usize,
@@ -60,6 +80,27 @@ impl Inner {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
+    /// Writes a batch into the journal, after all that wait: they come first in the database too.
+    fn journal(&mut self, batch: &EncodedBatch) -> bool {
+        if self.ended || self.is_writing || self.awaited > 0 {
+            return false;
+        }
+        let waiting = self.waiting.iter().filter(|waiting| !waiting.is_journalled);
+        let batches: Vec<_> = waiting.map(|waiting| &waiting.batch).chain([batch]).collect();
+        let given = batches.iter().map(|batch| batch.next_link_id()).max();
+        if given.is_some_and(|given| !self.durable.reserve.covers_ids(given)) {
+            return false;
+        }
+        crash::point("journal.before_write");
+        if let Err(why) = self.journal.append(self.durable.commit + 1, &batches) {
+            tracing::warn!("the journal cannot be written: {why}");
+            return false;
+        }
+        crash::point("journal.after_write");
+        self.waiting.iter_mut().for_each(|waiting| waiting.is_journalled = true);
+        true
+    }
+
     fn take(&mut self) -> Vec<Waiting> {
         self.awaited = 0;
         self.due = None;
@@ -68,8 +109,19 @@ impl Inner {
 }
 
 impl Queue {
-    pub fn new(options: Options) -> Self {
-        Self { options, inner: Mutex::default(), changed: Condvar::new() }
+    /// A queue without batches. The journal is empty.
+    pub fn new(options: Options, journal: Journal, durable: Durable) -> Self {
+        let inner = Inner {
+            journal,
+            durable,
+            is_writing: false,
+            waiting: Vec::new(),
+            awaited: 0,
+            in_progress: 0,
+            due: None,
+            ended: false,
+        };
+        Self { options, inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
     /// Adds a batch. An error when the writer has ended.
@@ -78,22 +130,60 @@ impl Queue {
         if inner.ended {
             return Err(ended());
         }
-        if waiting.answer.is_some() {
+        let due = inner.due;
+        let is_awaited = waiting.answer.is_some();
+        if is_awaited {
             inner.awaited += 1;
             inner.wait_at_most(self.options.linger);
         } else {
             inner.wait_at_most(self.options.lazy);
         }
         inner.waiting.push(waiting);
+        let concerns_writer = is_awaited || inner.due != due;
         drop(inner);
-        self.changed.notify_one();
+        if concerns_writer {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
-    /// Puts lazy batches back before all others, to be written with the next group. Once the queue
-    /// has ended there is none, and they are lost.
-    pub fn put_back(&self, mut lazy: Vec<Waiting>) {
+    /// Writes a batch into the journal, which then need not be waited for; gives it back where
+    /// that cannot be done now.
+    pub fn journal(&self, batch: EncodedBatch) -> Result<(), EncodedBatch> {
         let mut inner = self.lock();
+        if !inner.journal(&batch) {
+            return Err(batch);
+        }
+        let is_first = inner.due.is_none();
+        inner.wait_at_most(self.options.lazy);
+        inner.waiting.push(Waiting { is_journalled: true, ..Waiting::lazily(batch) });
+        drop(inner);
+        if is_first {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The group that the writer took is durable, and all that the journal held with it.
+    pub fn written(&self, durable: Durable) {
+        let mut inner = self.lock();
+        inner.is_writing = false;
+        inner.durable = durable;
+        inner.journal.clear();
+    }
+
+    /// More is reserved on the disk than was.
+    pub fn reserved(&self, reserve: Reserve) {
+        self.lock().durable.reserve = reserve;
+    }
+
+    /// The group that the writer took was refused: puts its lazy batches back before all others, to
+    /// be written with the next group. Once the queue has ended there is none, and those that are
+    /// not in the journal are lost. As long as it `is_open` whether the database has the group all
+    /// the same, no entry can be told to come after it.
+    pub fn put_back(&self, mut lazy: Vec<Waiting>, is_open: bool) {
+        let mut inner = self.lock();
+        inner.is_writing = is_open;
         if lazy.is_empty() || inner.ended {
             return;
         }
@@ -114,6 +204,7 @@ impl Queue {
         loop {
             let now = Instant::now();
             if !inner.waiting.is_empty() && inner.is_due(now) {
+                inner.is_writing = true;
                 return Turn::Write(inner.take());
             }
             if inner.ended {
@@ -162,6 +253,16 @@ impl Queue {
 }
 
 impl Waiting {
+    /// A batch whose outcome goes to `answer`.
+    pub fn awaited(batch: EncodedBatch, answer: oneshot::Sender<Result<(), StoreError>>) -> Self {
+        Self { batch, answer: Some(answer), is_journalled: false }
+    }
+
+    /// A batch that nobody waits for.
+    pub fn lazily(batch: EncodedBatch) -> Self {
+        Self { batch, answer: None, is_journalled: false }
+    }
+
     /// Tells the outcome to whoever still asks for it.
     pub fn tell(self, outcome: Result<(), StoreError>) {
         if let Some(answer) = self.answer {

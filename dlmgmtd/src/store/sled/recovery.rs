@@ -25,6 +25,8 @@ pub struct Opened {
     pub state: State,
     /// What the snapshot on the disk reserves; nothing where there is none.
     pub reserve: Reserve,
+    /// What may have been given, though the database does not know of it.
+    pub given: Reserve,
     pub recovery: Option<Recovery>,
 }
 
@@ -43,8 +45,10 @@ pub fn open(dir: &StateDir, acknowledged: u64) -> Result<Opened, StoreError> {
                 tracing::warn!("the snapshot is unreadable and will be replaced: {why}");
             }
             drop_copy(dir);
-            let reserve = known.map(|state| Reserve::said_by(&state.meta)).unwrap_or_default();
-            Ok(Opened { database, state, reserve, recovery: None })
+            let reserve = known.map(|state| Reserve::said_by(&state.meta));
+            let given = reserve.unwrap_or_else(|| Reserve::of_lost_snapshot(&state.meta));
+            let reserve = reserve.unwrap_or_default();
+            Ok(Opened { database, state, reserve, given, recovery: None })
         }
         Readable::Partly { part, why } => match snapshot {
             Ok(Some(snapshot)) => restore(dir, snapshot, part, &why, acknowledged),
@@ -75,7 +79,7 @@ fn read_database(dir: &StateDir, acknowledged: u64) -> Result<Readable, StoreErr
             Ok(Readable::Partly { part: Some(part), why })
         }
         Err(DatabaseError::Damaged(why)) => Ok(Readable::Partly { part: read_log(dir), why }),
-        Err(DatabaseError::Refused(why)) => Err(dir.unusable(why)),
+        Err(DatabaseError::Refused(why) | DatabaseError::NotSynced(why)) => Err(dir.unusable(why)),
     }
 }
 
@@ -95,7 +99,8 @@ fn restore(
     acknowledged: u64,
 ) -> Result<Opened, StoreError> {
     let reserve = Reserve::said_by(&snapshot.meta);
-    let state = reserve.raise(latest(snapshot, part));
+    let mut state = latest(snapshot, part);
+    state.meta = reserve.raise(state.meta);
     rebuild(dir, &state)
         .map_err(|error| refuse(dir, &format!("{why}; it cannot be restored: {error}")))?;
     let evidence = dir.replace_damaged().map_err(|error| dir.unusable(error))?;
@@ -108,7 +113,7 @@ fn restore(
     let lost_commits = acknowledged.saturating_sub(state.meta.commit);
     let (database, state) = Database::open(&dir.database()).map_err(|error| dir.unusable(error))?;
     let recovery = Some(Recovery { why: why.to_owned(), evidence, lost_commits });
-    Ok(Opened { database, state, reserve, recovery })
+    Ok(Opened { database, state, reserve, given: reserve, recovery })
 }
 
 fn latest(snapshot: State, part: Option<State>) -> State {
@@ -118,7 +123,8 @@ fn latest(snapshot: State, part: Option<State>) -> State {
     }
 }
 
-fn rebuild(dir: &StateDir, state: &State) -> Result<(), DatabaseError> {
+/// Makes a database that holds this, in the place for rebuilt ones.
+pub fn rebuild(dir: &StateDir, state: &State) -> Result<(), DatabaseError> {
     remove_dir(&dir.rebuilt())?;
     let (database, empty) = Database::open(&dir.rebuilt())?;
     let written = database

@@ -53,21 +53,34 @@ impl Reserve {
         Self { next_link_id: meta.next_link_id, epoch: meta.epoch }
     }
 
+    /// Whether ids below `next_link_id` may be given while this is what the snapshot says.
+    pub fn covers_ids(&self, next_link_id: u32) -> bool {
+        next_link_id <= self.next_link_id
+    }
+
     /// Enough for a store at `meta`, and for some ids to come.
     pub fn ahead_of(meta: &Meta) -> Self {
         Self { next_link_id: meta.next_link_id.saturating_add(ID_BLOCK), epoch: meta.epoch }
     }
 
-    /// The state with nothing lower than this.
-    pub fn raise(&self, mut state: State) -> State {
-        state.meta.next_link_id = state.meta.next_link_id.max(self.next_link_id);
-        state.meta.epoch = state.meta.epoch.max(self.epoch);
-        state
+    /// The most that a snapshot can have said that is lost, when the database is at `meta`: there
+    /// was none before the first commit.
+    pub fn of_lost_snapshot(meta: &Meta) -> Self {
+        if meta.commit == 0 { Self::default() } else { Self::ahead_of(meta) }
+    }
+
+    /// Meta with nothing lower than this.
+    pub fn raise(&self, meta: Meta) -> Meta {
+        Meta {
+            next_link_id: meta.next_link_id.max(self.next_link_id),
+            epoch: meta.epoch.max(self.epoch),
+            ..meta
+        }
     }
 
     /// Whether a store may go on to `meta` while this is what the snapshot says.
     pub fn covers(&self, meta: &Meta) -> bool {
-        meta.next_link_id <= self.next_link_id && meta.epoch <= self.epoch
+        self.covers_ids(meta.next_link_id) && meta.epoch <= self.epoch
     }
 }
 
@@ -109,6 +122,14 @@ pub fn read(path: &Path) -> Result<Option<State>, String> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(why.to_string()),
     }
+}
+
+/// Reads a text as a snapshot, and if it is one, writes and reads it again: it says the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn assert_reads_orderly(text: &str) {
+    let Ok(state) = parse(text) else { return };
+    let again = render(state.meta.clone(), &state).map(|text| parse(&text));
+    assert_eq!(again.ok(), Some(Ok(state)));
 }
 
 fn parse(text: &str) -> Result<State, String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dlmgmt_proto::{LinkId, ZoneId};
+use serde::{Deserialize, Serialize};
 
 use crate::model::BootId;
 use crate::store::codec::{CodecError, Meta, decode_link, decode_zone, encode_link, encode_zone};
@@ -38,7 +39,7 @@ impl State {
             changes.links.extend(batch.links.iter().cloned());
             changes.zones.extend(batch.zones.iter().cloned());
             let meta = &mut changes.meta;
-            meta.next_link_id = meta.next_link_id.max(batch.next_link_id.unwrap_or(0));
+            meta.next_link_id = meta.next_link_id.max(batch.next_link_id());
             meta.epoch = batch.epoch.unwrap_or(meta.epoch);
             if batch.boot.is_some() {
                 meta.boot.clone_from(&batch.boot);
@@ -83,13 +84,20 @@ pub struct Changes {
 }
 
 /// A [`Batch`] whose records have their durable form.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodedBatch {
     links: Vec<(LinkId, Option<Vec<u8>>)>,
     zones: Vec<(ZoneId, Vec<u8>)>,
     next_link_id: Option<u32>,
     boot: Option<BootId>,
     epoch: Option<u32>,
+}
+
+impl EncodedBatch {
+    /// Ids below this were given, as far as the batch tells.
+    pub fn next_link_id(&self) -> u32 {
+        self.next_link_id.unwrap_or(0)
+    }
 }
 
 impl TryFrom<Batch> for EncodedBatch {

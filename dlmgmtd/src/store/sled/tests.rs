@@ -110,6 +110,9 @@ fn play_a_role() {
         "crash" => runtime.block_on(commit_until_crashed(&dir)),
         "writers" => runtime.block_on(write_until_killed(&dir)),
         "full disk" => runtime.block_on(fill_the_disk(&dir)),
+        "full disk and a journal" => runtime.block_on(fill_the_disk_beside_a_journal(&dir)),
+        "journal writers" => runtime.block_on(journal_until_killed(&dir)),
+        "journal crash" => runtime.block_on(journal_until_crashed(&dir)),
         other => panic!("no role {other}"),
     }
 }
@@ -298,8 +301,8 @@ async fn write_until_killed(dir: &Path) {
 }
 
 /// Kills a writing process once it has told of `count` batches; returns all it told of.
-fn kill_after(dir: &Path, count: usize) -> Vec<u32> {
-    let mut writers = child("writers", dir).stdout(Stdio::piped()).spawn().unwrap();
+fn kill_after(role: &str, dir: &Path, count: usize) -> Vec<u32> {
+    let mut writers = child(role, dir).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(writers.stdout.take().unwrap()).lines();
     let mut told = Vec::new();
     for line in lines.map_while(Result::ok) {
@@ -319,7 +322,7 @@ fn after_kill_9_every_acknowledged_batch_is_there_and_each_is_whole() {
     let dir = TempDir::new().unwrap();
     let mut told = Vec::new();
     for count in [1, 50, 400] {
-        told.extend(kill_after(dir.path(), count));
+        told.extend(kill_after("writers", dir.path(), count));
         let (store, loaded) = open(dir.path());
         assert_eq!(store.recovery(), None);
         let found: Vec<u32> = loaded.links.iter().map(|link| link.id.get()).collect();
@@ -394,11 +397,15 @@ async fn fill_the_disk(dir: &Path) {
     assert!(loaded.links.iter().map(|link| link.id.get()).eq(kept));
 }
 
-/// The file system is mounted in a mount namespace that ends with the process.
 #[test]
 fn a_full_disk_refuses_changes_until_there_is_room_again() {
+    on_a_small_disk("full disk");
+}
+
+/// Plays a role on a file system that is mounted in a mount namespace that ends with the process.
+fn on_a_small_disk(role: &str) {
     let dir = TempDir::new().unwrap();
-    let role = child("full disk", dir.path());
+    let role = child(role, dir.path());
     let outcome = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c"])
         .arg("mount -t tmpfs -o size=4m none \"$STORE_TEST_DIR\" && exec \"$0\" \"$@\"")
@@ -658,5 +665,314 @@ fn a_crash_at_any_point_keeps_what_was_acknowledged() {
         let found = reopened(dir.path()).links.len();
         let may_be_found = if *point == "store.after_sync" { 3..=3 } else { 2..=3 };
         assert!(may_be_found.contains(&found), "{point}: {found} links");
+    }
+}
+
+/// What a daemon finds that starts after the one that has `live` was killed just now.
+fn found_after_a_kill(live: &Path) -> Loaded {
+    let dir = dir_in_memory();
+    copy_dir(live, dir.path());
+    reopened(dir.path())
+}
+
+fn numbers(loaded: &Loaded) -> Vec<u32> {
+    loaded.links.iter().map(|link| link.id.get()).collect()
+}
+
+#[tokio::test]
+async fn what_is_of_this_boot_survives_the_daemon_and_waits_for_no_disk() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    store.commit_for_this_boot(put(1, "one")).await.unwrap();
+    store.commit_for_this_boot(put(2, "two")).await.unwrap();
+    store.commit_for_this_boot(delete(1)).await.unwrap();
+    assert_eq!(store.flushes(), 0);
+    assert_eq!(names(&found_after_a_kill(dir.path())), named(&[(2, "two")]));
+    drop(store);
+    assert_eq!(names(&reopened(dir.path())), named(&[(2, "two")]));
+}
+
+#[tokio::test]
+async fn the_journal_is_empty_when_the_database_has_its_batches() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { lazy: Duration::from_millis(1), ..PROMPT };
+    let (store, _) = SledStore::open(dir.path(), options).unwrap();
+    store.commit_for_this_boot(put(1, "one")).await.unwrap();
+    while fs::metadata(dir.path().join("journal")).unwrap().len() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(store.flushes() > 0);
+    assert_eq!(numbers(&found_after_a_kill(dir.path())), [1]);
+}
+
+/// One of the ways to commit.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Durably,
+    ForThisBoot,
+    Lazily,
+}
+
+/// None survives without all those before it: after a kill at any moment there is the state after
+/// one of the batches, and never an earlier one than the last that was awaited.
+#[tokio::test]
+async fn batches_keep_their_order_whatever_way_they_take() {
+    let dir = dir_in_memory();
+    let (store, _) = open(dir.path());
+    let ways = [Way::Lazily, Way::ForThisBoot, Way::Lazily, Way::Durably, Way::ForThisBoot];
+    let mut states = vec![names(&Loaded::default())];
+    let mut surely = 0;
+    for round in 0..40_u32 {
+        let way = ways[(round * round % 7) as usize % ways.len()];
+        let number = round % 5 + 1;
+        let mut state = states[states.len() - 1].clone();
+        state.retain(|(id, _)| *id != number);
+        let batch = if round % 3 == 2 {
+            delete(number)
+        } else {
+            state.push((number, format!("net{round}")));
+            state.sort();
+            put(number, &format!("net{round}"))
+        };
+        states.push(state);
+        match way {
+            Way::Durably => store.commit(batch).await.unwrap(),
+            Way::ForThisBoot => store.commit_for_this_boot(batch).await.unwrap(),
+            Way::Lazily => store.commit_lazily(batch).await.unwrap(),
+        }
+        if !matches!(way, Way::Lazily) {
+            surely = states.len() - 1;
+        }
+        let found = names(&found_after_a_kill(dir.path()));
+        assert!(states[surely..].contains(&found), "round {round}, {way:?}: {found:?}");
+    }
+}
+
+/// A state directory with link 1 in the database and links 2 to 5 in the journal, each by itself.
+async fn written_journal(dir: &Path) {
+    let live = dir_in_memory();
+    let (store, _) = open(live.path());
+    store.commit(Batch { next_link_id: Some(2), ..put(1, "net0") }).await.unwrap();
+    for number in 2..=ACKNOWLEDGED {
+        let batch = Batch { next_link_id: Some(number + 1), ..put(number, "net0") };
+        store.commit_for_this_boot(batch).await.unwrap();
+    }
+    copy_dir(live.path(), dir);
+}
+
+/// Strikes the journal, and checks that links 1 to some number are found, and that no id is given
+/// again. Answers how many are found.
+fn found_after(damage: Damage, original: &Path) -> u32 {
+    let dir = dir_in_memory();
+    copy_dir(original, dir.path());
+    damage.strike(&dir.path().join("journal"));
+    let (store, loaded) = open(dir.path());
+    assert_eq!(store.recovery(), None);
+    assert!(loaded.next_link_id > ACKNOWLEDGED, "{damage:?}: an id will be given again");
+    let links = numbers(&loaded);
+    assert!(links.iter().copied().eq(1..=links.len() as u32), "{damage:?}: {links:?}");
+    drop(store);
+    assert_eq!(numbers(&reopened(dir.path())), links, "{damage:?}: a second start");
+    links.len() as u32
+}
+
+#[tokio::test]
+async fn a_torn_journal_counts_up_to_its_last_whole_entry() {
+    let original = dir_in_memory();
+    written_journal(original.path()).await;
+    let len = fs::metadata(original.path().join("journal")).unwrap().len() as usize;
+    let entry = len / (ACKNOWLEDGED as usize - 1);
+    for cut in 0..=len {
+        let whole = (cut / entry) as u32;
+        assert_eq!(found_after(Damage::Cut(cut), original.path()), 1 + whole, "{cut} of {len}");
+    }
+    assert_eq!(found_after(Damage::Missing, original.path()), 1);
+    assert_eq!(found_after(Damage::Zero, original.path()), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_journal_counts_up_to_the_damage() {
+    let original = dir_in_memory();
+    written_journal(original.path()).await;
+    let len = fs::metadata(original.path().join("journal")).unwrap().len() as usize;
+    let entry = len / (ACKNOWLEDGED as usize - 1);
+    for at in 0..len {
+        let before = (at / entry) as u32;
+        assert_eq!(found_after(Damage::Flip(at), original.path()), 1 + before, "{at} of {len}");
+    }
+}
+
+/// The journal of a life that was killed after the database had its batches, and before it was
+/// emptied.
+#[tokio::test]
+async fn a_journal_that_the_database_has_means_nothing() {
+    let (live, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (store, _) = open(live.path());
+    store.commit_for_this_boot(put(1, "one")).await.unwrap();
+    store.commit_for_this_boot(put(2, "two")).await.unwrap();
+    let journal = fs::read(live.path().join("journal")).unwrap();
+    store.commit(delete(1)).await.unwrap();
+    copy_dir(live.path(), dir.path());
+    for _ in 0..2 {
+        fs::write(dir.path().join("journal"), &journal).unwrap();
+        assert_eq!(names(&reopened(dir.path())), named(&[(2, "two")]));
+    }
+}
+
+/// So it is when the daemon is killed again while it takes the journal over.
+#[tokio::test]
+async fn a_journal_can_be_read_twice() {
+    let (original, dir) = (dir_in_memory(), TempDir::new().unwrap());
+    written_journal(original.path()).await;
+    copy_dir(original.path(), dir.path());
+    for _ in 0..2 {
+        assert_eq!(numbers(&reopened(dir.path())), [1, 2, 3, 4, 5]);
+        fs::copy(original.path().join("journal"), dir.path().join("journal")).unwrap();
+    }
+}
+
+/// So a power cut takes the journal away: what was in it is lost, and yet no id is given again.
+#[tokio::test]
+async fn no_id_is_given_again_though_the_journal_is_lost() {
+    let live = TempDir::new().unwrap();
+    let (store, _) = open(live.path());
+    for round in 1..=10 {
+        let next_link_id = Some(round * 1500);
+        store.commit_for_this_boot(Batch { next_link_id, ..Batch::default() }).await.unwrap();
+        let dir = TempDir::new().unwrap();
+        copy_dir(live.path(), dir.path());
+        fs::remove_file(dir.path().join("journal")).unwrap();
+        for start in 1..=3 {
+            let found = reopened(dir.path()).next_link_id;
+            assert!(found >= round * 1500, "round {round}, start {start}: {found}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_end_leaves_no_ids_out() {
+    let dir = TempDir::new().unwrap();
+    for next in 2..5 {
+        let (store, _) = open(dir.path());
+        let batch = Batch { next_link_id: Some(next), ..Batch::default() };
+        store.commit_for_this_boot(batch).await.unwrap();
+        drop(store);
+        assert_eq!(reopened(dir.path()).next_link_id, next);
+    }
+}
+
+/// The snapshot knows less than the database did, and the journal goes on from where that ended.
+#[tokio::test]
+async fn a_restored_store_has_what_the_journal_has() {
+    let (original, dir) = (dir_in_memory(), TempDir::new().unwrap());
+    written_journal(original.path()).await;
+    copy_dir(original.path(), dir.path());
+    Damage::Zero.strike(&dir.path().join("db/db"));
+    let (store, loaded) = open(dir.path());
+    assert!(store.recovery().is_some());
+    assert_eq!(numbers(&loaded), [2, 3, 4, 5]);
+    assert!(loaded.next_link_id > ACKNOWLEDGED);
+    drop(store);
+    let (store, loaded) = open(dir.path());
+    assert_eq!(store.recovery(), None);
+    assert_eq!(numbers(&loaded), [2, 3, 4, 5]);
+}
+
+/// Tells on its output of each link that survives a kill; every third commit is a durable one.
+async fn journal_until_killed(dir: &Path) {
+    let options = Options { lazy: Duration::from_millis(5), ..Options::default() };
+    let (store, loaded) = SledStore::open(dir, options).unwrap();
+    let store = Arc::new(store);
+    let first = loaded.next_link_id;
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            for number in (first + writer..).step_by(4) {
+                let batch = Batch { next_link_id: Some(number + 1), ..put(number, "one") };
+                let _change = store.begin();
+                match number % 3 {
+                    0 => store.commit(batch).await.unwrap(),
+                    _ => store.commit_for_this_boot(batch).await.unwrap(),
+                }
+                writeln!(std::io::stdout(), "durable {number}").unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
+#[test]
+fn after_kill_9_all_that_is_of_this_boot_is_there() {
+    let dir = TempDir::new().unwrap();
+    let mut told = Vec::new();
+    for count in [1, 50, 1000] {
+        let new = kill_after("journal writers", dir.path(), count);
+        assert!(new.iter().all(|number| !told.contains(number)), "an id was given again");
+        told.extend(new);
+        let (store, loaded) = open(dir.path());
+        assert_eq!(store.recovery(), None);
+        let found = numbers(&loaded);
+        for number in &told {
+            assert!(found.contains(number), "{number} was acknowledged and is lost");
+        }
+    }
+}
+
+/// The database refuses a group, and what the journal has stays acknowledged: over a kill, and
+/// until there is room again.
+async fn fill_the_disk_beside_a_journal(dir: &Path) {
+    let (store, _) = open(dir);
+    store.commit_for_this_boot(put(1, "net0")).await.unwrap();
+    let ballast = fill(dir);
+    let mut kept = commit_until_refused(&store, 10).await;
+    kept.insert(0, 1);
+    fs::remove_file(&ballast).unwrap();
+    let found = numbers(&found_after_a_kill(dir));
+    assert!(kept.iter().all(|number| found.contains(number)), "{kept:?} were kept: {found:?}");
+
+    store.commit_for_this_boot(put(2, "net0")).await.unwrap();
+    commit_at_last(&store, 40_000).await;
+    kept.insert(1, 2);
+    kept.push(40_000);
+    drop(store);
+    assert_eq!(numbers(&reopened(dir)), kept);
+}
+
+#[test]
+fn what_the_journal_has_outlives_a_full_disk() {
+    on_a_small_disk("full disk and a journal");
+}
+
+/// Links of this boot and, after every second one, a durable one.
+async fn journal_until_crashed(dir: &Path) {
+    let (store, _) = open(dir);
+    for number in 1.. {
+        store.commit_for_this_boot(put(number, "net0")).await.unwrap();
+        writeln!(std::io::stdout(), "durable {number}").unwrap();
+        if number % 2 == 0 {
+            store.commit(put(1_000_000 + number, "net0")).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_point_of_the_journal_keeps_what_was_acknowledged() {
+    for point in crate::crash::POINTS.iter().filter(|point| point.starts_with("journal.")) {
+        for passage in 1..=3 {
+            let dir = TempDir::new().unwrap();
+            let outcome = child("journal crash", dir.path())
+                .env("DLMGMT_CRASH_POINT", format!("{point}:{passage}"))
+                .output()
+                .unwrap();
+            assert!(!outcome.status.success(), "{point} was not passed");
+            let told = String::from_utf8_lossy(&outcome.stdout).matches("durable ").count() as u32;
+            let found = numbers(&reopened(dir.path()));
+            let journalled: Vec<u32> = found.into_iter().filter(|id| *id < 1_000_000).collect();
+            assert!(
+                (told..=told + 1).any(|last| journalled.iter().copied().eq(1..=last)),
+                "{point}:{passage}: {told} were acknowledged, found {journalled:?}"
+            );
+        }
     }
 }

@@ -9,7 +9,9 @@ use super::Options;
 use super::database::{Database, DatabaseError};
 use super::directory::StateDir;
 use super::high_water::HighWater;
-use super::queue::{Queue, Turn, Waiting};
+use super::journal::Entry;
+use super::queue::{Durable, Queue, Turn, Waiting};
+use super::recovery;
 use super::snapshot::{self, Reserve};
 use super::state::{Changes, State};
 use crate::crash;
@@ -24,6 +26,8 @@ pub struct Writer {
     /// Absent after a failure, until it can be opened again.
     pub database: Option<Database>,
     pub durable: State,
+    /// The disk refused a part of the database's log, which must not be written on.
+    pub has_hole: bool,
     pub high_water: HighWater,
     pub snapshot: SnapshotState,
 }
@@ -39,19 +43,40 @@ pub struct SnapshotState {
 }
 
 impl Writer {
+    /// Makes durable what the life before left: what only its journal has, and that ids may have
+    /// been given, up to `given`, of which nothing is known any more. The journal is empty then.
+    pub fn take_over(&mut self, journal: &[Entry], given: Reserve) -> Result<(), DatabaseError> {
+        let durable = &self.durable.meta;
+        let missing = || journal.iter().filter(|(commit, _)| *commit > durable.commit);
+        let mut changes = self.durable.changes(missing().flat_map(|(_, batches)| batches));
+        changes.meta = given.raise(changes.meta);
+        if missing().next().is_some() || changes.meta.next_link_id > durable.next_link_id {
+            // Where a snapshot was restored, the journal can be several commits ahead.
+            let last = missing().map(|(commit, _)| *commit).max().unwrap_or_default();
+            changes.meta.commit = changes.meta.commit.max(last);
+            self.make_durable(&changes)?;
+            self.conclude(changes);
+        }
+        Ok(())
+    }
+
     /// Writes until the queue ends.
     pub fn run(mut self) {
         let _told_on_panic = AbandonOnDrop(Arc::clone(&self.queue));
+        let mut is_all_written = true;
         loop {
             match self.queue.next_turn(self.idle_at()) {
-                Turn::Write(group) => self.write_group(group),
+                Turn::Write(group) => is_all_written = self.write_group(group),
                 Turn::Idle => self.save_snapshot(),
                 Turn::End => break,
             }
         }
-        if self.is_snapshot_old() {
-            self.save_snapshot();
-        }
+        self.save_last_snapshot(is_all_written);
+        self.close();
+    }
+
+    /// Ends without writing anything more.
+    pub fn close(&mut self) {
         if let Some(database) = self.database.take() {
             database.close();
         }
@@ -65,23 +90,34 @@ impl Writer {
         self.is_snapshot_old().then(|| self.snapshot.at + self.options.snapshot)
     }
 
-    fn write_group(&mut self, group: Vec<Waiting>) {
+    /// Whether it could be written.
+    fn write_group(&mut self, group: Vec<Waiting>) -> bool {
         let changes = self.durable.changes(group.iter().map(|waiting| &waiting.batch));
-        match self.make_durable(&changes) {
+        let written = self.make_durable(&changes);
+        match &written {
             Ok(()) => {
-                self.durable.apply(changes);
-                self.raise_high_water();
+                self.conclude(changes);
                 group.into_iter().for_each(|waiting| waiting.tell(Ok(())));
             }
-            Err(why) => self.refuse_group(group, &why),
+            Err(why) => self.refuse_group(group, why),
         }
+        written.is_ok()
+    }
+
+    /// The changes are durable.
+    fn conclude(&mut self, changes: Changes) {
+        self.durable.apply(changes);
+        self.raise_high_water();
+        crash::point("journal.before_clear");
+        let commit = self.durable.meta.commit;
+        self.queue.written(Durable { commit, reserve: self.snapshot.reserve });
     }
 
     fn refuse_group(&self, group: Vec<Waiting>, why: &DatabaseError) {
         tracing::error!("a change could not be stored: {why}");
         let (awaited, lazy): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|waiting| waiting.answer.is_some());
-        self.queue.put_back(lazy);
+        self.queue.put_back(lazy, self.database.is_none());
         for waiting in awaited {
             waiting.tell(Err(StoreError::Write(why.to_string())));
         }
@@ -97,6 +133,7 @@ impl Writer {
             return Err(why);
         }
         let written = self.write(&database, changes);
+        self.has_hole = matches!(written, Err(DatabaseError::NotSynced(_)));
         if written.is_ok() {
             self.database = Some(database);
         } else {
@@ -136,7 +173,12 @@ impl Writer {
     }
 
     /// Opens the database again and makes it hold what is durable, no more and no less.
-    fn reopen(&self) -> Result<Database, DatabaseError> {
+    fn reopen(&mut self) -> Result<Database, DatabaseError> {
+        if self.has_hole {
+            recovery::rebuild(&self.dir, &self.durable)?;
+            self.dir.replace_database()?;
+            self.has_hole = false;
+        }
         let (database, found) = Database::open(&self.dir.database())?;
         let repaired = self.repair(&database, &found);
         if let Err(why) = repaired {
@@ -165,14 +207,24 @@ impl Writer {
 
     /// Writes the snapshot; without one the store goes on.
     pub fn save_snapshot(&mut self) {
+        self.save_snapshot_reserving(Reserve::ahead_of(&self.durable.meta));
+    }
+
+    /// Nothing is given any more, so the next life need not leave out what is reserved, unless the
+    /// database lacks something.
+    fn save_last_snapshot(&mut self, is_all_written: bool) {
+        if is_all_written {
+            self.save_snapshot_reserving(Reserve::said_by(&self.durable.meta));
+        } else if self.is_snapshot_old() {
+            self.save_snapshot();
+        }
+    }
+
+    fn save_snapshot_reserving(&mut self, reserve: Reserve) {
         // Also when this fails: it is not tried again at once.
         self.snapshot.at = Instant::now();
-        let written = self
-            .high_water
-            .sync()
-            .map_err(DatabaseError::from)
-            .and_then(|()| Ok(self.write_snapshot(Reserve::ahead_of(&self.durable.meta))?));
-        if let Err(why) = written {
+        let synced = self.high_water.sync();
+        if let Err(why) = synced.and_then(|()| self.write_snapshot(reserve)) {
             tracing::warn!("the snapshot cannot be written: {why}");
         }
     }
@@ -181,6 +233,7 @@ impl Writer {
         snapshot::write(&self.dir.snapshot(), &self.durable, reserve)?;
         self.snapshot.reserve = reserve;
         self.snapshot.commit = Some(self.durable.meta.commit);
+        self.queue.reserved(reserve);
         Ok(())
     }
 }

@@ -1,0 +1,292 @@
+//! A text of another registry is brought in: all of it or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dlmgmt_proto::{
+    Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId, ZoneName,
+};
+
+use super::loans::{Lend, plan_lend};
+use super::lookup::title;
+use super::plan::{LinkIds, Plan};
+use super::registry::Registry;
+use super::rename::plan_rename;
+use super::transfer::{Document, Entry, HIGHEST_NUMBER, Over, ZoneEntry, invalid};
+use crate::model::{
+    Lifetime, Link, LinkRecord, Loan, Location, Origin, PhysIdentity, Recipe, Zone, ZoneRecord,
+};
+
+/// The addresses of links that are to be lent.
+pub type Addresses = BTreeMap<LinkId, Vec<String>>;
+
+/// The links that are known here and that the text lends to a zone: who brings it in must know
+/// their addresses.
+pub fn links_to_lend(registry: &Registry, document: &Document) -> Vec<LinkId> {
+    let lent = document.links.iter().filter(|entry| entry.loan.is_some());
+    lent.filter_map(|entry| find(registry, document, entry)).collect()
+}
+
+/// Brings a text in.
+///
+/// A link that is known here keeps its linkid and takes the name: hardware is known by its
+/// identity, a virtual link by its name and kind. What is not known becomes a link that is absent
+/// as yet, with the linkid it had if that was never given here: hardware waits to appear, a
+/// virtual link to be made. Zones keep the numbers that their names have here. What is known here
+/// and not in the text stays as it is.
+pub fn plan_import(
+    registry: &Registry,
+    ids: &mut LinkIds,
+    document: &Document,
+    addresses: &Addresses,
+) -> Result<Plan> {
+    let mut draft = Draft::new(registry, document)?;
+    draft.number_zones();
+    draft.give_ids(ids)?;
+    draft.rename_the_known()?;
+    draft.add_the_unknown()?;
+    draft.lend(addresses)?;
+    Ok(draft.plan)
+}
+
+struct Draft<'a> {
+    document: &'a Document,
+    /// As it will be by the plan so far.
+    registry: Registry,
+    plan: Plan,
+    known: BTreeMap<LinkId, LinkId>,
+    /// Which link here each linkid of the text means.
+    ids: BTreeMap<LinkId, LinkId>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(registry: &Registry, document: &'a Document) -> Result<Self> {
+        let mut known = BTreeMap::new();
+        let mut found = BTreeSet::new();
+        for entry in &document.links {
+            let Some(id) = find(registry, document, entry) else { continue };
+            if !found.insert(id) {
+                return Err(invalid(format!("{}: another entry is the same link", entry.link)));
+            }
+            known.insert(entry.linkid, id);
+        }
+        let registry = registry.clone();
+        Ok(Self { document, registry, plan: Plan::default(), ids: known.clone(), known })
+    }
+
+    fn number_zones(&mut self) {
+        for ZoneEntry { zoneid, zone } in &self.document.zones {
+            if self.registry.zone_by_name(zone).is_some() {
+                continue;
+            }
+            let is_free = self.registry.zone(*zoneid).is_none() && zoneid.0 < HIGHEST_NUMBER;
+            let id = if is_free { *zoneid } else { self.registry.fresh_zone_id() };
+            let record = ZoneRecord { id, name: zone.clone(), attached: None };
+            let zone = Zone { record, up: None };
+            self.registry = self.registry.with_zone(zone.clone());
+            self.plan.zones.push(zone);
+        }
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        let known = self.known.clone();
+        self.document.links.iter().filter(move |entry| !known.contains_key(&entry.linkid))
+    }
+
+    /// Ids that can be kept are, before others are given that might be those.
+    fn give_ids(&mut self, ids: &mut LinkIds) -> Result<()> {
+        let is_kept = |id: &LinkId, ids: &LinkIds| ids.is_fresh(*id) && id.get() < HIGHEST_NUMBER;
+        let (mut kept, others): (Vec<LinkId>, Vec<LinkId>) =
+            self.unknown().map(|entry| entry.linkid).partition(|id| is_kept(id, ids));
+        kept.sort_unstable();
+        for id in kept {
+            ids.give_exactly(id);
+            self.ids.insert(id, id);
+        }
+        for id in others {
+            self.ids.insert(id, ids.give()?);
+        }
+        Ok(())
+    }
+
+    fn rename_the_known(&mut self) -> Result<()> {
+        let named = self.document.links.iter().filter_map(|entry| {
+            let id = *self.known.get(&entry.linkid)?;
+            let link = self.registry.link(id)?;
+            (link.record.name != entry.link).then_some((id, entry.link))
+        });
+        let wishes: Vec<(LinkId, LinkName)> = named.collect();
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        let plan = plan_rename(&self.registry, &wishes)?;
+        self.take(plan);
+        Ok(())
+    }
+
+    fn add_the_unknown(&mut self) -> Result<()> {
+        let added = self.unknown().map(|entry| {
+            refuse_taken(&self.registry, entry.link)?;
+            Ok(Link { record: self.record(entry)?, kernel: None }.into())
+        });
+        let changes = added.collect::<Result<_>>()?;
+        self.take(Plan { changes, ..Plan::default() });
+        Ok(())
+    }
+
+    fn record(&self, entry: &Entry) -> Result<LinkRecord> {
+        let (kind, phys, recipe) = match entry.class {
+            LinkClass::Veth => (Some("veth"), None, self.pair(entry)),
+            LinkClass::Vnic => (Some("macvlan"), None, Some(self.vnic(entry)?)),
+            _ => {
+                let phys = PhysIdentity { mac: entry.mac, path: entry.path.clone() };
+                (None, Some(phys), None)
+            }
+        };
+        Ok(LinkRecord {
+            id: self.here(entry.linkid),
+            name: entry.link,
+            owner: ZoneId::GLOBAL,
+            location: Location::Home,
+            class: entry.class,
+            kind: kind.map(str::to_owned),
+            media: entry.media,
+            lifetime: Lifetime::Persistent,
+            origin: Origin::Own,
+            phys,
+            anchor: None,
+            recipe,
+            unsettled: false,
+            generation: Generation::default(),
+        })
+    }
+
+    /// Every linkid of the text has been found or given by now.
+    fn here(&self, id: LinkId) -> LinkId {
+        self.ids.get(&id).copied().unwrap_or(id)
+    }
+
+    fn pair(&self, entry: &Entry) -> Option<Recipe> {
+        entry.peer.map(|peer| Recipe::Veth { peer: self.here(peer) })
+    }
+
+    fn vnic(&self, entry: &Entry) -> Result<Recipe> {
+        let over = match &entry.over {
+            Some(Over::Entry(lower)) => Some(self.here(*lower)),
+            Some(Over::Named(name)) => self.registry.by_name(ZoneId::GLOBAL, *name),
+            None => None,
+        };
+        let missing = || invalid(format!("{}: what it lies over is not here", entry.link));
+        let (over, mac) = (over.ok_or_else(missing)?, entry.mac);
+        Ok(Recipe::Macvlan { over, mac, mode: entry.mode.unwrap_or_default() })
+    }
+
+    fn lend(&mut self, addresses: &Addresses) -> Result<()> {
+        for entry in &self.document.links {
+            let Some(loan) = &entry.loan else { continue };
+            let id = self.here(entry.linkid);
+            let zone = self.zone(&loan.zone)?;
+            if self.has_loan(id, zone, loan.name) {
+                continue;
+            }
+            let lend = Lend {
+                id,
+                zone,
+                name_inside: Some(loan.name),
+                is_persistent: true,
+                force: false,
+                generation: None,
+            };
+            let addresses = addresses.get(&id).map(Vec::as_slice).unwrap_or_default();
+            let plan = plan_lend(&self.registry, &lend, addresses)?;
+            self.take(plan);
+        }
+        Ok(())
+    }
+
+    fn zone(&self, name: &ZoneName) -> Result<ZoneId> {
+        let unknown = || invalid(format!("zone {name} has no number"));
+        self.registry.zone_by_name(name).ok_or_else(unknown)
+    }
+
+    fn has_loan(&self, id: LinkId, zone: ZoneId, name: LinkName) -> bool {
+        let loan = self.registry.link(id).and_then(|link| link.loan());
+        let is_it =
+            |loan: &Loan| (loan.zone, loan.name_inside, loan.is_persistent) == (zone, name, true);
+        loan.is_some_and(is_it)
+    }
+
+    /// The plan so far, and then this one. A later change of a link replaces the earlier one.
+    fn take(&mut self, next: Plan) {
+        self.registry = self.registry.with(&next.changes);
+        let is_replaced = |id| next.changes.iter().any(|change| change.id == id);
+        self.plan.changes.retain(|change| !is_replaced(change.id));
+        self.plan.changes.extend(next.changes);
+        self.plan.steps.extend(next.steps);
+    }
+}
+
+fn find(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    match entry.class {
+        LinkClass::Phys => find_hardware(registry, document, entry),
+        _ => find_virtual(registry, document, entry),
+    }
+}
+
+/// The same device, or else one with the same address that no entry describes better.
+fn find_hardware(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    let is_exactly = |link: &Link, entry: &Entry| {
+        link.record.phys.as_ref().is_some_and(|phys| {
+            link.record.media == entry.media && (phys.mac, &phys.path) == (entry.mac, &entry.path)
+        })
+    };
+    let has_address = |link: &Link| {
+        link.record.media == entry.media
+            && entry.mac.is_some()
+            && !document.links.iter().any(|other| is_exactly(link, other))
+    };
+    let by_mac = || entry.mac.into_iter().flat_map(|mac| registry.by_mac(mac));
+    let by_path = entry.path.iter().flat_map(|path| registry.by_path(path));
+    let exact = by_mac().chain(by_path).find(|link| is_exactly(link, entry));
+    exact.or_else(|| by_mac().find(|link| has_address(link))).map(|link| link.record.id)
+}
+
+/// A virtual link of ours that has the name and is made as the entry says.
+fn find_virtual(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    let named = |name: LinkName| {
+        let is_it = |link: &&Arc<Link>| {
+            let record = &link.record;
+            (record.owner, record.name) == (ZoneId::GLOBAL, name)
+        };
+        registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id)).filter(is_it)
+    };
+    let link = named(entry.link)?;
+    let is_same = match &link.record.recipe {
+        Some(Recipe::Veth { peer }) => {
+            let other = entry.peer.and_then(|peer| document.entry(peer));
+            registry.link(*peer).map(|peer| peer.record.name) == other.map(|other| other.link)
+        }
+        Some(Recipe::Macvlan { over, mac, mode }) => {
+            let lower = match &entry.over {
+                Some(Over::Entry(lower)) => {
+                    document.entry(*lower).and_then(|lower| find(registry, document, lower))
+                }
+                Some(Over::Named(name)) => named(*name).map(|lower| lower.record.id),
+                None => None,
+            };
+            (lower, *mac, *mode) == (Some(*over), entry.mac, entry.mode.unwrap_or_default())
+        }
+        None => false,
+    };
+    let is_ours = (link.record.origin, link.record.lifetime) == (Origin::Own, Lifetime::Persistent);
+    (is_same && is_ours && link.record.class == entry.class).then_some(link.record.id)
+}
+
+fn refuse_taken(registry: &Registry, name: LinkName) -> Result<()> {
+    if registry.is_name_free(ZoneId::GLOBAL, name) {
+        return Ok(());
+    }
+    let by = registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id));
+    let by = by.map_or_else(|| "another link".to_owned(), |link| title(registry, link));
+    Err(Error::new(ErrorCode::Exists, format!("cannot import {name}: it is the name of {by}")))
+}

@@ -1,0 +1,199 @@
+//! What the bus is told: each commit's changes, with the new values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dlmgmt_proto::door::{LinkFilter, Subscribe, View};
+use dlmgmt_proto::{Event, LinkId, LinkInfo, Result, SequencedEvent, ZoneId, ZoneInfo};
+use zbus::names::OwnedUniqueName;
+use zbus::{Connection, Message, ObjectPath};
+
+use super::object::{
+    Properties, ROOT, changed, link_path, link_properties, zone_path, zone_properties,
+};
+use super::table::{
+    Emits, Interface, LINK_INTERFACE, MANAGER, OBJECT_MANAGER, PROPERTIES, ZONE_INTERFACE,
+};
+use crate::engine::{Caller, EventStream, Service, Snapshot};
+
+/// Tells the bus of everything that happens from now on, until the future is dropped.
+pub(super) fn start(
+    connection: Connection,
+    service: Arc<dyn Service>,
+) -> std::result::Result<impl Future<Output = ()>, zbus::Error> {
+    let wish = Subscribe { snapshot: false, since: None, participant: false };
+    let refused = |why: dlmgmt_proto::Error| zbus::Error::Failure(why.to_string());
+    let before = service.snapshot();
+    let (_, stream) = service.subscribe(&Caller::daemon(), &wish).map_err(refused)?;
+    let zones = zones_of(service.as_ref());
+    Ok(Herald { connection, service, stream, before, zones }.run())
+}
+
+struct Herald {
+    connection: Connection,
+    service: Arc<dyn Service>,
+    stream: Box<dyn EventStream>,
+    /// What the bus was told of last.
+    before: Arc<dyn Snapshot>,
+    zones: HashMap<ZoneId, ZoneInfo>,
+}
+
+impl Herald {
+    async fn run(mut self) {
+        while let Some(SequencedEvent { event, .. }) = self.stream.next().await {
+            let signals = self.signals(&event);
+            for signal in signals {
+                if let Err(why) = send(&self.connection, signal).await {
+                    tracing::debug!("the bus cannot be told: {why}");
+                }
+            }
+        }
+    }
+
+    fn signals(&mut self, event: &Event) -> Vec<zbus::Result<Message>> {
+        let after = self.service.snapshot();
+        let before = std::mem::replace(&mut self.before, after.clone());
+        let mut signals: Vec<_> = of_zone(event, None).into_iter().collect();
+        if let Event::HoldBroken { id, name, zone } = event {
+            let told = (id.get(), name.to_string(), zone.to_string());
+            signals.push(message(ROOT, MANAGER.name, "HoldBroken", None, &told));
+        }
+        match event {
+            Event::Lost { .. } | Event::Resync => {
+                for id in all_ids(before.as_ref()).into_iter().chain(all_ids(after.as_ref())) {
+                    signals.extend(of_link(id, before.as_ref(), after.as_ref()));
+                }
+                signals.extend(self.zone_signals());
+            }
+            Event::ZoneReady(_) | Event::ZoneShuttingDown(_) | Event::ZoneGone { .. } => {
+                signals.extend(self.zone_signals());
+            }
+            event => {
+                let id = link_of(event);
+                signals.extend(id.and_then(|id| of_link(id, before.as_ref(), after.as_ref())));
+            }
+        }
+        signals
+    }
+
+    fn zone_signals(&mut self) -> Vec<zbus::Result<Message>> {
+        let now = zones_of(self.service.as_ref());
+        let before = std::mem::replace(&mut self.zones, now);
+        let ids = before.keys().chain(self.zones.keys().filter(|id| !before.contains_key(id)));
+        let properties = |zone: Option<&ZoneInfo>| zone.map(zone_properties);
+        ids.filter_map(|id| {
+            let (was, is) = (properties(before.get(id)), properties(self.zones.get(id)));
+            of_object(&zone_path(*id), &ZONE_INTERFACE, was, is)
+        })
+        .collect()
+    }
+}
+
+fn link_of(event: &Event) -> Option<LinkId> {
+    match event {
+        Event::Added(link)
+        | Event::Renamed { link, .. }
+        | Event::Moved { link, .. }
+        | Event::Changed(link)
+        | Event::Removed(link) => Some(link.id),
+        Event::State { id, .. } | Event::Gone { id, .. } | Event::HoldBroken { id, .. } => {
+            Some(*id)
+        }
+        _ => None,
+    }
+}
+
+fn zones_of(service: &dyn Service) -> HashMap<ZoneId, ZoneInfo> {
+    let zones = service.list_zones(&Caller::daemon()).unwrap_or_default();
+    zones.into_iter().map(|zone| (zone.id, zone)).collect()
+}
+
+fn all_ids(snapshot: &dyn Snapshot) -> Vec<LinkId> {
+    let filter = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
+    let mut ids = Vec::new();
+    let next = |after| snapshot.next(&Caller::daemon(), &filter, after);
+    while let Ok(Some(link)) = next(ids.last().copied()) {
+        ids.push(link.id);
+    }
+    ids
+}
+
+fn of_link(
+    id: LinkId,
+    before: &dyn Snapshot,
+    after: &dyn Snapshot,
+) -> Option<zbus::Result<Message>> {
+    let properties =
+        |link: Result<Option<LinkInfo>>| link.ok().flatten().as_ref().map(link_properties);
+    let caller = Caller::daemon();
+    let (was, is) = (properties(before.link(&caller, id)), properties(after.link(&caller, id)));
+    of_object(&link_path(id), &LINK_INTERFACE, was, is)
+}
+
+/// What is told of an object that had some properties and has others now.
+fn of_object(
+    path: &ObjectPath<'_>,
+    interface: &Interface,
+    was: Option<Properties>,
+    is: Option<Properties>,
+) -> Option<zbus::Result<Message>> {
+    match (was, is) {
+        (None, Some(is)) => {
+            let interfaces = HashMap::from([(interface.name, is)]);
+            let told = (path, interfaces);
+            Some(message(ROOT, OBJECT_MANAGER.name, "InterfacesAdded", None, &told))
+        }
+        (Some(_), None) => {
+            let told = (path, &[interface.name][..]);
+            Some(message(ROOT, OBJECT_MANAGER.name, "InterfacesRemoved", None, &told))
+        }
+        (Some(was), Some(is)) => {
+            let mut changed = changed(was, is);
+            changed.retain(|name, _| {
+                interface.properties.iter().any(|p| p.name == *name && p.emits == Emits::Value)
+            });
+            if changed.is_empty() {
+                return None;
+            }
+            let invalidated: [&str; 0] = [];
+            let told = (interface.name, changed, &invalidated[..]);
+            Some(message(path, PROPERTIES.name, "PropertiesChanged", None, &told))
+        }
+        (None, None) => None,
+    }
+}
+
+/// What the manager tells of zones, to everybody or to one alone.
+pub(super) fn of_zone(
+    event: &Event,
+    to: Option<&OwnedUniqueName>,
+) -> Option<zbus::Result<Message>> {
+    let (name, id, zone) = match event {
+        Event::ZoneReady(zone) => ("ZoneReady", zone.id, &zone.name),
+        Event::ZoneShuttingDown(zone) => ("ZoneShuttingDown", zone.id, &zone.name),
+        Event::ZoneGone { id, name } => ("ZoneGone", *id, name),
+        _ => return None,
+    };
+    Some(message(ROOT, MANAGER.name, name, to, &(id.0, zone.to_string())))
+}
+
+pub(super) async fn send(
+    connection: &Connection,
+    signal: zbus::Result<Message>,
+) -> zbus::Result<()> {
+    connection.send(&signal?).await
+}
+
+fn message<B: serde::Serialize + zbus::DynamicType>(
+    path: &str,
+    interface: &str,
+    name: &str,
+    to: Option<&OwnedUniqueName>,
+    body: &B,
+) -> zbus::Result<Message> {
+    let mut signal = Message::signal(path, interface, name);
+    if let Some(to) = to {
+        signal = signal.destination(to);
+    }
+    signal.build(body)
+}

@@ -1,0 +1,76 @@
+//! Files that `dladm import` brings in.
+
+use std::collections::BTreeSet;
+
+use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, LinkState, Media, Result, Seq};
+
+use crate::core::{
+    Addresses, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
+};
+use crate::model::{KernelLink, NsCookie};
+
+const HOME: NsCookie = NsCookie(1);
+
+/// Brings the bytes in, where two cards and a foreign link are known. An import is refused, or
+/// leads to a registry in which every id is one that was given, and whose own export changes
+/// nothing when it is brought in again.
+pub fn import(bytes: &[u8]) {
+    let Ok((before, mut ids)) = known() else { return };
+    let first_new = ids.next();
+    let Ok(document) = Document::parse(bytes) else { return };
+    let Ok(plan) = plan_import(&before, &mut ids, &document, &Addresses::new()) else { return };
+    let after = carry_out(&before, &plan);
+    for link in after.links() {
+        assert!(!ids.is_fresh(link.record.id), "{} was never given", link.record.id);
+    }
+    let given: BTreeSet<LinkId> = after.links().map(|link| link.record.id).collect();
+    assert!(before.links().all(|link| given.contains(&link.record.id)), "a link was lost");
+    assert!(ids.next() >= first_new, "ids are given again");
+    assert_is_idempotent(&after, ids);
+}
+
+fn assert_is_idempotent(registry: &Registry, mut ids: LinkIds) {
+    let text = export(registry).and_then(|text| Document::parse(&text));
+    let again = text.and_then(|text| plan_import(registry, &mut ids, &text, &Addresses::new()));
+    assert_eq!(again, Ok(Plan::default()));
+}
+
+fn known() -> Result<(Registry, LinkIds)> {
+    let mut ids = LinkIds::starting_at(1);
+    let registry = Registry::new(HOME, Seq(0));
+    let links = [link(2, b"eth0", Some(1)), link(3, b"eth1", Some(2)), link(4, b"veth0", None)];
+    let seen = links.into_iter().flatten().map(|link| Sighting {
+        ifindex: link.ifindex,
+        kernel: Some(link),
+        was_deleted: false,
+        went_down: false,
+        known_as: None,
+    });
+    let look = Look { ns: HOME, is_whole: true, seen: seen.collect(), spared: Default::default() };
+    let observed = observe(&registry, &mut ids, &look, true)?;
+    Ok((carry_out(&registry, &observed.plan), ids))
+}
+
+fn link(ifindex: u32, name: &[u8], card: Option<u8>) -> Option<KernelLink> {
+    let mac = card.and_then(|card| HwAddr::new(&[2, 0, 0, 0, 0, card]).ok());
+    Some(KernelLink {
+        ifindex: IfIndex::new(ifindex)?,
+        name: LinkName::found(name).ok()?,
+        kind: card.is_none().then(|| "veth".to_owned()),
+        media: Media::Ethernet,
+        mac,
+        permanent_mac: mac,
+        path: card.map(|card| DevicePath(format!("pci-0000:00:{card:02x}.0"))),
+        mtu: 1500,
+        admin_up: false,
+        state: LinkState::Down,
+        lower: None,
+        master: None,
+        altnames: Vec::new(),
+    })
+}
+
+fn carry_out(registry: &Registry, plan: &Plan) -> Registry {
+    let zones = plan.zones.iter().cloned();
+    zones.fold(registry.clone(), |all, zone| all.with_zone(zone)).with(&plan.changes)
+}

@@ -1,0 +1,99 @@
+//! Batches that need not outlive the boot, until the database has them.
+//!
+//! Each entry is appended with one write and not synced: it survives the daemon, not a power cut.
+//! It carries the number of the commit that will bring its batches into the database, and means
+//! nothing any more once that is there. So it does no harm if the journal cannot be emptied then,
+//! or is read twice.
+//!
+//! An entry is its length (4 bytes, little-endian) and its durable form, which has a checksum.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::state::EncodedBatch;
+use crate::store::codec::{decode_entry, encode_entry};
+
+/// No more than this is put off: a database that takes nothing does not fill the disk from here.
+const LEN_MAX: u64 = 16 << 20;
+
+const LENGTH_LEN: usize = 4;
+
+/// The open file.
+pub struct Journal {
+    file: File,
+    /// Where the next entry goes. What lies behind is of no account.
+    end: u64,
+}
+
+/// What was written at one stroke.
+pub type Entry = (u64, Vec<EncodedBatch>);
+
+impl Journal {
+    /// Opens the file, made when absent, and reads what is in it up to the first entry that is not
+    /// whole.
+    pub fn open(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let (entries, rest) = read(&bytes);
+        if !rest.is_empty() {
+            tracing::warn!(
+                "the journal {} ends with {} bytes that cannot be read, after {} entries",
+                path.display(),
+                rest.len(),
+                entries.len(),
+            );
+        }
+        let end = bytes.len() - rest.len();
+        Ok((Self { file, end: end as u64 }, entries))
+    }
+
+    /// Appends an entry: all of it, or nothing and an error.
+    pub fn append(&mut self, commit: u64, batches: &[&EncodedBatch]) -> io::Result<()> {
+        let entry = encode(commit, batches)?;
+        let end = self.end + entry.len() as u64;
+        if end > LEN_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // Of one that failed, any part may be there: the next one is written over it.
+        self.file.write_all_at(&entry, self.end)?;
+        self.end = end;
+        Ok(())
+    }
+
+    /// Empties the journal: the database has it all.
+    pub fn clear(&mut self) {
+        if self.end == 0 {
+            return;
+        }
+        self.end = 0;
+        if let Err(why) = self.file.set_len(0) {
+            tracing::warn!("the journal cannot be emptied: {why}");
+        }
+    }
+}
+
+fn encode(commit: u64, batches: &[&EncodedBatch]) -> io::Result<Vec<u8>> {
+    let sealed = encode_entry(&(commit, batches)).map_err(io::Error::other)?;
+    let len = u32::try_from(sealed.len()).map_err(io::Error::other)?;
+    Ok([&len.to_le_bytes(), &*sealed].concat())
+}
+
+/// The entries, and the bytes after the last one that can be read.
+fn read(mut bytes: &[u8]) -> (Vec<Entry>, &[u8]) {
+    let mut entries = Vec::new();
+    while let Some((entry, rest)) = read_one(bytes) {
+        entries.push(entry);
+        bytes = rest;
+    }
+    (entries, bytes)
+}
+
+fn read_one(bytes: &[u8]) -> Option<(Entry, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<LENGTH_LEN>()?;
+    let (sealed, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    Some((decode_entry(sealed).ok()?, rest))
+}
