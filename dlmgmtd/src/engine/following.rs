@@ -35,6 +35,10 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             reconcile(&pipeline, ns, glance).await;
         }
         zones.leave_empty_strangers().await;
+        if zones.owes_links() {
+            let zones = zones.clone();
+            tokio::spawn(async move { zones.remake_owed_links().await });
+        }
         let returned = lent_and_home_again(&before, &pipeline.registry());
         if !returned.is_empty() {
             let zones = zones.clone();
@@ -56,7 +60,7 @@ impl Aside {
         while self.followers.try_join_next().is_some() {}
         let registry = pipeline.registry();
         hints.links.retain(|at, hint| {
-            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            let keys = registry.by_binding(*at).map(|id| [Key::Link(id)].into());
             match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
                 Some(keys) if hint.moved_to.is_none() => self.set(pipeline, *at, *hint, keys),
                 _ => return true,

@@ -7,6 +7,8 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[cfg(debug_assertions)]
+mod crash_points;
 mod crashes;
 mod dumps;
 mod events;
@@ -15,6 +17,8 @@ mod holds;
 mod identity;
 mod journal;
 mod machine;
+#[cfg(debug_assertions)]
+mod model;
 mod perimeters;
 mod random;
 mod refusals;

@@ -259,7 +259,7 @@ impl Inspection {
         for link in links {
             let lent_to = match &link.location {
                 Location::Home => None,
-                Location::OnLoan(loan) => Some(&loan.zone),
+                Location::OnLoan(loan) | Location::Recalled { loan, .. } => Some(&loan.zone),
             };
             let zones = [Some(&link.owner), lent_to];
             let lost = zones.into_iter().flatten().filter(|zone| !zones_known.contains(zone));

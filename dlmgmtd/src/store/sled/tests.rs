@@ -651,7 +651,6 @@ async fn commit_until_crashed(dir: &Path) {
 }
 
 /// Passing a point for the third time, the process has told of two batches.
-#[cfg(feature = "crash-points")]
 #[test]
 fn a_crash_at_any_point_keeps_what_was_acknowledged() {
     for point in crate::crash::POINTS.iter().filter(|point| point.starts_with("store.")) {
@@ -966,7 +965,6 @@ async fn journal_until_crashed(dir: &Path) {
     }
 }
 
-#[cfg(feature = "crash-points")]
 #[test]
 fn a_crash_at_any_point_of_the_journal_keeps_what_was_acknowledged() {
     for point in crate::crash::POINTS.iter().filter(|point| point.starts_with("journal.")) {
