@@ -1,0 +1,233 @@
+//! `make install` and what it installs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dlmgmt_tests::{Host, Output, bin};
+use tempfile::TempDir;
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// What was installed, in a directory of its own.
+struct Installed {
+    root: TempDir,
+    prefix: &'static str,
+}
+
+impl Installed {
+    fn with_prefix(prefix: &'static str) -> Self {
+        let installed = Self { root: tempfile::tempdir().unwrap(), prefix };
+        installed.make("install");
+        installed
+    }
+
+    #[track_caller]
+    fn make(&self, target: &str) {
+        let mut make = Command::new("make");
+        // Not the jobs of a make that runs the tests.
+        make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+        make.args(["--silent", "-C"]).arg(project("")).arg(target);
+        make.arg(format!("BINARIES={}", bin("dladm").parent().unwrap().display()));
+        make.arg(format!("PREFIX={}", self.prefix));
+        make.arg(format!("DESTDIR={}", self.root.path().display()));
+        Output::from(make.output().unwrap()).ok();
+    }
+
+    fn path(&self, below_prefix: &str) -> PathBuf {
+        self.root.path().join(&self.prefix[1..]).join(below_prefix)
+    }
+
+    fn text(&self, below_prefix: &str) -> String {
+        fs::read_to_string(self.path(below_prefix)).unwrap()
+    }
+
+    /// Every file below the prefix, with its mode.
+    fn files(&self) -> BTreeMap<String, u32> {
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![self.root.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                if path.is_dir() {
+                    dirs.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(self.path("")).expect("all is below the prefix");
+                let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
+                files.insert(name.to_str().unwrap().to_owned(), mode);
+            }
+        }
+        files
+    }
+}
+
+#[test]
+fn every_file_is_where_its_reader_looks_for_it_with_a_mode_that_suits() {
+    let files = Installed::with_prefix("/usr").files();
+    for path in [
+        "sbin/dladm",
+        "sbin/dlmgmtd",
+        "share/man/man8/dladm.8",
+        "share/man/man8/dlmgmtd.8",
+        "share/man/man5/dlmgmtd.toml.5",
+        "share/man/man5/org.dlmgmt1.5",
+        "share/bash-completion/completions/dladm",
+        "share/zsh/site-functions/_dladm",
+        "share/fish/vendor_completions.d/dladm.fish",
+        "share/dbus-1/interfaces/org.dlmgmt1.Manager.xml",
+        "share/dbus-1/interfaces/org.dlmgmt1.Link.xml",
+        "share/dbus-1/interfaces/org.dlmgmt1.Zone.xml",
+        "share/dbus-1/system.d/org.dlmgmt1.conf",
+        "share/polkit-1/actions/org.dlmgmt1.policy",
+        "lib/systemd/system/dlmgmtd.service",
+        "share/doc/dlmgmt/README.md",
+        "share/doc/dlmgmt/LICENSE-MIT",
+        "share/doc/dlmgmt/LICENSE-APACHE",
+        "share/doc/dlmgmt/examples/dlmgmtd.toml",
+    ] {
+        assert!(files.contains_key(path), "{path} is not in {files:#?}");
+    }
+    for (path, mode) in files {
+        let wanted = if path.starts_with("sbin/") { 0o755 } else { 0o644 };
+        assert_eq!(mode, wanted, "{path}: {mode:o}");
+    }
+}
+
+#[test]
+fn nothing_that_the_system_s_services_are_to_read_is_forgotten() {
+    let files = Installed::with_prefix("/usr").files();
+    for name in names_in(&project("systemd")) {
+        let installed_as = match name.as_str() {
+            "dlmgmt.sysusers" => "lib/sysusers.d/dlmgmt.conf".to_owned(),
+            "dlmgmt.tmpfiles" => "lib/tmpfiles.d/dlmgmt.conf".to_owned(),
+            _ => format!("/{name}"),
+        };
+        assert!(files.keys().any(|path| path.ends_with(&installed_as)), "{name}");
+    }
+}
+
+#[test]
+fn services_name_the_programs_where_these_were_installed() {
+    let installed = Installed::with_prefix("/opt/dlmgmt");
+    let unit = installed.text("lib/systemd/system/dlmgmtd.service");
+    assert!(unit.contains("\nExecStart=/opt/dlmgmt/sbin/dlmgmtd"), "{unit}");
+    for dir in ["lib/systemd/system", "lib/udev/rules.d", "share/dbus-1/system-services"] {
+        let Ok(entries) = fs::read_dir(installed.path(dir)) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let text = fs::read_to_string(&path).unwrap();
+            for program in ["dlmgmtd", "dladm"] {
+                assert!(!text.contains(&format!("/usr/sbin/{program}")), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn uninstall_leaves_nothing_but_what_was_there_before() {
+    let installed = Installed::with_prefix("/usr/local");
+    let foreign = installed.path("share/man/man8/other.8");
+    fs::write(&foreign, "").unwrap();
+    installed.make("uninstall");
+    assert_eq!(installed.files().into_keys().collect::<Vec<_>>(), ["share/man/man8/other.8"]);
+    assert_eq!(names_in(&installed.path("")), ["share"]);
+    fs::remove_file(&foreign).unwrap();
+    installed.make("uninstall");
+    assert!(!installed.path("share/doc").exists());
+}
+
+#[test]
+fn the_introspection_data_and_the_policies_are_sound_xml() {
+    let installed = Installed::with_prefix("/usr");
+    let xml: Vec<PathBuf> = installed
+        .files()
+        .into_keys()
+        .filter(|path| path.ends_with(".xml") || path.contains("org.dlmgmt1.conf"))
+        .chain(["share/polkit-1/actions/org.dlmgmt1.policy".to_owned()])
+        .map(|path| installed.path(&path))
+        .collect();
+    assert_eq!(xml.len(), 5, "{xml:?}");
+    let parse = "import sys, xml.etree.ElementTree as x; [x.parse(p) for p in sys.argv[1:]]";
+    let parsed = Command::new("/usr/bin/python3").args(["-c", parse]).args(xml).output();
+    Output::from(parsed.unwrap()).ok();
+}
+
+/// Whether there is such a program; says so where a test has to do without.
+fn is_there(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: there is no {program} here");
+    }
+    found
+}
+
+#[test]
+fn the_manual_pages_have_no_flaw() {
+    let pages = names_in(&project("man")).into_iter().map(|name| project("man").join(name));
+    let pages: Vec<PathBuf> = pages.collect();
+    if is_there("groff") {
+        let groff = ["-ww", "-mdoc", "-Tutf8", "-z"];
+        let checked = Command::new("groff").args(groff).args(&pages).output();
+        assert_eq!(Output::from(checked.unwrap()).ok(), "");
+    }
+    if is_there("mandoc") {
+        let checked = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&pages);
+        let checked = Output::from(checked.output().unwrap());
+        assert_eq!((checked.status, checked.stdout.as_str()), (0, ""));
+    }
+}
+
+#[test]
+fn every_shell_takes_its_completions() {
+    let installed = Installed::with_prefix("/usr");
+    for (shell, script) in [
+        ("bash", "share/bash-completion/completions/dladm"),
+        ("zsh", "share/zsh/site-functions/_dladm"),
+        ("fish", "share/fish/vendor_completions.d/dladm.fish"),
+    ] {
+        if is_there(shell) {
+            let checked = Command::new(shell).arg("-n").arg(installed.path(script)).output();
+            assert_eq!(Output::from(checked.unwrap()).ok(), "", "{shell}");
+        }
+    }
+}
+
+/// What bash offers for the last of these words.
+fn offered(host: &Host, installed: &Installed, words: &[&str]) -> Vec<String> {
+    let script = r#"
+        PATH=$1:$PATH; . "$2"; shift 2
+        complete -p dladm | grep -q -- '-F _clap_complete_dladm'
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9
+        _clap_complete_dladm dladm "${!#}" "${@: -2:1}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut bash = host.command("bash");
+    bash.args(["-ec", script, "bash"]).env("DLMGMT_DOOR", host.door());
+    bash.arg(installed.path("sbin"));
+    bash.arg(installed.path("share/bash-completion/completions/dladm"));
+    let offered = Output::from(bash.args(words).output().unwrap()).ok();
+    offered.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[test]
+fn bash_completes_commands_options_links_and_zones() {
+    let host = Host::with_zones(&["web"]);
+    host.dladm("create-veth -t -z web inner0 outer0").ok();
+    let installed = Installed::with_prefix("/usr");
+    let offered = |words: &[&str]| offered(&host, &installed, words);
+    assert_eq!(offered(&["dladm", "rename-"]), ["rename-link"]);
+    assert_eq!(offered(&["dladm", "show-link", "--pers"]), ["--persistent"]);
+    assert_eq!(offered(&["dladm", "show-link", "out"]), ["outer0"]);
+    assert_eq!(offered(&["dladm", "reclaim", "web/"]), ["web/inner0"]);
+    assert_eq!(offered(&["dladm", "set-zone", "outer0", "w"]), ["web"]);
+    assert_eq!(offered(&["dladm", "show-link", "-z", "w"]), ["web"]);
+}
