@@ -61,5 +61,14 @@ install: $(BINARIES)/dlmgmtd $(BINARIES)/dladm
 uninstall:
 	scripts/install.sh uninstall $(BINARIES) $(PREFIX) $(DESTDIR)
 
+# Needs debhelper. The package is target/debian/*.deb.
+deb: $(BINARIES)/dlmgmtd $(BINARIES)/dladm
+	debian/rules clean binary BINARIES=$(BINARIES)
+
+# Needs lintian too, and root. Installs, upgrades, removes and purges the package in a copy of this
+# system that nobody else sees.
+test-deb: deb
+	scripts/test-deb.sh target/debian/*.deb
+
 clean:
 	cargo clean

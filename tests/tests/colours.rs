@@ -23,8 +23,7 @@ fn is_coloured(text: &str) -> bool {
 #[test]
 fn a_terminal_gets_a_bold_header_and_coloured_states() {
     let host = Host::with_links(&["a"]);
-    host.ip("link add name d0 type dummy");
-    host.id_when_known("d0");
+    host.dladm("create-veth v0 v1").ok();
     let shown = on_a_terminal(&host, "show-link", &[]);
     assert!(shown.contains("\x1b[1mLINK\x1b[0m"), "{shown:?}");
     assert!(shown.contains("\x1b[31mdown\x1b[0m"), "{shown:?}");

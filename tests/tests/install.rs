@@ -180,8 +180,9 @@ fn the_manual_pages_have_no_flaw() {
         assert_eq!(Output::from(checked.unwrap()).ok(), "");
     }
     if is_there("mandoc") {
-        let checked = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&pages);
-        let checked = Output::from(checked.output().unwrap());
+        let lint = ["-T", "lint", "-W", "warning"];
+        let checked = Command::new("mandoc").args(lint).args(&pages).output();
+        let checked = Output::from(checked.unwrap());
         assert_eq!((checked.status, checked.stdout.as_str()), (0, ""));
     }
 }
