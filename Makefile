@@ -56,10 +56,10 @@ $(BINARIES)/dlmgmtd $(BINARIES)/dladm:
 	@$(MAKE) release
 
 install: $(BINARIES)/dlmgmtd $(BINARIES)/dladm
-	scripts/install.sh install $(BINARIES) $(PREFIX) $(DESTDIR)
+	scripts/install.sh install "$(BINARIES)" "$(PREFIX)" "$(DESTDIR)"
 
 uninstall:
-	scripts/install.sh uninstall $(BINARIES) $(PREFIX) $(DESTDIR)
+	scripts/install.sh uninstall "$(BINARIES)" "$(PREFIX)" "$(DESTDIR)"
 
 # Needs debhelper. The package is target/debian/*.deb.
 deb: $(BINARIES)/dlmgmtd $(BINARIES)/dladm

@@ -56,8 +56,10 @@ put_output() {
 	put 0644 "$destination" <<<"$text"
 }
 
+# The script names the program by the path that it is told as its own: /usr/sbin is not on
+# everybody's PATH.
 shell_script() {
-	DLADM_COMPLETE=$1 "$binaries/dladm" || return
+	(export DLADM_COMPLETE=$1 && exec -a "$prefix/sbin/dladm" "$binaries/dladm") || return
 	# zsh loads its script when it needs it first, and wants the answer at once.
 	[ "$1" != zsh ] || echo '[ "${funcstack[1]}" != _dladm ] || _clap_dynamic_completer_dladm "$@"'
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where a shell asks, tells it what may come next, or its script where it names no words, and ends
 /// the program.
 pub fn answer() {
-    CompleteEnv::with_factory(Cli::command).var(ASKING).completer("dladm").complete();
+    CompleteEnv::with_factory(Cli::command).var(ASKING).complete();
 }
 
 /// The links that an operand may begin with: those of the caller's zone by their names, others by

@@ -20,13 +20,26 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 /// What was installed, in a directory of its own.
 struct Installed {
-    root: TempDir,
-    prefix: &'static str,
+    dir: TempDir,
+    destdir: String,
+    prefix: String,
 }
 
 impl Installed {
-    fn with_prefix(prefix: &'static str) -> Self {
-        let installed = Self { root: tempfile::tempdir().unwrap(), prefix };
+    /// As a package is made: to be used below `prefix`, but put elsewhere.
+    fn with_prefix(prefix: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let destdir = dir.path().to_str().unwrap().to_owned();
+        let installed = Self { dir, destdir, prefix: prefix.to_owned() };
+        installed.make("install");
+        installed
+    }
+
+    /// To be used where it is.
+    fn in_place() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = dir.path().to_str().unwrap().to_owned();
+        let installed = Self { dir, destdir: String::new(), prefix };
         installed.make("install");
         installed
     }
@@ -38,13 +51,12 @@ impl Installed {
         make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
         make.args(["--silent", "-C"]).arg(project("")).arg(target);
         make.arg(format!("BINARIES={}", bin("dladm").parent().unwrap().display()));
-        make.arg(format!("PREFIX={}", self.prefix));
-        make.arg(format!("DESTDIR={}", self.root.path().display()));
+        make.args([format!("PREFIX={}", self.prefix), format!("DESTDIR={}", self.destdir)]);
         Output::from(make.output().unwrap()).ok();
     }
 
     fn path(&self, below_prefix: &str) -> PathBuf {
-        self.root.path().join(&self.prefix[1..]).join(below_prefix)
+        Path::new(&format!("{}{}", self.destdir, self.prefix)).join(below_prefix)
     }
 
     fn text(&self, below_prefix: &str) -> String {
@@ -54,7 +66,7 @@ impl Installed {
     /// Every file below the prefix, with its mode.
     fn files(&self) -> BTreeMap<String, u32> {
         let mut files = BTreeMap::new();
-        let mut dirs = vec![self.root.path().to_owned()];
+        let mut dirs = vec![self.dir.path().to_owned()];
         while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
                 let path = entry.path();
@@ -202,33 +214,56 @@ fn every_shell_takes_its_completions() {
     }
 }
 
-/// What bash offers for the last of these words.
-fn offered(host: &Host, installed: &Installed, words: &[&str]) -> Vec<String> {
-    let script = r#"
-        PATH=$1:$PATH; . "$2"; shift 2
-        complete -p dladm | grep -q -- '-F _clap_complete_dladm'
-        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9
-        _clap_complete_dladm dladm "${!#}" "${@: -2:1}"
-        printf '%s\n' "${COMPREPLY[@]}"
-    "#;
-    let mut bash = host.command("bash");
-    bash.args(["-ec", script, "bash"]).env("DLMGMT_DOOR", host.door());
-    bash.arg(installed.path("sbin"));
-    bash.arg(installed.path("share/bash-completion/completions/dladm"));
-    let offered = Output::from(bash.args(words).output().unwrap()).ok();
-    offered.lines().map(|line| line.trim_end().to_owned()).collect()
+/// What a shell offers for the last of these words.
+fn offered(host: &Host, shell: &str, script: &Path, words: &[&str]) -> Vec<String> {
+    let ask = match shell {
+        "bash" => {
+            r#"
+            . "$1"; shift
+            complete -p dladm | grep -q -- '-F _clap_complete_dladm'
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9
+            _clap_complete_dladm dladm "${!#}" "${@: -2:1}"
+            printf '%s\n' "${COMPREPLY[@]}"
+            "#
+        }
+        _ => "source $argv[1]; complete --do-complete \"$argv[2..]\"",
+    };
+    let mut command = host.command(shell);
+    command.env("DLMGMT_DOOR", host.door()).env("HOME", host.dir());
+    match shell {
+        "bash" => command.args(["-ec", ask, "bash"]),
+        _ => command.args(["--no-config", "-c", ask]),
+    };
+    let told = Output::from(command.arg(script).args(words).output().unwrap()).ok();
+    let words = told.lines().filter_map(|line| line.split_whitespace().next());
+    words.map(str::to_owned).collect()
 }
 
 #[test]
-fn bash_completes_commands_options_links_and_zones() {
+fn shells_complete_commands_options_links_and_zones() {
     let host = Host::with_zones(&["web"]);
     host.dladm("create-veth -t -z web inner0 outer0").ok();
-    let installed = Installed::with_prefix("/usr");
-    let offered = |words: &[&str]| offered(&host, &installed, words);
-    assert_eq!(offered(&["dladm", "rename-"]), ["rename-link"]);
-    assert_eq!(offered(&["dladm", "show-link", "--pers"]), ["--persistent"]);
-    assert_eq!(offered(&["dladm", "show-link", "out"]), ["outer0"]);
-    assert_eq!(offered(&["dladm", "reclaim", "web/"]), ["web/inner0"]);
-    assert_eq!(offered(&["dladm", "set-zone", "outer0", "w"]), ["web"]);
-    assert_eq!(offered(&["dladm", "show-link", "-z", "w"]), ["web"]);
+    let installed = Installed::in_place();
+    for (shell, script) in [
+        ("bash", "share/bash-completion/completions/dladm"),
+        ("fish", "share/fish/vendor_completions.d/dladm.fish"),
+    ] {
+        if !is_there(shell) {
+            continue;
+        }
+        let offered = |words: &[&str]| offered(&host, shell, &installed.path(script), words);
+        assert_eq!(offered(&["dladm", "rename-"]), ["rename-link"]);
+        assert_eq!(offered(&["dladm", "show-link", "--pers"]), ["--persistent"]);
+        assert_eq!(offered(&["dladm", "show-link", "out"]), ["outer0"]);
+        assert_eq!(offered(&["dladm", "reclaim", "web/"]), ["web/inner0"]);
+        assert_eq!(offered(&["dladm", "set-zone", "outer0", "w"]), ["web"]);
+        assert_eq!(offered(&["dladm", "show-link", "-z", "w"]), ["web"]);
+    }
+}
+
+#[test]
+fn the_package_has_the_version_of_the_programs() {
+    let changelog = fs::read_to_string(project("debian/changelog")).unwrap();
+    let newest = format!("dlmgmt ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&newest), "{changelog}");
 }
