@@ -12,6 +12,9 @@ cd "$(dirname "$0")/.."
 : "${DBUS_POLICY_DIR:=$prefix/share/dbus-1/system.d}"
 : "${DBUS_SERVICE_DIR:=$prefix/share/dbus-1/system-services}"
 : "${POLKIT_DIR:=$prefix/share/polkit-1/actions}"
+zsh_dir=$prefix/share/zsh/site-functions
+# Debian's zsh looks there only below /usr/local.
+[ "$prefix" != /usr ] || [ ! -e /etc/debian_version ] || zsh_dir=/usr/share/zsh/vendor-completions
 
 # remove_if_empty DIRECTORY: and those above it.
 remove_if_empty() {
@@ -73,7 +76,7 @@ put_files 0644 "$prefix/share/doc/dlmgmt" README.md LICENSE-APACHE LICENSE-MIT d
 put_files 0644 "$prefix/share/doc/dlmgmt/examples" docs/examples/*
 
 put_output "$prefix/share/bash-completion/completions/dladm" shell_script bash
-put_output "$prefix/share/zsh/site-functions/_dladm" shell_script zsh
+put_output "$zsh_dir/_dladm" shell_script zsh
 put_output "$prefix/share/fish/vendor_completions.d/dladm.fish" shell_script fish
 
 put_services "$UNIT_DIR" systemd/dlmgmtd.{service,socket}

@@ -18,6 +18,16 @@ fn names_in(dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// What `make` with these words says, of the binaries in this directory.
+#[track_caller]
+fn make(words: &[&str], binaries: &Path) -> String {
+    let mut make = Command::new("make");
+    // Not the jobs of a make that runs the tests.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+    make.arg("-C").arg(project("")).args(words).arg(format!("BINARIES={}", binaries.display()));
+    Output::from(make.output().unwrap()).ok()
+}
+
 /// What was installed, in a directory of its own.
 struct Installed {
     dir: TempDir,
@@ -46,13 +56,10 @@ impl Installed {
 
     #[track_caller]
     fn make(&self, target: &str) {
-        let mut make = Command::new("make");
-        // Not the jobs of a make that runs the tests.
-        make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
-        make.args(["--silent", "-C"]).arg(project("")).arg(target);
-        make.arg(format!("BINARIES={}", bin("dladm").parent().unwrap().display()));
-        make.args([format!("PREFIX={}", self.prefix), format!("DESTDIR={}", self.destdir)]);
-        Output::from(make.output().unwrap()).ok();
+        let binaries = bin("dladm");
+        let prefix = format!("PREFIX={}", self.prefix);
+        let destdir = format!("DESTDIR={}", self.destdir);
+        make(&["--silent", target, &prefix, &destdir], binaries.parent().unwrap());
     }
 
     fn path(&self, below_prefix: &str) -> PathBuf {
@@ -94,7 +101,6 @@ fn every_file_is_where_its_reader_looks_for_it_with_a_mode_that_suits() {
         "share/man/man5/dlmgmtd.toml.5",
         "share/man/man5/org.dlmgmt1.5",
         "share/bash-completion/completions/dladm",
-        "share/zsh/site-functions/_dladm",
         "share/fish/vendor_completions.d/dladm.fish",
         "share/dbus-1/interfaces/org.dlmgmt1.Manager.xml",
         "share/dbus-1/interfaces/org.dlmgmt1.Link.xml",
@@ -201,7 +207,7 @@ fn the_manual_pages_have_no_flaw() {
 
 #[test]
 fn every_shell_takes_its_completions() {
-    let installed = Installed::with_prefix("/usr");
+    let installed = Installed::with_prefix("/usr/local");
     for (shell, script) in [
         ("bash", "share/bash-completion/completions/dladm"),
         ("zsh", "share/zsh/site-functions/_dladm"),
@@ -259,6 +265,13 @@ fn shells_complete_commands_options_links_and_zones() {
         assert_eq!(offered(&["dladm", "set-zone", "outer0", "w"]), ["web"]);
         assert_eq!(offered(&["dladm", "show-link", "-z", "w"]), ["web"]);
     }
+}
+
+#[test]
+fn only_binaries_that_are_missing_are_built() {
+    let would_do = |binaries: &Path| make(&["--dry-run", "install"], binaries);
+    assert!(!would_do(bin("dladm").parent().unwrap()).contains("cargo"));
+    assert!(would_do(Path::new("/nowhere")).contains("cargo build"));
 }
 
 #[test]
