@@ -119,6 +119,7 @@ isolated)
 	;;
 *.deb)
 	[ "$(id -u)" = 0 ] || die "root is needed"
+	command -v lintian >/dev/null || die "please install lintian"
 	lintian --fail-on error "$1"
 	scratch=$(mktemp -d)
 	trap 'rmdir "$scratch"' EXIT
