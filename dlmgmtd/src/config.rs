@@ -47,16 +47,16 @@ impl Args {
 /// What the program does that is not to be the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Examine a state directory that no daemon uses, and leave it as it is.
-    ///
-    /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
-    Check,
     /// Print the introspection data of a D-Bus interface, for what is installed.
     #[command(hide = true)]
     Introspect {
         /// Its name.
         interface: String,
     },
+    /// Examine a state directory that no daemon uses, and leave it as it is.
+    ///
+    /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
+    Check,
 }
 
 /// What a configuration file may say; each is overruled by its option on the command line.

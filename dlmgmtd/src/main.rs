@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use dlmgmtd::config::{Args, Command, Config};
 use dlmgmtd::dbus::{LogFilter, LogLevel};
-use dlmgmtd::{check, daemon, dbus};
+use dlmgmtd::{check, daemon};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -17,14 +17,20 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command() {
+        Some(Command::Introspect { interface }) => introspect(&interface),
         None => start(args),
         Some(Command::Check) => examine(args),
-        Some(Command::Introspect { interface }) => introspect(&interface),
     };
     outcome.unwrap_or_else(|why| {
         eprintln!("dlmgmtd: {why}");
         ExitCode::FAILURE
     })
+}
+
+fn introspect(interface: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let unknown = || format!("there is no interface {interface}");
+    print!("{}", dlmgmtd::dbus::introspect(interface).ok_or_else(unknown)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -40,12 +46,6 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     report.problems().for_each(|problem| eprintln!("dlmgmtd: {problem}"));
     println!("{report}");
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn introspect(interface: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let unknown = || format!("there is no interface {interface}");
-    print!("{}", dbus::introspect(interface).ok_or_else(unknown)?);
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Logs to the journal with its fields where the standard error leads there, and otherwise to the
