@@ -17,6 +17,7 @@ mod files;
 pub mod fuzzing;
 pub mod kernel;
 pub mod model;
+pub mod service_manager;
 pub mod store;
 pub mod sys;
 pub mod zones;

@@ -27,10 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(args)?;
-    let log_level = log(config.foreground);
+    let config = Config::load(args.clone())?;
+    let log_level = log(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(config, log_level))?;
+    runtime.block_on(daemon::run(config, args, log_level))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,8 +44,10 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
 /// Logs to the journal with its fields where the standard error leads there, and otherwise to the
 /// standard error, with times if it is for people. A panic is told there too, in one line: sled
 /// has some over damaged files, and the store lives through them.
-fn log(for_people: bool) -> LogLevel {
-    let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(config: &Config) -> LogLevel {
+    let for_people = config.foreground;
+    let filter = EnvFilter::try_from_env("DLMGMT_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(config.log_level.filter()));
     let (filter, handle) = reload::Layer::new(filter);
     let journal = journal().filter(|_| !for_people);
     let target = if journal.is_some() { "journal" } else { "console" };

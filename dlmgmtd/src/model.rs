@@ -439,6 +439,13 @@ pub struct ZoneRecord {
     pub attached: Option<Attachment>,
 }
 
+impl ZoneRecord {
+    /// Whether only a descriptor was passed of it, so that nothing else leads to its namespace.
+    pub fn is_known_by_descriptor(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.by == AttachedBy::Descriptor)
+    }
+}
+
 /// How a client registered a zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {

@@ -1,5 +1,6 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
+mod custody;
 mod following;
 mod hub;
 mod observer;
@@ -12,6 +13,7 @@ mod zones;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dlmgmt_proto::{LinkId, Result, Seq, ZoneId};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -22,9 +24,11 @@ use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use crate::zones::{SourceEvents, ZoneSources};
 use observer::Glance;
+use perimeter::Keys;
 use pipeline::Pipeline;
 use zones::ZoneKeeper;
 
+pub use custody::{Custody, NoCustody};
 pub use service::{Caller, EventStream, HoldGuard, Service, Snapshot};
 pub use zones::Arrival;
 
@@ -32,7 +36,7 @@ pub use zones::Arrival;
 pub struct Engine {
     pipeline: Arc<Pipeline>,
     zones: Arc<ZoneKeeper>,
-    limits: EngineLimits,
+    limits: ArcSwap<EngineLimits>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -67,13 +71,16 @@ pub struct Parts {
     pub present: Vec<Arrival>,
     /// What callers may have.
     pub limits: EngineLimits,
+    /// Who keeps namespaces open while the daemon is not there.
+    pub custody: Arc<dyn Custody>,
 }
 
 impl Engine {
     /// Starts on what the store kept. When this returns, the first reconciliation is done, also in
     /// the zones that are there.
     pub async fn start(parts: Parts) -> std::result::Result<Self, StoreError> {
-        let Parts { kernel, store, loaded, boot, read_only, sources, present, limits } = parts;
+        let Parts { kernel, store, loaded, boot, read_only, sources, present, limits, custody } =
+            parts;
         let epoch = loaded.epoch.saturating_add(1);
         let is_same_boot = loaded.boot.as_ref() == Some(&boot);
         let seq = Seq::first_of_epoch(epoch);
@@ -81,10 +88,11 @@ impl Engine {
         let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
         open_epoch(store.as_ref(), boot, epoch, ended).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
-        let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only));
+        let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only, custody));
         let (sources, events) = sources;
         let zones = Arc::new(ZoneKeeper::new(pipeline.clone(), sources));
         observer::reconcile(&pipeline, home, Glance::whole()).await;
+        zones.take_back_what_was_kept().await;
         let (settle, settled) = oneshot::channel();
         let followers = vec![
             tokio::spawn(zones.clone().follow_sources(events, settle)),
@@ -100,8 +108,9 @@ impl Engine {
                 tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
             }
         }
+        zones.end_unclaimed().await;
         zones.finish_start().await;
-        Ok(Self { pipeline, zones, limits, followers })
+        Ok(Self { pipeline, zones, limits: ArcSwap::from_pointee(limits), followers })
     }
 
     /// The zone that a namespace is, unless it is ending.
@@ -124,6 +133,19 @@ impl Engine {
     /// Tells of namespaces that are zones no longer, while they can still be let go.
     pub fn ended_namespaces(&self) -> broadcast::Receiver<NsCookie> {
         self.zones.ended()
+    }
+
+    /// From now on, callers may have this much.
+    pub fn set_limits(&self, limits: EngineLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Goes the way of a change of everything, without changing anything: it returns as long as
+    /// changes come to their ends and the kernel answers. What it answers does not matter.
+    pub async fn pulse(&self) {
+        let _perimeter = self.pipeline.perimeters.enter(Keys::All).await;
+        let home = self.pipeline.kernel.home();
+        let _ = self.pipeline.kernel.dump(home).await;
     }
 
     /// Tells subscribers that no more follows.

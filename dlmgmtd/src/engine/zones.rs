@@ -20,7 +20,7 @@ use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{
     Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
 };
-use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
+use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources, identify};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
 /// by one. The kernel ends those of a dying namespace all at once, which is far quicker.
@@ -75,6 +75,13 @@ fn opener_of(source: &Source, cookie: NsCookie) -> NsOpener {
     source.opener(cookie).unwrap_or_else(|| Arc::new(nothing))
 }
 
+/// A zone that was taken back. Its namespace lives until this is dropped and the zone is claimed.
+struct Kept {
+    zone: ZoneId,
+    cookie: NsCookie,
+    ns: Arc<OwnedFd>,
+}
+
 /// Brings zones up and down.
 pub(super) struct ZoneKeeper {
     pipeline: Arc<Pipeline>,
@@ -88,6 +95,9 @@ pub(super) struct ZoneKeeper {
     /// Numbers are given to zones one by one.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
+    /// Zones whose namespaces were kept while the daemon was not there, until their sources are
+    /// found again.
+    unclaimed: Mutex<BTreeMap<ZoneName, Kept>>,
     ended: broadcast::Sender<NsCookie>,
 }
 
@@ -101,6 +111,7 @@ impl ZoneKeeper {
             began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
+            unclaimed: Mutex::default(),
             ended: broadcast::Sender::new(1024),
         }
     }
@@ -151,39 +162,148 @@ impl ZoneKeeper {
 
     /// A namespace has a name: it is a zone from now on.
     pub async fn zone_appeared(self: &Arc<Self>, arrival: Arrival) -> Result<ZoneId> {
+        let name = arrival.name.clone();
+        let zone = self.bring_up(arrival).await?;
+        tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        self.send_loans(zone).await;
+        Ok(zone)
+    }
+
+    async fn bring_up(&self, arrival: Arrival) -> Result<ZoneId> {
         let Arrival { name, ns, opener, pid, path, attached } = arrival;
         if let Some(ending) = self.pipeline.registry().zone_by_name(&name) {
             // An earlier zone of that name may still be on its way down.
             drop(self.enter(ending).await);
         }
+        let only_way = attached.clone().filter(|by| *by == AttachedBy::Descriptor);
+        let only_way = only_way.and_then(|_| ns.try_clone().ok());
+        let _birth = self.births.lock().await;
+        let registry = self.pipeline.registry();
+        refuse_known_name(&registry, &name)?;
+        let watched = self.pipeline.kernel.watch(ns, opener).await;
+        let ns = watched.map_err(|why| {
+            Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
+        })?;
+        if let Some(other) = registry.zone_of_ns(ns) {
+            let other = registry.zone_label(other);
+            let text = format!("zone {name} has the namespace of zone {other}");
+            return Err(Error::new(ErrorCode::Exists, text));
+        }
+        self.deaths().insert(ns, watch::Sender::new(false));
+        let up = ZoneUp { ns, is_ending: false, pid, path };
+        let plan = plan_zone_up(&registry, &name, up, attached);
+        let zone = plan.zones[0].record.id;
+        if let Err(why) = self.pipeline.carry_out_always(plan).await {
+            self.forget(ns).await;
+            return Err(why);
+        }
+        if let Some(open) = only_way {
+            self.pipeline.keep(name, open).await;
+        }
+        self.pipeline.strangers().remove(&ns);
+        observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
+        Ok(zone)
+    }
+
+    /// Namespaces that were kept while the daemon was not there are zones again at once: what is in
+    /// them must not be lost, whatever has happened to their names.
+    pub async fn take_back_what_was_kept(&self) {
+        for (name, ns) in self.pipeline.custody.take_back() {
+            match self.take_back(&name, ns).await {
+                Ok(kept) => _ = self.unclaimed().insert(name, kept),
+                Err(why) => {
+                    tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken back: {why}");
+                    self.pipeline.custody.let_go(&name);
+                }
+            }
+        }
+    }
+
+    async fn take_back(&self, name: &ZoneName, ns: OwnedFd) -> Result<Kept> {
+        let invalid = |why: String| Error::new(ErrorCode::Invalid, why);
+        let identified = tokio::task::spawn_blocking(move || identify(ns));
+        let identified = identified.await.map_err(|why| invalid(why.to_string()))?;
+        let (ns, cookie) = identified.map_err(|why| invalid(why.to_string()))?;
+        let ns = Arc::new(ns);
+        let registry = self.pipeline.registry();
+        let known = registry.zone_by_name(name).and_then(|id| registry.zone(id));
+        let attached = known.and_then(|zone| zone.record.attached.clone());
+        let door = ns.clone();
+        let arrival = Arrival {
+            name: name.clone(),
+            ns: ns.try_clone().map_err(|why| invalid(why.to_string()))?,
+            opener: Arc::new(move || door.try_clone()),
+            pid: None,
+            path: None,
+            attached: attached.filter(|attached| attached.ns == cookie).map(|it| it.by),
+        };
+        let zone = self.bring_up(arrival).await?;
+        Ok(Kept { zone, cookie, ns })
+    }
+
+    /// A zone that was taken back has its source again.
+    async fn claim(&self, found: Found) -> Result<ZoneId> {
+        let Arrival { name, ns, opener, pid, path, attached } = found.into();
         let zone = {
             let _birth = self.births.lock().await;
-            let registry = self.pipeline.registry();
-            refuse_known_name(&registry, &name)?;
             let watched = self.pipeline.kernel.watch(ns, opener).await;
-            let ns = watched.map_err(|why| {
-                Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
-            })?;
-            if let Some(other) = registry.zone_of_ns(ns) {
-                let other = registry.zone_label(other);
-                let text = format!("zone {name} has the namespace of zone {other}");
-                return Err(Error::new(ErrorCode::Exists, text));
-            }
-            self.deaths().insert(ns, watch::Sender::new(false));
+            let ns = watched.map_err(|why| Error::kernel(why.errno, why.to_string()))?;
             let up = ZoneUp { ns, is_ending: false, pid, path };
-            let plan = plan_zone_up(&registry, &name, up, attached);
+            let plan = plan_zone_up(&self.pipeline.registry(), &name, up, attached);
             let zone = plan.zones[0].record.id;
-            if let Err(why) = self.pipeline.carry_out_always(plan).await {
-                self.forget(ns).await;
-                return Err(why);
-            }
-            self.pipeline.strangers().remove(&ns);
-            observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
+            self.pipeline.carry_out_always(plan).await?;
             zone
         };
-        tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        tracing::info!(ZONE = name.as_str(), "zone {name} is up again");
         self.send_loans(zone).await;
+        self.let_go_if_unused(zone);
         Ok(zone)
+    }
+
+    /// The last loan may have come home without its custodian being told.
+    fn let_go_if_unused(&self, zone: ZoneId) {
+        let registry = self.pipeline.registry();
+        let ns = registry.zone(zone).and_then(|zone| Some(zone.up.as_ref()?.ns));
+        if let Some(ns) = ns.filter(|_| !registry.lent_to(zone).any(|link| link.is_lent())) {
+            self.pipeline.unpin(ns);
+        }
+    }
+
+    /// Takes the kept zone that has this name and namespace; one that has only one of the two ended
+    /// meanwhile, and gives way.
+    async fn claimed_by(&self, found: &Found) -> Option<Kept> {
+        let mut claimed = None;
+        for (name, kept) in self.unclaimed_like(found) {
+            if name == found.name && kept.cookie == found.cookie {
+                claimed = Some(kept);
+            } else {
+                self.take_down(kept.zone).await;
+            }
+        }
+        claimed
+    }
+
+    fn unclaimed_like(&self, found: &Found) -> BTreeMap<ZoneName, Kept> {
+        let mut unclaimed = self.unclaimed();
+        let (like, others) = std::mem::take(&mut *unclaimed)
+            .into_iter()
+            .partition(|(name, kept)| *name == found.name || kept.cookie == found.cookie);
+        *unclaimed = others;
+        like
+    }
+
+    /// Zones that were taken back, and that nothing leads to any more, ended meanwhile.
+    pub async fn end_unclaimed(&self) {
+        let ended = std::mem::take(&mut *self.unclaimed());
+        for (name, kept) in ended {
+            tracing::info!(ZONE = name.as_str(), "zone {name} ended meanwhile");
+            self.take_down(kept.zone).await;
+        }
+    }
+
+    fn unclaimed(&self) -> std::sync::MutexGuard<'_, BTreeMap<ZoneName, Kept>> {
+        // Every statement leaves the map whole, so a poisoned lock does no harm.
+        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every link that is lent to the zone goes there.
@@ -192,7 +312,7 @@ impl ZoneKeeper {
         let registry = self.pipeline.registry();
         let inside = registry.lent_to(zone).find(|link| link.is_lent());
         if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
-            && let Err(why) = self.pipeline.kernel.pin(bound.ns).await
+            && let Err(why) = self.pipeline.pin(bound.ns).await
         {
             tracing::warn!("zone {} cannot be kept: {why}", registry.zone_label(zone));
         }
@@ -266,7 +386,11 @@ impl ZoneKeeper {
 
     async fn source_appeared(self: &Arc<Self>, found: Found) {
         let name = found.name.clone();
-        if let Err(why) = self.zone_appeared(found.into()).await {
+        let taken = match self.claimed_by(&found).await {
+            Some(_kept_until_then) => self.claim(found).await,
+            None => self.zone_appeared(found.into()).await,
+        };
+        if let Err(why) = taken {
             tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
         }
     }
@@ -280,10 +404,14 @@ impl ZoneKeeper {
             .filter_map(|zone| Some((zone.record.name.clone(), zone.record.attached.clone()?)));
         for (name, Attachment { ns, by }) in attached.collect::<Vec<_>>() {
             let (sources, called) = (self.sources.clone(), name.clone());
+            let kept = self.unclaimed().get(&name).and_then(|kept| kept.ns.try_clone().ok());
             let found = tokio::task::spawn_blocking(move || match by {
                 AttachedBy::Process(pid) => sources.add_process(&called, pid),
                 AttachedBy::Path(path) => sources.add_path(&called, path.into()),
-                AttachedBy::Descriptor => sources.find_again(&called, ns),
+                AttachedBy::Descriptor => match kept {
+                    Some(kept) => sources.claim_again(&called, kept),
+                    None => sources.find_again(&called, ns),
+                },
             });
             match found.await {
                 Ok(Ok(found)) if found.cookie == ns => self.source_appeared(found).await,
@@ -362,7 +490,12 @@ impl ZoneKeeper {
     }
 
     /// Ends a zone: its loans come home first, then its namespace is let go.
-    pub async fn end_zone(self: &Arc<Self>, zone: ZoneId) {
+    pub async fn end_zone(&self, zone: ZoneId) {
+        self.take_down(zone).await;
+        self.remake_lost_links().await;
+    }
+
+    async fn take_down(&self, zone: ZoneId) {
         let gate = self.enter(zone).await;
         let registry = self.pipeline.registry();
         let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
@@ -373,6 +506,7 @@ impl ZoneKeeper {
         self.pipeline.break_holds(zone);
         self.bring_loans_home(zone).await;
         self.pipeline.kernel.unpin(up.ns);
+        self.pipeline.custody.let_go(&registry.zone_label(zone));
         // Nobody may be listening, which is fine.
         let _ = self.ended.send(up.ns);
         self.end_transient_links(zone, up.ns).await;
@@ -380,7 +514,6 @@ impl ZoneKeeper {
         self.forget(up.ns).await;
         drop(gate);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
-        self.remake_lost_links().await;
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {
