@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::config::{Args, Config};
@@ -70,7 +71,12 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     let path = config.door();
     let mut tasks = JoinSet::new();
     tasks.spawn(close_ended(engine.ended_namespaces(), door.handle()));
-    let _bus = open_bus(&config, &engine, log_level.clone()).await;
+    let (tell, told) = oneshot::channel();
+    tasks.spawn(stay_on_bus(config.bus.clone(), engine.clone(), log_level.clone(), tell));
+    if !service_manager::is_there() {
+        // It ends without a word where no bus is wanted.
+        let _ = told.await;
+    }
     if let Some(every) = service_manager::heartbeat() {
         tasks.spawn(tell_of_life(engine.clone(), every));
     }
@@ -192,10 +198,18 @@ fn open_door(
     door.map_err(|why| DaemonError::Door(path, why))
 }
 
-/// On the bus, unless none is wanted.
-async fn open_bus(config: &Config, engine: &Arc<Engine>, log_level: LogLevel) -> Option<Bus> {
-    if config.bus == "none" {
-        return None;
+/// Is on the bus, unless none is wanted, and tells when the first attempt is over.
+///
+/// At boot nothing may wait for that: the bus starts later than the network, which waits for the
+/// daemon.
+async fn stay_on_bus(
+    bus: String,
+    engine: Arc<Engine>,
+    log_level: LogLevel,
+    tell: oneshot::Sender<()>,
+) {
+    if bus == "none" {
+        return;
     }
     let zones = engine.clone();
     let parts = dbus::Parts {
@@ -203,7 +217,10 @@ async fn open_bus(config: &Config, engine: &Arc<Engine>, log_level: LogLevel) ->
         zone_of: Arc::new(move |ns| zones.zone_of(ns)),
         log_level,
     };
-    Some(Bus::serve(config.bus.clone(), parts).await)
+    let _bus = Bus::serve(bus, parts).await;
+    // Whoever does not wait for it does not mind.
+    let _ = tell.send(());
+    std::future::pending().await
 }
 
 fn boot_id() -> Result<BootId, DaemonError> {

@@ -45,6 +45,11 @@ fn is_socket(fd: &OwnedFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(mode) == FileType::Socket)
 }
 
+/// Whether there is a service manager that wants to be told.
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// The first start-up work is done.
 pub fn ready() {
     tell(&[NotifyState::Ready]);

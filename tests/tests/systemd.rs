@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use dlmgmt_proto::ZoneName;
 use dlmgmt_proto::door::AttachZone;
-use dlmgmt_tests::{Guest, Host, ServiceManager, eventually};
+use dlmgmt_tests::{Guest, Host, Output, ServiceManager, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A host with a pair of veths, `a` and `b`, these zones, and a daemon that is a service.
@@ -177,7 +179,7 @@ fn the_door_that_the_service_manager_opened_outlives_the_daemon() {
     let mut manager = ServiceManager::new(&host);
     manager.open_door(&host);
     // Who knocks before the daemon is there is served as soon as it is.
-    let mut early = host.dladm_command().arg("show-zone").spawn().unwrap();
+    let mut early = host.dladm_command().arg("show-zone").stdout(Stdio::null()).spawn().unwrap();
     host.start_daemon_as(manager.command(&host));
     assert!(early.wait().unwrap().success());
     restart(&mut host, &manager);
@@ -250,4 +252,40 @@ fn names_made_on_the_host_appear_and_end_in_a_service_with_a_mount_tree_of_its_o
     eventually("its namespace does not live on", || host.numbered_namespaces() == namespaces);
     host.end_zone("before");
     eventually("nor does the other", || host.numbered_namespaces() == namespaces - 1);
+}
+
+/// A unit of the project, and systemd's word on it; nothing where systemd is not there.
+fn analyze(words: &[&str], unit: &str) -> Option<Output> {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+    let mut command = Command::new("systemd-analyze");
+    command.args(words).arg("--no-pager").arg(units.join(unit));
+    match command.output() {
+        Ok(output) => Some(output.into()),
+        Err(why) => {
+            println!("skipped: systemd-analyze: {why}");
+            None
+        }
+    }
+}
+
+#[test]
+fn systemd_understands_every_line_of_the_units() {
+    for unit in ["dlmgmtd.service", "dlmgmtd.socket"] {
+        let Some(output) = analyze(&["verify", "--man=no"], unit) else { return };
+        // The daemon need not be installed where it is tested.
+        let is_absent =
+            |line: &&str| line.ends_with("is not executable: No such file or directory");
+        let said: Vec<&str> = output.stderr.lines().filter(|line| !is_absent(line)).collect();
+        assert!(said.is_empty(), "{said:?}");
+    }
+}
+
+#[test]
+fn the_service_is_rated_3_0_or_better() {
+    let Some(output) =
+        analyze(&["security", "--offline=true", "--threshold=30"], "dlmgmtd.service")
+    else {
+        return;
+    };
+    assert_eq!(output.status, 0, "{}", output.stdout);
 }

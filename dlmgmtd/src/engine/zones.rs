@@ -238,6 +238,10 @@ impl ZoneKeeper {
             attached: attached.filter(|attached| attached.ns == cookie).map(|it| it.by),
         };
         let zone = self.bring_up(arrival).await?;
+        // Its source may know no way in.
+        if let Err(why) = self.pipeline.kernel.pin(cookie).await {
+            tracing::warn!(ZONE = name.as_str(), "zone {name} cannot be entered: {why}");
+        }
         Ok(Kept { zone, cookie, ns })
     }
 
