@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Make the door in DIR.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     runtime_dir: Option<PathBuf>,
     /// Watch DIR for the names of network namespaces. May be given several times.
     #[arg(long, value_name = "DIR")]
@@ -59,6 +59,13 @@ pub enum Command {
     ///
     /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
     Check,
+    /// Tell udev the name of a physical link whose device appears; for its rule.
+    ///
+    /// The exit status is 1, without a word, if the link is not known from before.
+    UdevName {
+        /// The device's index.
+        ifindex: u32,
+    },
 }
 
 /// What a configuration file may say; each is overruled by its option on the command line.

@@ -14,13 +14,14 @@ use tokio::task::JoinSet;
 use crate::config::{Args, Config};
 use crate::dbus::{self, Bus, LogLevel};
 use crate::door::{Door, DoorHandle, DoorOptions, Limits};
-use crate::engine::{Engine, Parts};
+use crate::engine::{Changes, Engine, Parts};
 use crate::kernel::rtnetlink::{OpenError, RtnetlinkKernel};
 use crate::model::{BootId, NsCookie};
 use crate::service_manager::{self, FdStore, Passed};
 use crate::store::StoreError;
 use crate::store::sled::{Options, SledStore};
 use crate::sys;
+use crate::udev::{LinkFiles, link_files};
 use crate::zones::ZoneSources;
 
 /// Why the daemon does not run.
@@ -80,6 +81,9 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     if let Some(every) = service_manager::heartbeat() {
         tasks.spawn(tell_of_life(engine.clone(), every));
     }
+    if let Some(directory) = config.link_files.clone() {
+        tasks.spawn(keep_link_files(directory, engine.changes()));
+    }
     service_manager::ready();
     tracing::info!("ready, the door is {}", path.display());
     let reloader = Reloader { config, args, engine: engine.clone(), directories, log_level };
@@ -95,6 +99,21 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     tasks.shutdown().await;
     tracing::info!("stopped, links stay as they are");
     served.map_err(|why| DaemonError::Door(path, why))
+}
+
+/// udev knows what is the daemon's own as long as that is there, also while the daemon is not.
+async fn keep_link_files(directory: PathBuf, mut changes: Changes) {
+    let mut files = LinkFiles::new(directory);
+    while let Some(registry) = changes.next().await {
+        let set = move || {
+            files.set(link_files(&registry));
+            files
+        };
+        match tokio::task::spawn_blocking(set).await {
+            Ok(set) => files = set,
+            Err(_) => return,
+        }
+    }
 }
 
 /// The service manager is told of life only as long as changes come to their ends.

@@ -20,4 +20,5 @@ pub mod model;
 pub mod service_manager;
 pub mod store;
 pub mod sys;
+pub mod udev;
 pub mod zones;

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use dlmgmt_proto::IfIndex;
 use dlmgmtd::config::{Args, Command, Config};
 use dlmgmtd::dbus::{LogFilter, LogLevel};
+use dlmgmtd::udev::Question;
 use dlmgmtd::{check, daemon};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let outcome = match args.command() {
         None => start(args),
         Some(Command::Check) => examine(args),
+        Some(Command::UdevName { ifindex }) => tell_udev(args, ifindex),
     };
     outcome.unwrap_or_else(|why| {
         eprintln!("dlmgmtd: {why}");
@@ -39,6 +42,15 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     report.problems().for_each(|problem| eprintln!("dlmgmtd: {problem}"));
     println!("{report}");
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell_udev(args: Args, ifindex: u32) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(args)?;
+    let Some(ifindex) = IfIndex::new(ifindex) else { return Err("0 is no device's index".into()) };
+    let question = Question { ifindex, door: config.door(), state_dir: config.state_dir };
+    let Some(name) = question.answer()? else { return Ok(ExitCode::FAILURE) };
+    println!("{name}");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Logs to the journal with its fields where the standard error leads there, and otherwise to the

@@ -15,14 +15,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dlmgmt_proto::{LinkId, Result, Seq, ZoneId};
+use futures_util::FutureExt;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::core::{LinkIds, restore};
+use crate::core::{LinkIds, Registry, restore};
 use crate::kernel::Kernel;
 use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use crate::zones::{SourceEvents, ZoneSources};
+use hub::Subscription;
 use observer::Glance;
 use perimeter::Keys;
 use pipeline::Pipeline;
@@ -148,9 +150,34 @@ impl Engine {
         let _ = self.pipeline.kernel.dump(home).await;
     }
 
+    /// The links as they are now, and again after changes.
+    pub fn changes(&self) -> Changes {
+        let following = self.pipeline.hub.subscribe(Vec::new());
+        Changes { pipeline: self.pipeline.clone(), following, is_new: true }
+    }
+
     /// Tells subscribers that no more follows.
     pub fn close(&self) {
         self.pipeline.hub.close();
+    }
+}
+
+/// See [`Engine::changes`].
+pub struct Changes {
+    pipeline: Arc<Pipeline>,
+    following: Subscription,
+    is_new: bool,
+}
+
+impl Changes {
+    /// All links, once they have changed since the last call; the first call answers at once. `None`
+    /// when the engine is closed. Changes that come in swarms are answered together.
+    pub async fn next(&mut self) -> Option<Arc<Registry>> {
+        if !std::mem::take(&mut self.is_new) {
+            self.following.next().await?;
+            while self.following.next().now_or_never().is_some_and(|change| change.is_some()) {}
+        }
+        Some(self.pipeline.registry())
     }
 }
 

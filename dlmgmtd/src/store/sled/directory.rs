@@ -30,6 +30,11 @@ impl Drop for StateDir {
     }
 }
 
+/// The snapshot in the state directory `dir`.
+pub fn snapshot_in(dir: &Path) -> PathBuf {
+    dir.join("snapshot.json")
+}
+
 impl StateDir {
     /// Takes the directory, made when absent and then private.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
@@ -65,7 +70,7 @@ impl StateDir {
 
     /// The snapshot.
     pub fn snapshot(&self) -> PathBuf {
-        self.path.join("snapshot.json")
+        snapshot_in(&self.path)
     }
 
     /// The number of the last acknowledged commit.
