@@ -165,3 +165,38 @@ fn udev_gets_no_name_for_what_the_daemon_does_not_keep_a_name_for() {
         }
     }
 }
+
+#[test]
+fn the_name_that_our_rule_asks_for_wins_over_that_of_a_link_file_and_nothing_else_does() {
+    let host = Host::new();
+    host.ip("link add name a type veth peer name b");
+    host.sh("mkdir -p /run/udev/rules.d /run/systemd/network");
+    // The rule as it is, for a virtual device and with somebody else to ask.
+    let rule = include_str!("../../systemd/78-dlmgmt.rules");
+    let rule: String = rule
+        .split_inclusive('\n')
+        .filter(|line| !line.contains("/devices/virtual/"))
+        .map(|line| line.replace("/usr/sbin/dlmgmtd udev-name $env{IFINDEX}", "/bin/echo lan"))
+        .collect();
+    // What udev's own 80-net-setup-link.rules does.
+    let setup = "SUBSYSTEM==\"net\", IMPORT{builtin}=\"net_setup_link\"\n\
+                 NAME==\"\", ENV{ID_NET_NAME}!=\"\", NAME=\"$env{ID_NET_NAME}\"\n";
+    let policy = "[Match]\nOriginalName=*\n[Link]\nName=policy\nMTUBytes=1400\n";
+    for (text, path) in [
+        (rule.as_str(), "/run/udev/rules.d/78-dlmgmt.rules"),
+        (setup, "/run/udev/rules.d/80-net-setup-link.rules"),
+        (policy, "/run/systemd/network/50-policy.link"),
+    ] {
+        fs::write(host.dir().join("file"), text).unwrap();
+        host.sh(&format!("cp {} {path}", host.dir().join("file").display()));
+    }
+    let mut udev = host.command("udevadm");
+    udev.args(["test", "--action=add", "/sys/class/net/a"]);
+    let said = udev.output().unwrap();
+    if said.status.code() == Some(127) {
+        println!("skipped: udevadm is not installed");
+        return;
+    }
+    assert!(host.kernel().contains_key("lan"), "{said:?}");
+    assert_eq!(host.sh("cat /sys/class/net/lan/mtu").trim(), "1400");
+}

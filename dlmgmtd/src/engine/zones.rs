@@ -1,5 +1,7 @@
 //! Zones come up and end: SPEC.md section 6.
 
+mod taking_back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +22,8 @@ use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{
     Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
 };
-use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources, identify};
+use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
+use taking_back::{Kept, Unclaimed};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
 /// by one. The kernel ends those of a dying namespace all at once, which is far quicker.
@@ -75,13 +78,6 @@ fn opener_of(source: &Source, cookie: NsCookie) -> NsOpener {
     source.opener(cookie).unwrap_or_else(|| Arc::new(nothing))
 }
 
-/// A zone that was taken back. Its namespace lives until this is dropped and the zone is claimed.
-struct Kept {
-    zone: ZoneId,
-    cookie: NsCookie,
-    ns: Arc<OwnedFd>,
-}
-
 /// Brings zones up and down.
 pub(super) struct ZoneKeeper {
     pipeline: Arc<Pipeline>,
@@ -95,9 +91,7 @@ pub(super) struct ZoneKeeper {
     /// Numbers are given to zones one by one.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
-    /// Zones whose namespaces were kept while the daemon was not there, until their sources are
-    /// found again.
-    unclaimed: Mutex<BTreeMap<ZoneName, Kept>>,
+    unclaimed: Unclaimed,
     ended: broadcast::Sender<NsCookie>,
 }
 
@@ -111,7 +105,7 @@ impl ZoneKeeper {
             began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
-            unclaimed: Mutex::default(),
+            unclaimed: Unclaimed::default(),
             ended: broadcast::Sender::new(1024),
         }
     }
@@ -175,8 +169,10 @@ impl ZoneKeeper {
             // An earlier zone of that name may still be on its way down.
             drop(self.enter(ending).await);
         }
-        let only_way = attached.clone().filter(|by| *by == AttachedBy::Descriptor);
-        let only_way = only_way.and_then(|_| ns.try_clone().ok());
+        let only_way = match &attached {
+            Some(AttachedBy::Descriptor) => ns.try_clone().ok(),
+            _ => None,
+        };
         let _birth = self.births.lock().await;
         let registry = self.pipeline.registry();
         refuse_known_name(&registry, &name)?;
@@ -203,111 +199,6 @@ impl ZoneKeeper {
         self.pipeline.strangers().remove(&ns);
         observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
         Ok(zone)
-    }
-
-    /// Namespaces that were kept while the daemon was not there are zones again at once: what is in
-    /// them must not be lost, whatever has happened to their names.
-    pub async fn take_back_what_was_kept(&self) {
-        for (name, ns) in self.pipeline.custody.take_back() {
-            match self.take_back(&name, ns).await {
-                Ok(kept) => _ = self.unclaimed().insert(name, kept),
-                Err(why) => {
-                    tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken back: {why}");
-                    self.pipeline.custody.let_go(&name);
-                }
-            }
-        }
-    }
-
-    async fn take_back(&self, name: &ZoneName, ns: OwnedFd) -> Result<Kept> {
-        let invalid = |why: String| Error::new(ErrorCode::Invalid, why);
-        let identified = tokio::task::spawn_blocking(move || identify(ns));
-        let identified = identified.await.map_err(|why| invalid(why.to_string()))?;
-        let (ns, cookie) = identified.map_err(|why| invalid(why.to_string()))?;
-        let ns = Arc::new(ns);
-        let registry = self.pipeline.registry();
-        let known = registry.zone_by_name(name).and_then(|id| registry.zone(id));
-        let attached = known.and_then(|zone| zone.record.attached.clone());
-        let door = ns.clone();
-        let arrival = Arrival {
-            name: name.clone(),
-            ns: ns.try_clone().map_err(|why| invalid(why.to_string()))?,
-            opener: Arc::new(move || door.try_clone()),
-            pid: None,
-            path: None,
-            attached: attached.filter(|attached| attached.ns == cookie).map(|it| it.by),
-        };
-        let zone = self.bring_up(arrival).await?;
-        // Its source may know no way in.
-        if let Err(why) = self.pipeline.kernel.pin(cookie).await {
-            tracing::warn!(ZONE = name.as_str(), "zone {name} cannot be entered: {why}");
-        }
-        Ok(Kept { zone, cookie, ns })
-    }
-
-    /// A zone that was taken back has its source again.
-    async fn claim(&self, found: Found) -> Result<ZoneId> {
-        let Arrival { name, ns, opener, pid, path, attached } = found.into();
-        let zone = {
-            let _birth = self.births.lock().await;
-            let watched = self.pipeline.kernel.watch(ns, opener).await;
-            let ns = watched.map_err(|why| Error::kernel(why.errno, why.to_string()))?;
-            let up = ZoneUp { ns, is_ending: false, pid, path };
-            let plan = plan_zone_up(&self.pipeline.registry(), &name, up, attached);
-            let zone = plan.zones[0].record.id;
-            self.pipeline.carry_out_always(plan).await?;
-            zone
-        };
-        tracing::info!(ZONE = name.as_str(), "zone {name} is up again");
-        self.send_loans(zone).await;
-        self.let_go_if_unused(zone);
-        Ok(zone)
-    }
-
-    /// The last loan may have come home without its custodian being told.
-    fn let_go_if_unused(&self, zone: ZoneId) {
-        let registry = self.pipeline.registry();
-        let ns = registry.zone(zone).and_then(|zone| Some(zone.up.as_ref()?.ns));
-        if let Some(ns) = ns.filter(|_| !registry.lent_to(zone).any(|link| link.is_lent())) {
-            self.pipeline.unpin(ns);
-        }
-    }
-
-    /// Takes the kept zone that has this name and namespace; one that has only one of the two ended
-    /// meanwhile, and gives way.
-    async fn claimed_by(&self, found: &Found) -> Option<Kept> {
-        let mut claimed = None;
-        for (name, kept) in self.unclaimed_like(found) {
-            if name == found.name && kept.cookie == found.cookie {
-                claimed = Some(kept);
-            } else {
-                self.take_down(kept.zone).await;
-            }
-        }
-        claimed
-    }
-
-    fn unclaimed_like(&self, found: &Found) -> BTreeMap<ZoneName, Kept> {
-        let mut unclaimed = self.unclaimed();
-        let (like, others) = std::mem::take(&mut *unclaimed)
-            .into_iter()
-            .partition(|(name, kept)| *name == found.name || kept.cookie == found.cookie);
-        *unclaimed = others;
-        like
-    }
-
-    /// Zones that were taken back, and that nothing leads to any more, ended meanwhile.
-    pub async fn end_unclaimed(&self) {
-        let ended = std::mem::take(&mut *self.unclaimed());
-        for (name, kept) in ended {
-            tracing::info!(ZONE = name.as_str(), "zone {name} ended meanwhile");
-            self.take_down(kept.zone).await;
-        }
-    }
-
-    fn unclaimed(&self) -> std::sync::MutexGuard<'_, BTreeMap<ZoneName, Kept>> {
-        // Every statement leaves the map whole, so a poisoned lock does no harm.
-        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every link that is lent to the zone goes there.
@@ -408,7 +299,7 @@ impl ZoneKeeper {
             .filter_map(|zone| Some((zone.record.name.clone(), zone.record.attached.clone()?)));
         for (name, Attachment { ns, by }) in attached.collect::<Vec<_>>() {
             let (sources, called) = (self.sources.clone(), name.clone());
-            let kept = self.unclaimed().get(&name).and_then(|kept| kept.ns.try_clone().ok());
+            let kept = self.unclaimed().get(&name).and_then(Kept::open);
             let found = tokio::task::spawn_blocking(move || match by {
                 AttachedBy::Process(pid) => sources.add_process(&called, pid),
                 AttachedBy::Path(path) => sources.add_path(&called, path.into()),
