@@ -14,7 +14,7 @@ mod zones;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dlmgmt_proto::{LinkId, Result, Seq, ZoneId};
+use dlmgmt_proto::{IfIndex, LinkId, Result, Seq, ZoneId};
 use futures_util::FutureExt;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -146,8 +146,10 @@ impl Engine {
     /// changes come to their ends and the kernel answers. What it answers does not matter.
     pub async fn pulse(&self) {
         let _perimeter = self.pipeline.perimeters.enter(Keys::All).await;
-        let home = self.pipeline.kernel.home();
-        let _ = self.pipeline.kernel.dump(home).await;
+        if let Some(loopback) = IfIndex::new(1) {
+            let home = self.pipeline.kernel.home();
+            let _ = self.pipeline.kernel.get(home, loopback).await;
+        }
     }
 
     /// The links as they are now, and again after changes.

@@ -15,6 +15,7 @@ mod holds;
 mod identity;
 mod machine;
 mod perimeters;
+mod pulse;
 mod random;
 mod refusals;
 mod zones;
