@@ -8,7 +8,7 @@ use dlmgmt_proto::door::{
     AttachZone, Command, CreateLink, GetLink, Hello, Kind, RenameItem, Subscribe, VERSION, encode,
 };
 use dlmgmt_proto::{ErrorCode, LinkSpec, ZoneName};
-use dlmgmt_tests::{Guest, Host, eventually};
+use dlmgmt_tests::{Guest, Host, Output, bin, eventually};
 use libdlmgmt::{Client, ClientError};
 use rustix::io::Errno;
 use rustix::net::{
@@ -122,8 +122,53 @@ fn a_caller_whose_namespace_is_no_zone_gets_nothing() {
     let guest = host.guest();
     let mut command = host.command("nsenter");
     command.arg(format!("--net=/proc/{}/ns/net", guest.pid()));
-    command.arg(dlmgmt_tests::bin("dladm")).arg("--door").arg(host.door()).arg("show-link");
-    dlmgmt_tests::Output::from(command.output().unwrap()).refused("no-zone");
+    command.arg(bin("dladm")).arg("--door").arg(host.door()).arg("show-link");
+    Output::from(command.output().unwrap()).refused("no-zone");
+}
+
+/// In a pid namespace of its own, where numbers are used again at will. The daemon stands still, or
+/// is dead, while the process of its zone ends and another one gets its number.
+const NUMBERS_USED_AGAIN: &str = r#"
+    start() { "$@" & daemon=$!; until dladm show-link > /dev/null 2>&1; do sleep 0.01; done; }
+    same_number_again() {
+        kill -KILL $guest; wait $guest || true
+        echo $((guest - 1)) > /proc/sys/kernel/ns_last_pid; unshare --net sleep infinity & other=$!
+        test $other = $guest
+    }
+    attach() { until dladm attach-zone --pid $guest guest 2> /dev/null; do sleep 0.01; done; }
+    is_there() { dladm show-zone -p -o zone,state | grep -qx guest:ready; }
+    start "$@"
+    unshare --net sleep infinity & guest=$!
+    attach
+    dladm set-zone a guest
+    kill -STOP $daemon
+    same_number_again
+    kill -CONT $daemon
+    while is_there; do sleep 0.01; done
+    until dladm show-link a > /dev/null 2>&1; do sleep 0.01; done
+    echo 'the running daemon is not misled'
+    attach
+    kill -KILL $daemon; wait $daemon || true
+    same_number_again
+    start "$@"
+    ! is_there
+    echo 'the next daemon is not misled'
+"#;
+
+#[test]
+fn a_process_that_gets_the_number_of_a_zones_process_is_no_zone() {
+    let host = Host::new();
+    host.ip("link add name a type veth peer name b");
+    let mut command = host.command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-ec"]);
+    command.arg(NUMBERS_USED_AGAIN).arg("sh").arg(bin("dlmgmtd"));
+    host.add_daemon_args(&mut command);
+    let path = std::env::var("PATH").unwrap();
+    let bins = bin("dladm").parent().unwrap().display().to_string();
+    command.env("PATH", format!("{bins}:{path}")).env("DLMGMT_DOOR", host.door());
+    let output = Output::from(command.output().unwrap());
+    let told = "the running daemon is not misled\nthe next daemon is not misled\n";
+    assert_eq!(output.stdout, told, "{}", output.stderr);
 }
 
 /// Somebody else, who is to be served whatever a hostile zone does.
@@ -340,7 +385,7 @@ fn an_open_connection_keeps_no_zone_alive() {
     host.dladm(&format!("attach-zone --pid {pid} guest")).ok();
     let mut inside = host.command("nsenter");
     inside.arg(format!("--net=/proc/{pid}/ns/net"));
-    inside.arg(dlmgmt_tests::bin("dladm")).arg("--door").arg(host.door()).arg("monitor");
+    inside.arg(bin("dladm")).arg("--door").arg(host.door()).arg("monitor");
     let mut inside = inside.stderr(std::process::Stdio::null()).spawn().unwrap();
     guest.kill();
     host.await_down("guest");

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use dlmgmt_proto::ZoneName;
 use dlmgmt_proto::door::AttachZone;
@@ -68,6 +69,29 @@ fn a_zone_attached_by_pid_ends_with_the_process() {
     assert_eq!(host.zone_field("pid", "guest"), guest.pid().to_string());
     guest.kill();
     host.await_down("guest");
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_attached_leaves_no_zone() {
+    let host = Host::with_zones(&[]);
+    host.with_client(|door| {
+        for round in 0..60 {
+            let guest = host.guest();
+            // The namespace lives on, so that nobody but the process tells the end.
+            let _open = File::open(format!("/proc/{}/ns/net", guest.pid())).unwrap();
+            let pid = Some(guest.pid().cast_signed());
+            let call = AttachZone { pid, ..attach(&format!("guest{round}")) };
+            std::thread::scope(|scope| {
+                // Refused or not, nothing is to be left.
+                scope.spawn(|| door.attach_zone(call, None));
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_micros(200 * round));
+                    guest.kill();
+                });
+            });
+        }
+    });
+    eventually("no zone is left", || host.zones().into_keys().eq(["global".to_owned()]));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! link fold together, and what still does not fit is counted, with the links that went down.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dlmgmt_proto::{Event, LinkId, LinkState, Seq, SequencedEvent};
@@ -30,10 +31,19 @@ struct State {
     is_closed: bool,
 }
 
-#[derive(Debug, Default)]
+/// Which events a subscriber is told of. Others take no room in its queue, and their loss is none.
+pub type Sees = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+
 struct Queue {
+    sees: Sees,
     waiting: Mutex<Waiting>,
     arrived: Notify,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +86,7 @@ impl Hub {
         let mut state = self.state();
         state.subscribers.retain(|queue| match queue.upgrade() {
             Some(queue) => {
-                events.iter().for_each(|event| queue.push(event.clone()));
+                events.iter().for_each(|event| queue.push(event));
                 true
             }
             None => false,
@@ -91,15 +101,14 @@ impl Hub {
         }
     }
 
-    /// A subscription to what follows, after the events of `past`.
-    pub fn subscribe(&self, past: Vec<SequencedEvent>) -> Subscription {
+    /// A subscription to what follows, after the events of `past`; both as far as it `sees` them.
+    pub fn subscribe(&self, mut past: Vec<SequencedEvent>, sees: Sees) -> Subscription {
+        past.retain(|event| sees(&event.event));
         let mut state = self.state();
-        let queue = Arc::new(Queue::default());
-        {
-            let mut waiting = queue.waiting();
-            waiting.past = past.into();
-            waiting.is_closed = state.is_closed;
-        }
+        let waiting =
+            Waiting { past: past.into(), is_closed: state.is_closed, ..Waiting::default() };
+        let queue =
+            Arc::new(Queue { sees, waiting: Mutex::new(waiting), arrived: Notify::default() });
         state.subscribers.push(Arc::downgrade(&queue));
         Subscription { queue }
     }
@@ -131,9 +140,11 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: SequencedEvent) {
-        self.waiting().push(event);
-        self.arrived.notify_one();
+    fn push(&self, event: &SequencedEvent) {
+        if (self.sees)(&event.event) {
+            self.waiting().push(event.clone());
+            self.arrived.notify_one();
+        }
     }
 }
 
@@ -246,11 +257,27 @@ mod tests {
         taken
     }
 
+    fn all() -> Sees {
+        Box::new(|_| true)
+    }
+
+    #[tokio::test]
+    async fn what_a_subscriber_does_not_see_takes_no_room_and_is_not_lost() {
+        let hub = Hub::new(Seq(0));
+        let sees = Box::new(|event: &Event| matches!(event, Event::State { .. }));
+        let mut subscription = hub.subscribe(vec![gone(1)], sees);
+        (2..=QUEUE_MAX as u64 + 2).for_each(|seq| hub.publish(&[gone(seq)]));
+        let down = state(5000, 7, LinkState::Down);
+        hub.publish(&[down.clone(), gone(5001)]);
+        hub.close();
+        assert_eq!(take_all(&mut subscription).await, [down]);
+    }
+
     #[tokio::test]
     async fn a_subscriber_is_told_the_past_and_then_everything_in_order() {
         let hub = Hub::new(Seq(0));
         hub.publish(&[gone(1)]);
-        let mut subscription = hub.subscribe(hub.history_after(Seq(0)).unwrap());
+        let mut subscription = hub.subscribe(hub.history_after(Seq(0)).unwrap(), all());
         hub.publish(&[gone(2), gone(3)]);
         hub.close();
         let told: Vec<u64> = take_all(&mut subscription).await.iter().map(|e| e.seq.0).collect();
@@ -260,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_a_down_is_never_lost() {
         let hub = Hub::new(Seq(0));
-        let mut subscription = hub.subscribe(Vec::new());
+        let mut subscription = hub.subscribe(Vec::new(), all());
         let fits: Vec<_> = (1..=QUEUE_MAX as u64).map(gone).collect();
         hub.publish(&fits);
         hub.publish(&[state(5000, 7, LinkState::Down), state(5001, 7, LinkState::Up), gone(5002)]);
@@ -275,7 +302,7 @@ mod tests {
     #[tokio::test]
     async fn states_of_one_link_fold_but_its_last_down_stays() {
         let hub = Hub::new(Seq(0));
-        let mut subscription = hub.subscribe(Vec::new());
+        let mut subscription = hub.subscribe(Vec::new(), all());
         let flaps = (1..=QUEUE_MAX as u64 * 4)
             .map(|seq| state(seq, 7, if seq % 2 == 0 { LinkState::Up } else { LinkState::Down }));
         flaps.for_each(|event| hub.publish(&[event]));

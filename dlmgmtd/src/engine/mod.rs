@@ -1,5 +1,6 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
+mod arrivals;
 mod custody;
 mod following;
 mod hub;
@@ -20,13 +21,14 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::core::{LinkIds, Registry, restore};
+use crate::crash;
 use crate::kernel::Kernel;
 use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use crate::zones::{SourceEvents, ZoneSources};
 use hub::Subscription;
 use observer::Glance;
-use perimeter::Keys;
+use perimeter::Key;
 use pipeline::Pipeline;
 use zones::ZoneKeeper;
 
@@ -88,11 +90,13 @@ impl Engine {
         let seq = Seq::first_of_epoch(epoch);
         let home = kernel.home();
         let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
+        crash::point("start.before_epoch");
         open_epoch(store.as_ref(), boot, epoch, ended).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
         let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only, custody));
         let (sources, events) = sources;
         let zones = Arc::new(ZoneKeeper::new(pipeline.clone(), sources));
+        crash::point("start.before_look");
         observer::reconcile(&pipeline, home, Glance::whole()).await;
         zones.take_back_what_was_kept().await;
         let (settle, settled) = oneshot::channel();
@@ -103,6 +107,7 @@ impl Engine {
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");
         }
+        crash::point("start.before_zones");
         zones.attach_again().await;
         for arrival in present {
             let name = arrival.name.clone();
@@ -111,6 +116,7 @@ impl Engine {
             }
         }
         zones.end_unclaimed().await;
+        crash::point("start.before_finish");
         zones.finish_start().await;
         Ok(Self { pipeline, zones, limits: ArcSwap::from_pointee(limits), followers })
     }
@@ -145,7 +151,10 @@ impl Engine {
     /// Goes the way of a change of everything, without changing anything: it returns as long as
     /// changes come to their ends and the kernel answers. What it answers does not matter.
     pub async fn pulse(&self) {
-        let _perimeter = self.pipeline.perimeters.enter(Keys::All).await;
+        let links = self.pipeline.registry();
+        let everything = links.links().map(|link| Key::Link(link.record.id)).collect();
+        drop(self.pipeline.perimeters.enter(everything).await);
+        drop(self.pipeline.looks.lock().await);
         if let Some(loopback) = IfIndex::new(1) {
             let home = self.pipeline.kernel.home();
             let _ = self.pipeline.kernel.get(home, loopback).await;
@@ -154,7 +163,7 @@ impl Engine {
 
     /// The links as they are now, and again after changes.
     pub fn changes(&self) -> Changes {
-        let following = self.pipeline.hub.subscribe(Vec::new());
+        let following = self.pipeline.hub.subscribe(Vec::new(), Box::new(|_| true));
         Changes { pipeline: self.pipeline.clone(), following, is_new: true }
     }
 

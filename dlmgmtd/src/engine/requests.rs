@@ -18,7 +18,7 @@ use dlmgmt_proto::{
 use super::hub::Subscription;
 use super::observer;
 use super::participants::Participant;
-use super::perimeter::{Key, Keys};
+use super::perimeter::Key;
 use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
@@ -229,13 +229,7 @@ impl Service for Engine {
         let found = found.map_err(|why| {
             Error::new(code_of(&why), format!("zone {name} cannot be attached: {why}"))
         })?;
-        let registry = self.pipeline.registry();
-        let has_it = registry.zone_of_ns(found.cookie);
-        let appeared = match has_it.map_or(Ok(()), |zone| refuse_ending(&registry, zone)) {
-            Ok(()) => self.zones.zone_appeared(found.into()).await.map(drop),
-            Err(why) => Err(why),
-        };
-        if let Err(why) = appeared {
+        if let Err(why) = self.zones.attach(found).await {
             // It may have ended by itself meanwhile, and then it is unknown already.
             let _ = self.zones.sources.remove(&name);
             return Err(why);
@@ -276,8 +270,7 @@ impl Service for Engine {
         let found = resolve(&registry, scope, &link)?;
         refuse_in_ending_zone(&registry, found)?;
         let id = found.record.id;
-        let keys = Keys::Some([Key::Link(id)].into());
-        let _perimeter = self.pipeline.perimeters.enter(keys).await;
+        let _perimeter = self.pipeline.perimeters.enter([Key::Link(id)].into()).await;
         let registry = self.pipeline.registry();
         refuse_in_ending_zone(&registry, resolve(&registry, scope, &LinkRef::Id(id))?)?;
         let number = self.pipeline.next_hold();
@@ -311,9 +304,9 @@ impl Service for Engine {
             if part.is_some() {
                 past.splice(0..0, told_zones(registry));
             }
-            let scope = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
-            let stream = hub.subscribe(past);
-            let told: Box<dyn EventStream> = Box::new(Told { stream, scope, part });
+            let visible = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let stream = hub.subscribe(past, Box::new(move |event| visible.sees(event)));
+            let told: Box<dyn EventStream> = Box::new(Told { stream, part });
             Ok((seq, told))
         })
     }
@@ -491,7 +484,8 @@ impl VisibleEvents {
             Event::Moved { from, link } => *from == self.zone || is_own(link),
             Event::State { zone, .. }
             | Event::Gone { zone, .. }
-            | Event::HoldBroken { zone, .. } => *zone == self.zone,
+            | Event::HoldBroken { zone, .. }
+            | Event::Detaching { zone, .. } => *zone == self.zone,
             Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => zone.name == self.zone,
             Event::ZoneGone { name, .. } => *name == self.zone,
             Event::SnapshotEnd | Event::Lost { .. } | Event::Resync => true,
@@ -502,19 +496,13 @@ impl VisibleEvents {
 /// A subscription as its subscriber gets it.
 struct Told {
     stream: Subscription,
-    scope: VisibleEvents,
     part: Option<Participant>,
 }
 
 #[async_trait]
 impl EventStream for Told {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        loop {
-            let event = self.stream.next().await?;
-            if self.scope.sees(&event.event) {
-                return Some(event);
-            }
-        }
+        self.stream.next().await
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {

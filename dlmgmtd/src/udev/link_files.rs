@@ -143,6 +143,8 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkState, Media, Seq};
 
     use super::*;
@@ -176,7 +178,8 @@ mod tests {
             known_as: None,
         };
         let registry = Registry::new(HOME, Seq(0));
-        let look = Look { ns: HOME, is_whole: true, seen: vec![sighting] };
+        let spared = BTreeSet::new();
+        let look = Look { ns: HOME, is_whole: true, seen: vec![sighting], spared };
         let observed = observe(&registry, &mut LinkIds::starting_at(7), &look, true).unwrap();
         registry.with(&observed.plan.changes)
     }

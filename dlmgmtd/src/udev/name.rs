@@ -1,5 +1,6 @@
 //! `dlmgmtd udev-name`: which name udev is to give a physical device.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -76,7 +77,7 @@ fn remembered(known: Loaded, seen: Dump, ifindex: IfIndex) -> Option<LinkName> {
         went_down: false,
         known_as: None,
     });
-    let look = Look { ns: HERE, is_whole: true, seen: seen.collect() };
+    let look = Look { ns: HERE, is_whole: true, seen: seen.collect(), spared: BTreeSet::new() };
     let observed = observe(&registry, &mut LinkIds::starting_at(known.next_link_id), &look, true);
     let after = registry.with(&observed.ok()?.plan.changes);
     let link = after.link(after.by_binding(Binding { ns: HERE, ifindex })?)?;
@@ -156,7 +157,7 @@ mod tests {
             went_down: false,
             known_as: None,
         });
-        let look = Look { ns: HERE, is_whole: true, seen: seen.collect() };
+        let look = Look { ns: HERE, is_whole: true, seen: seen.collect(), spared: BTreeSet::new() };
         let mut ids = LinkIds::starting_at(1);
         let plan = observe(&Registry::new(HERE, Seq(0)), &mut ids, &look, true).unwrap().plan;
         let called = |record: &LinkRecord| {

@@ -163,6 +163,11 @@ impl ZoneSources {
         self.claim(Found { name: name.clone(), source, cookie, ns })
     }
 
+    /// Whether a zone's source is still there, which may end before the zone is up.
+    pub fn has(&self, name: &ZoneName, cookie: NsCookie) -> bool {
+        self.shared.names().is_up(name, cookie)
+    }
+
     /// Ends a zone that a client registered. Its [`SourceEvent::Ended`] follows, once.
     pub fn remove(&self, name: &ZoneName) -> Result<(), SourceError> {
         self.shared.names().unregister(name)?;

@@ -121,6 +121,12 @@ impl Names {
         }
     }
 
+    /// Whether a name stands for this namespace, and its end has not begun.
+    pub fn is_up(&self, name: &ZoneName, cookie: NsCookie) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.cookie == cookie && entry.state == State::Up)
+    }
+
     /// The namespaces whose users are to be looked for, by their inodes.
     pub fn to_look_for_users_of(&self) -> HashSet<u64> {
         let up = self.entries.values().filter(|entry| entry.state == State::Up);
