@@ -301,6 +301,8 @@ mod tests {
             bus: Some("system".to_owned()),
             transient_links_per_zone: Some(EngineLimits::default().transient_links),
             notification_buffer: Some(rtnetlink::Options::default().notification_buffer),
+            log_level: Some(LogLevel::Info),
+            link_files: Some(LinkFiles::Auto),
         };
         assert_eq!(toml::from_str::<File>(EXAMPLE).unwrap(), says_all);
         let dir = tempfile::tempdir().unwrap();
