@@ -14,7 +14,8 @@ use super::arrivals::Arrivals;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
-    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, events_between, zone_event,
+    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, changed, detaching,
+    events_between, zone_events,
 };
 use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
@@ -143,8 +144,10 @@ impl Pipeline {
         let is_of_this_boot = self.store_intent(&before, &plan).await?;
         let _expected = self.arrivals.expect(plan.arrivals());
         let mut done = Done::default();
+        self.tell_of_deleted(&plan, detaching);
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
             self.undo(&plan, &done, is_of_this_boot).await;
+            self.tell_of_deleted(&plan, changed);
             return Err(refusal);
         }
         crash::point("pipeline.before_read_back");
@@ -521,7 +524,7 @@ impl Pipeline {
         ids.extend(before.displaced_by(&after));
         let mut seq = before.seq();
         let zones = before.zones_that_differ(&after);
-        let zone_events = zones.into_iter().filter_map(|id| zone_event(&before, &after, id));
+        let zone_events = zones.into_iter().flat_map(|id| zone_events(&before, &after, id));
         let (gone, come): (Vec<Event>, Vec<Event>) =
             zone_events.partition(|event| matches!(event, Event::ZoneGone { .. }));
         let events: Vec<SequencedEvent> = told
@@ -544,6 +547,18 @@ impl Pipeline {
             .filter(|at| !was_settleable.contains(at))
             .for_each(|at| self.kernel.hints().push(at, Hint::default()));
         seq
+    }
+
+    /// Tells of each link that a plan deletes in the kernel, as the registry knows it.
+    fn tell_of_deleted(&self, plan: &Plan, event: fn(&Registry, &Link) -> Option<Event>) {
+        if !plan.deletes() {
+            return;
+        }
+        self.commit_telling(|registry| {
+            let deleted = ends(plan).filter_map(|id| registry.link(id));
+            let told = deleted.filter_map(|link| event(registry, link)).collect();
+            (registry.clone(), BTreeSet::new(), told)
+        });
     }
 
     /// A zone's end overrides holds, and tells who had them.
