@@ -280,6 +280,13 @@ impl Pipeline {
         given_up.err().map(|_| intent)
     }
 
+    /// A link's name for the log.
+    pub fn label(&self, id: LinkId) -> String {
+        let registry = self.registry();
+        let link = registry.link(id);
+        link.map_or_else(|| format!("@{id}"), |link| registry.shown_name(link).to_string())
+    }
+
     /// Nothing is changed by a daemon that may not.
     pub fn refuse_if_read_only(&self) -> Result<()> {
         let denied = |why| Error::new(ErrorCode::Denied, format!("dlmgmtd is read-only: {why}"));
@@ -366,7 +373,12 @@ impl Pipeline {
             let backward = Step { at, action: backward.action.clone() };
             crash::point("take_back.before_step");
             if let Err(why) = self.apply(backward).await {
-                tracing::error!(LINKID = step.id.get(), "cannot take a change back yet: {why}");
+                let link = self.label(step.id);
+                tracing::error!(
+                    LINKID = step.id.get(),
+                    LINK = link,
+                    "cannot be taken back yet: {why}"
+                );
                 left.insert(step.id, at);
             }
             crash::point("take_back.after_step");
@@ -520,7 +532,12 @@ impl Pipeline {
                 (Ok(_), Action::Rename(to)) => drop(names.insert(step.id, *to)),
                 (Ok(_), _) => {}
                 (Err(why), _) => {
-                    tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
+                    let link = self.label(step.id);
+                    tracing::warn!(
+                        LINKID = step.id.get(),
+                        LINK = link,
+                        "a change is refused: {why}"
+                    );
                     refused.insert(step.id, step.forward.at);
                 }
             }

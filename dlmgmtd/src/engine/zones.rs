@@ -244,7 +244,8 @@ impl ZoneKeeper {
         if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
             && let Err(why) = self.pipeline.pin(bound.ns).await
         {
-            tracing::warn!("zone {} cannot be kept: {why}", registry.zone_label(zone));
+            let name = registry.zone_label(zone);
+            tracing::warn!(ZONE = name.as_str(), "zone {name} cannot be kept: {why}");
         }
         let waiting: Vec<LinkId> = registry
             .lent_to(zone)
@@ -254,7 +255,11 @@ impl ZoneKeeper {
         for id in waiting {
             crash::point("zone_up.before_loan");
             if let Err(why) = self.send_loan(id, zone).await {
-                tracing::warn!(LINKID = id.get(), "a link stays at home: {why}");
+                tracing::warn!(
+                    LINKID = id.get(),
+                    LINK = self.pipeline.label(id),
+                    "a link stays at home: {why}"
+                );
             }
         }
     }
@@ -450,7 +455,11 @@ impl ZoneKeeper {
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
         self.began_to_end.notify_waiters();
         crash::point("zone_end.before_participants");
-        self.participants.wait(zone).await;
+        let missing = self.participants.wait(zone).await;
+        if missing > 0 {
+            let name = registry.zone_label(zone);
+            tracing::warn!(ZONE = name.as_str(), "zone {name} ends without {missing} participants");
+        }
         self.pipeline.break_holds(zone);
         crash::point("zone_end.before_loans");
         self.bring_loans_home(zone).await;
@@ -466,7 +475,8 @@ impl ZoneKeeper {
         crash::point("zone_end.before_unwatch");
         self.forget(up.ns).await;
         drop(gate);
-        tracing::info!("zone {} has ended", registry.zone_label(zone));
+        let name = registry.zone_label(zone);
+        tracing::info!(ZONE = name.as_str(), "zone {name} has ended");
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {
@@ -480,7 +490,11 @@ impl ZoneKeeper {
             for _ in 0..TRIES {
                 match self.bring_home(id).await {
                     Ok(()) => break,
-                    Err(why) => tracing::warn!(LINKID = id.get(), "cannot bring home yet: {why}"),
+                    Err(why) => tracing::warn!(
+                        LINKID = id.get(),
+                        LINK = self.pipeline.label(id),
+                        "cannot bring home yet: {why}"
+                    ),
                 }
             }
         }
@@ -567,7 +581,11 @@ impl ZoneKeeper {
         let is_ending = |link: &&Arc<Link>| link.record.lifetime == Lifetime::Ending;
         for id in registry.links().filter(is_ending).map(|link| link.record.id) {
             if let Err(why) = self.delete(id).await {
-                tracing::warn!(LINKID = id.get(), "a link is not deleted: {why}");
+                tracing::warn!(
+                    LINKID = id.get(),
+                    LINK = self.pipeline.label(id),
+                    "a link is not deleted: {why}"
+                );
             }
         }
     }
@@ -629,8 +647,16 @@ impl ZoneKeeper {
             Err(why) => Err(why),
         };
         match made {
-            Ok(_) => tracing::info!(LINKID = id.get(), "a lost link is made again"),
-            Err(why) => tracing::warn!(LINKID = id.get(), "a lost link is not made again: {why}"),
+            Ok(_) => tracing::info!(
+                LINKID = id.get(),
+                LINK = self.pipeline.label(id),
+                "a lost link is made again"
+            ),
+            Err(why) => tracing::warn!(
+                LINKID = id.get(),
+                LINK = self.pipeline.label(id),
+                "a lost link is not made again: {why}"
+            ),
         }
     }
 
