@@ -3,40 +3,21 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod records;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId, ZoneName};
+use dlmgmt_proto::{LinkName, ZoneId, ZoneName};
 use dlmgmtd::check::check;
 use dlmgmtd::model::{Lifetime, LinkRecord, Loan, Location, Origin, ZoneRecord};
 use dlmgmtd::store::sled::{Options, SledStore};
 use dlmgmtd::store::{Batch, Store, StoreError};
 use tempfile::TempDir;
 
-fn id(number: u32) -> LinkId {
-    LinkId::new(number).unwrap()
-}
-
-fn link(number: u32, name: &str) -> LinkRecord {
-    LinkRecord {
-        id: id(number),
-        name: LinkName::given(name).unwrap(),
-        owner: ZoneId::GLOBAL,
-        location: Location::Home,
-        class: LinkClass::Phys,
-        kind: None,
-        media: Media::Ethernet,
-        lifetime: Lifetime::Persistent,
-        origin: Origin::Own,
-        phys: None,
-        anchor: None,
-        recipe: None,
-        unsettled: false,
-        generation: Generation(0),
-    }
-}
+use records::link;
 
 fn zone(number: u32, name: &str) -> ZoneRecord {
     ZoneRecord { id: ZoneId(number), name: ZoneName::new(name).unwrap(), attached: None }

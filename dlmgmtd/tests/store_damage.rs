@@ -4,17 +4,19 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod records;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId};
-use dlmgmtd::model::{Lifetime, LinkRecord, Location, Origin};
 use dlmgmtd::store::sled::{Options, Recovery, SledStore};
 use dlmgmtd::store::{Batch, Loaded, Store, StoreError};
 use tempfile::TempDir;
+
+use records::link;
 
 /// Links that are acknowledged, each in a commit of its own.
 const ACKNOWLEDGED: u32 = 4;
@@ -33,27 +35,8 @@ const PROMPT: Options = Options {
     snapshot: Duration::from_secs(3600),
 };
 
-fn link(number: u32) -> LinkRecord {
-    LinkRecord {
-        id: LinkId::new(number).unwrap(),
-        name: LinkName::numbered("net", number).unwrap(),
-        owner: ZoneId::GLOBAL,
-        location: Location::Home,
-        class: LinkClass::Phys,
-        kind: None,
-        media: Media::Ethernet,
-        lifetime: Lifetime::Persistent,
-        origin: Origin::Own,
-        phys: None,
-        anchor: None,
-        recipe: None,
-        unsettled: false,
-        generation: Generation(0),
-    }
-}
-
 async fn add(store: &SledStore, number: u32) {
-    let put = vec![Arc::new(link(number))];
+    let put = vec![Arc::new(link(number, &format!("net{number}")))];
     let next_link_id = Some(number + 1);
     store.commit(Batch { put, next_link_id, ..Batch::default() }).await.unwrap();
 }

@@ -3,37 +3,22 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod records;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dlmgmt_proto::{Generation, LinkClass, LinkId, LinkName, Media, ZoneId, ZoneName};
-use dlmgmtd::model::{BootId, Lifetime, LinkRecord, Location, Origin, ZoneRecord};
+use dlmgmt_proto::{ZoneId, ZoneName};
+use dlmgmtd::model::{BootId, ZoneRecord};
 use dlmgmtd::store::sled::{Options, SledStore};
 use dlmgmtd::store::{Batch, Loaded, Store};
 use tempfile::TempDir;
 
+use records::link;
+
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state")
-}
-
-fn link(number: u32, name: &str) -> LinkRecord {
-    LinkRecord {
-        id: LinkId::new(number).unwrap(),
-        name: LinkName::given(name).unwrap(),
-        owner: ZoneId::GLOBAL,
-        location: Location::Home,
-        class: LinkClass::Phys,
-        kind: None,
-        media: Media::Ethernet,
-        lifetime: Lifetime::Persistent,
-        origin: Origin::Own,
-        phys: None,
-        anchor: None,
-        recipe: None,
-        unsettled: false,
-        generation: Generation(0),
-    }
 }
 
 /// What the directory holds.
