@@ -19,9 +19,7 @@ use crate::core::{
 };
 use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
-use crate::model::{
-    Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
-};
+use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
