@@ -21,9 +21,7 @@ use crate::core::{
 };
 use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
-use crate::model::{
-    Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
-};
+use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 use taking_back::{Kept, Unclaimed};
 
@@ -529,20 +527,24 @@ impl ZoneKeeper {
         let is_transient = |link: &&Arc<Link>| {
             link.record.lifetime == Lifetime::Transient && link.record.owner == zone
         };
-        let transient: Vec<Arc<Link>> = registry.links().filter(is_transient).cloned().collect();
-        let places = transient.iter().filter_map(|link| link.binding());
-        let (inside, mut doomed): (Vec<Binding>, Vec<Binding>) = places.partition(|at| at.ns == ns);
-        if !inside.is_empty() && !self.dies_by_itself(ns).await {
-            doomed.extend(inside);
+        let transient: Vec<&Arc<Link>> = registry.links().filter(is_transient).collect();
+        let is_inside = |link: &Link| link.binding().is_some_and(|at| at.ns == ns);
+        let dies = transient.iter().any(|link| is_inside(link)) && self.dies_by_itself(ns).await;
+        for link in transient {
+            self.end_transient_link(link.record.id, ns, dies).await;
         }
-        for at in doomed {
-            let delete = Step { at, action: Action::Delete };
-            crash::point("zone_end.before_delete");
-            match self.pipeline.kernel.apply(&delete).await {
-                Ok(_) => {}
-                // Its peer took it along, or the namespace is gone after all.
-                Err(why) => tracing::debug!("a transient link was not deleted: {why}"),
-            }
+    }
+
+    /// Somebody may be lending it on at this moment: it ends where it gets.
+    async fn end_transient_link(&self, id: LinkId, ns: NsCookie, dies: bool) {
+        let _perimeter = self.pipeline.perimeters.enter([Key::Link(id)].into()).await;
+        let at = self.pipeline.registry().link(id).and_then(|link| link.binding());
+        let Some(at) = at.filter(|at| at.ns != ns || !dies) else { return };
+        crash::point("zone_end.before_delete");
+        let delete = Step { at, action: Action::Delete };
+        if let Err(why) = self.pipeline.kernel.apply(&delete).await {
+            // Its peer took it along, or the namespace is gone after all.
+            tracing::debug!("a transient link was not deleted: {why}");
         }
     }
 

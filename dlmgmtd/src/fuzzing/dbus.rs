@@ -193,13 +193,17 @@ struct Told {
 
 impl Told {
     fn read(header: &[u8; HEADER_LEN], fields: &[u8]) -> Self {
-        let mut told =
-            Self { kind: header[1], serial: at(header, 8), member: String::new(), answers: None };
+        let mut told = Self {
+            kind: header[1],
+            serial: at(header, 8, header[0]),
+            member: String::new(),
+            answers: None,
+        };
         let mut here = 0;
         while here + 4 < fields.len() {
             let (code, signature) = (fields[here], fields[here + 2]);
             here += 4;
-            let number = || at(fields, here);
+            let number = || at(fields, here, header[0]);
             let len = match signature {
                 b'u' => 4,
                 b'g' => usize::from(fields[here]) + 2,
@@ -218,8 +222,10 @@ impl Told {
     }
 }
 
-fn at(bytes: &[u8], here: usize) -> u32 {
-    u32::from_le_bytes(bytes[here..here + 4].try_into().expect("four bytes"))
+/// An answer has the byte order of its call.
+fn at(bytes: &[u8], here: usize, order: u8) -> u32 {
+    let number = bytes[here..here + 4].try_into().expect("four bytes");
+    if order == b'B' { u32::from_be_bytes(number) } else { u32::from_le_bytes(number) }
 }
 
 /// The other side: a bus, and on it somebody who calls.
@@ -249,9 +255,9 @@ impl Bus {
     async fn hear(&self) -> Told {
         let mut header = [0; HEADER_LEN];
         self.fill(&mut header).await;
-        assert_eq!(header[0], b'l', "the daemon writes numbers as x86 does");
-        let fields_len = at(&header, 12) as usize;
-        let mut rest = vec![0; fields_len.next_multiple_of(8) + at(&header, 4) as usize];
+        let number = |here| at(&header, here, header[0]) as usize;
+        let fields_len = number(12);
+        let mut rest = vec![0; fields_len.next_multiple_of(8) + number(4)];
         self.fill(&mut rest).await;
         Told::read(&header, &rest[..fields_len])
     }

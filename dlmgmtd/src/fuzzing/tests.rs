@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::RngExt;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::TARGETS;
 
@@ -45,6 +49,52 @@ fn every_target_has_seeds_and_lives_through_them() {
         assert!(!inputs("seeds", name).is_empty(), "{name}");
     }
     replay("seeds");
+}
+
+/// Bytes made of seeds by chance: cut, joined, and some of them changed.
+fn mutated(seeds: &[Vec<u8>], chance: &mut TestRng) -> Vec<u8> {
+    let mut pick = |limit: usize| chance.random_range(0..limit.max(1));
+    let mut bytes = Vec::new();
+    for _ in 0..=pick(3) {
+        let seed = &seeds[pick(seeds.len())];
+        let cut = if pick(2) == 0 { seed.len() } else { pick(seed.len()) };
+        bytes.extend(&seed[..cut]);
+    }
+    for _ in 0..pick(6) {
+        let len = bytes.len();
+        if let Some(byte) = bytes.get_mut(pick(len)) {
+            *byte = [0, 1, 0xff, *byte ^ 1 << pick(8), pick(256) as u8][pick(5)];
+        }
+    }
+    bytes
+}
+
+/// What a fuzzer does, where there is no nightly toolchain for one. `FUZZ=TARGET FUZZ_SECONDS=N` does
+/// it to one target for so long.
+#[test]
+fn every_target_lives_through_mutated_seeds() {
+    let wanted = std::env::var("FUZZ").ok();
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(1, |text| text.parse().unwrap());
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let targets = TARGETS.iter().filter(|(name, _)| wanted.as_ref().is_none_or(|it| it == name));
+    let lives = targets.map(|(name, run)| {
+        std::thread::spawn(move || {
+            crate::sys::enter_new_network_namespace().unwrap();
+            let seeds: Vec<Vec<u8>> =
+                inputs("seeds", name).iter().map(|seed| fs::read(seed).unwrap()).collect();
+            let mut chance = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+            let mut runs = 0;
+            while runs < 100 || seconds > 1 && Instant::now() < until {
+                let bytes = mutated(&seeds, &mut chance);
+                let outcome = std::panic::catch_unwind(|| run(&bytes));
+                assert!(outcome.is_ok(), "{name} finds {bytes:02x?}");
+                runs += 1;
+            }
+            println!("{name}: {runs} runs");
+        })
+    });
+    let lives: Vec<_> = lives.collect();
+    lives.into_iter().for_each(|life| life.join().unwrap());
 }
 
 #[test]

@@ -71,6 +71,25 @@ async fn a_transient_link_is_detaching_with_its_zone_wherever_it_is() {
     assert!(told.contains(&"detaching db/v0".to_owned()), "{told:?}");
 }
 
+/// It ended in no zone, and was shown in none, where the loan came between.
+#[tokio::test(start_paused = true)]
+async fn a_transient_link_that_is_just_being_lent_on_ends_with_its_zone() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        let daemon = machine.start().await;
+        machine.zone_up(&daemon, "web").await;
+        let db = machine.zone_up(&daemon, "db").await;
+        daemon.make_veth("v0", "v1", Some("web"), true).await.unwrap();
+        settle().await;
+        let call = SetZone { temporary: true, ..lend("web/v0", "db") };
+        // Either may come first.
+        let (_, ()) = tokio::join!(daemon.lend(call), daemon.engine.end_zone(ZoneId(1)));
+        settle().await;
+        assert!(machine.names_in(db).is_empty(), "seed {seed}");
+        assert!(daemon.all_links().is_empty(), "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn both_ends_of_a_pair_are_detaching_before_the_kernel_deletes_them() {
     let machine = Machine::new(0);

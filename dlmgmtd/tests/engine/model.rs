@@ -490,6 +490,10 @@ impl Life {
                     for arrival in arrivals {
                         match engine.zone_appeared(arrival).await {
                             Err(why) if why.code == ErrorCode::Store => {}
+                            // A name is free when the death of its namespace was heard.
+                            Err(why) if why.code == ErrorCode::Exists => {
+                                tokio::time::sleep(Duration::from_secs(1)).await;
+                            }
                             _ => break,
                         }
                     }
