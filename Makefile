@@ -6,7 +6,7 @@ SHELL := /bin/bash
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: build run test bench fuzz deps install clean
+.PHONY: build run test soak bench fuzz deps install clean
 
 build:
 	cargo build --locked --workspace
@@ -30,6 +30,13 @@ test: deps
 	cargo build --locked --workspace
 	cargo build --locked --release -p dlmgmtd
 	$(AS_ROOT) cargo test --locked --workspace
+
+# Random lives of a simulated machine, and the same requests to a simulated and the real kernel, with
+# fresh seeds on all processors for SECONDS seconds each. A seed that fails is printed with its replay.
+soak: SOAK = ENGINE_SOAK=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+soak: deps
+	$(SOAK) cargo test --locked -p dlmgmtd --test engine -- --nocapture model::
+	$(SOAK) $(AS_ROOT) cargo test --locked -p dlmgmtd --lib -- --nocapture kernel::differential::
 
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.
 bench: deps

@@ -56,6 +56,7 @@ impl fmt::Display for Report {
             Some((commit, links)) => writeln!(f, "snapshot: commit {commit}, {links} links")?,
             None => writeln!(f, "snapshot: none")?,
         }
+        writeln!(f, "journal: {} entries", self.found.journal)?;
         writeln!(f, "next linkid: {next_link_id}")?;
         writeln!(f, "starts: {epoch}")?;
         for (one, other, name) in &self.found.conflicts {

@@ -184,6 +184,15 @@ pub enum NewKind {
 }
 
 impl NewLink {
+    /// The namespace and the name of the link, and of its peer if it has one.
+    pub fn seats(&self) -> Vec<(NsCookie, LinkName)> {
+        let mut seats = vec![(self.ns, self.name)];
+        if let NewKind::Veth { peer_ns, peer_name, .. } = &self.kind {
+            seats.push((*peer_ns, *peer_name));
+        }
+        seats
+    }
+
     /// The namespace of the link's peer, or of the link that it lies over.
     pub fn other_side(&self) -> NsCookie {
         match &self.kind {
@@ -202,6 +211,9 @@ pub enum Lifetime {
     Temporary,
     /// As `Temporary`, and at most until its zone ends.
     Transient,
+    /// Until the kernel no longer has the link, which is being deleted: after a crash, a restart
+    /// goes on with that.
+    Ending,
 }
 
 /// Who made a link.
@@ -220,6 +232,13 @@ pub enum Location {
     Home,
     /// Lent to another zone: there whenever that zone is up, at home otherwise.
     OnLoan(Loan),
+    /// Lent, but called home until the zone comes up anew.
+    Recalled {
+        /// The loan.
+        loan: Loan,
+        /// The namespace that the zone is until then.
+        from: NsCookie,
+    },
 }
 
 /// A link's assignment to a zone that is not its owner.
@@ -231,7 +250,7 @@ pub struct Loan {
     pub name_inside: LinkName,
     /// Whether the loan outlives the zone's end.
     pub is_persistent: bool,
-    /// How the link was at home, from the moment it left.
+    /// How the link was at home, from the moment it left until it is so again.
     pub left: Option<HomeState>,
 }
 
@@ -389,13 +408,22 @@ impl Link {
     pub fn loan(&self) -> Option<&Loan> {
         match &self.record.location {
             Location::Home => None,
-            Location::OnLoan(loan) => Some(loan),
+            Location::OnLoan(loan) | Location::Recalled { loan, .. } => Some(loan),
         }
     }
 
     /// The zone where the kernel has it; `None` for nowhere, or a namespace that is no zone.
     pub fn place(&self) -> Option<ZoneId> {
         self.kernel.as_ref().and_then(|bound| bound.zone)
+    }
+
+    /// Whether it is lent to the zone that this namespace is, and to go there.
+    pub fn is_for(&self, ns: NsCookie) -> bool {
+        match &self.record.location {
+            Location::Home => false,
+            Location::OnLoan(_) => true,
+            Location::Recalled { from, .. } => *from != ns,
+        }
     }
 
     /// Whether it is in the zone that it is lent to.

@@ -110,6 +110,27 @@ async fn a_sound_directory_has_no_problem_and_is_counted() {
     }
 }
 
+/// What a daemon leaves that was killed before the database had all.
+#[tokio::test]
+async fn what_only_the_journal_has_is_counted_and_no_damage() {
+    let live = written(vec![link(1, "a")], Vec::new()).await;
+    let options = Options { lazy: std::time::Duration::from_secs(3600), ..Options::default() };
+    let (store, _) = SledStore::open(live.path(), options).unwrap();
+    let batch = Batch { put: vec![Arc::new(link(2, "b"))], ..Batch::default() };
+    store.commit_for_this_boot(batch).await.unwrap();
+    let dir = TempDir::new().unwrap();
+    for file in ["journal", "acknowledged", "snapshot.json", "lock"] {
+        fs::copy(live.path().join(file), dir.path().join(file)).unwrap();
+    }
+    fs::create_dir(dir.path().join("db")).unwrap();
+    for file in ["db", "conf"] {
+        fs::copy(live.path().join("db").join(file), dir.path().join("db").join(file)).unwrap();
+    }
+    assert_eq!(problems(dir.path()), [""; 0]);
+    let text = check(dir.path()).unwrap().to_string();
+    assert!(text.lines().any(|line| line == "journal: 1 entries"), "{text}");
+}
+
 #[test]
 fn an_empty_directory_is_sound_and_one_that_is_not_there_is_refused() {
     let dir = TempDir::new().unwrap();

@@ -89,6 +89,16 @@ pub enum Event {
         /// The zone that ended.
         zone: ZoneName,
     },
+    /// A link is about to end where it is: its zone ends, or somebody deletes it. New holds are
+    /// refused.
+    Detaching {
+        /// Which link.
+        id: LinkId,
+        /// Its name.
+        name: LinkName,
+        /// Its zone.
+        zone: ZoneName,
+    },
 }
 
 impl Event {
@@ -108,6 +118,7 @@ impl Event {
             Self::ZoneShuttingDown(_) => EventKind::ZoneShuttingDown,
             Self::ZoneGone { .. } => EventKind::ZoneGone,
             Self::HoldBroken { .. } => EventKind::HoldBroken,
+            Self::Detaching { .. } => EventKind::Detaching,
             Self::Lost { .. } => EventKind::Lost,
             Self::Resync => EventKind::Resync,
         }
@@ -143,6 +154,8 @@ pub enum EventKind {
     ZoneGone,
     /// [`Event::HoldBroken`]
     HoldBroken,
+    /// [`Event::Detaching`]
+    Detaching,
     /// [`Event::Lost`]
     Lost,
     /// [`Event::Resync`]
@@ -166,6 +179,7 @@ impl EventKind {
             Self::ZoneShuttingDown => "zone-shutting-down",
             Self::ZoneGone => "zone-gone",
             Self::HoldBroken => "hold-broken",
+            Self::Detaching => "detaching",
             Self::Lost => "lost",
             Self::Resync => "resync",
         }

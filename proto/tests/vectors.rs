@@ -270,6 +270,7 @@ fn check_events(lines: &mut Lines) {
     lines.event(Event::ZoneShuttingDown(full_zone()));
     lines.event(Event::ZoneGone { id: ZoneId(300), name: zone("web") });
     lines.event(Event::HoldBroken { id: id(300), name, zone: zone("web") });
+    lines.event(Event::Detaching { id: id(300), name, zone: zone("web") });
 }
 
 #[test]

@@ -221,6 +221,31 @@ impl Host {
         self.daemon = Some(daemon);
     }
 
+    /// Starts a daemon that dies when it passes this crash point (`NAME` or `NAME:N`), and waits
+    /// until it answers or has died.
+    ///
+    /// # Panics
+    /// When it does neither.
+    #[track_caller]
+    pub fn start_daemon_to_die_at(&mut self, point: &str) {
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let mut command = self.daemon_command();
+        command.env("DLMGMT_CRASH_POINT", point).stderr(log.expect("the log can be written"));
+        self.daemon = Some(command.spawn().expect("the daemon starts"));
+        eventually("the daemon answers or dies", || {
+            self.has_daemon_died() || self.dladm("show-link").status == 0
+        });
+    }
+
+    /// Whether the daemon has ended by itself.
+    ///
+    /// # Panics
+    /// When none was started.
+    pub fn has_daemon_died(&mut self) -> bool {
+        let daemon = self.daemon.as_mut().expect("a daemon was started");
+        daemon.try_wait().expect("the daemon can be waited for").is_some()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir().join("log")
     }

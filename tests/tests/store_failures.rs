@@ -117,58 +117,81 @@ fn start(host: &mut Host) -> Result<(), String> {
     Ok(())
 }
 
-/// A library that makes every flush to a disk fail while a file is there.
-const SYNC_FAILS: &str = r#"
+/// A library that makes flushes to the disk fail while the file that `SYNC_FAILS` names is there,
+/// and writes while the one that `WRITE_FAILS` names is.
+const FAILING_DISK: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-static int sync_by(long call, int fd) {
-    const char *flag = getenv("SYNC_FAILS_WHILE");
-    if (flag && access(flag, F_OK) == 0) { errno = EIO; return -1; }
-    return syscall(call, fd);
+static int fails(const char *variable, int error) {
+    const char *flag = getenv(variable);
+    if (!flag || access(flag, F_OK) != 0) return 0;
+    errno = error;
+    return 1;
 }
-int fdatasync(int fd) { return sync_by(SYS_fdatasync, fd); }
-int fsync(int fd) { return sync_by(SYS_fsync, fd); }
+int fdatasync(int fd) { return fails("SYNC_FAILS", EIO) ? -1 : syscall(SYS_fdatasync, fd); }
+int fsync(int fd) { return fails("SYNC_FAILS", EIO) ? -1 : syscall(SYS_fsync, fd); }
+ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at) {
+    return fails("WRITE_FAILS", EROFS) ? -1 : syscall(SYS_pwrite64, fd, bytes, len, at);
+}
 "#;
 
-fn sync_fails_library(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("sync.c"), dir.join("sync.so"));
-    fs::write(&source, SYNC_FAILS).unwrap();
+fn failing_disk(dir: &Path) -> PathBuf {
+    let (source, library) = (dir.join("disk.c"), dir.join("disk.so"));
+    fs::write(&source, FAILING_DISK).unwrap();
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
     Output::from(compiler.output().unwrap()).ok();
     library
 }
 
-#[test]
-fn a_disk_that_cannot_sync_refuses_changes_until_it_can_again() {
+/// A host whose disk fails in this way while the file is there.
+fn host_with_failing_disk(way: &str) -> (Host, PathBuf) {
     let mut host = Host::new();
-    let flag = host.dir().join("sync-fails");
+    let flag = host.dir().join("fails");
     let mut daemon = host.daemon_command();
-    daemon.env("LD_PRELOAD", sync_fails_library(host.dir())).env("SYNC_FAILS_WHILE", &flag);
+    daemon.env("LD_PRELOAD", failing_disk(host.dir())).env(way, &flag);
     host.start_daemon_as(daemon);
     host.dladm("create-veth v0 p0").ok();
-    let ids = host.ids();
-    let log = || fs::metadata(state(&host).join("db/db")).unwrap().ino();
-    let refused_log = log();
+    (host, flag)
+}
 
-    fs::write(&flag, "").unwrap();
+/// While the disk fails each change is refused and none is made; once it works they are taken
+/// again, and a restart finds all that was acknowledged.
+fn assert_refused_while_failing(host: &mut Host, flag: &Path, why: &str) {
+    let ids = host.ids();
+    fs::write(flag, "").unwrap();
     for _ in 0..3 {
         let line = host.unchanged_by(|| host.dladm("rename-link v0 v1")).refused("store");
-        assert!(line.contains("Input/output error"), "{line}");
+        assert!(line.contains(why), "{line}");
         host.unchanged_by(|| host.dladm("create-veth v2 p2")).refused("store");
     }
-    fs::remove_file(&flag).unwrap();
+    fs::remove_file(flag).unwrap();
     eventually("changes are taken again", || host.dladm("rename-link v0 v1").status == 0);
-    // The kernel may have dropped what it could not write: nothing is to follow such a hole.
-    assert_ne!(log(), refused_log, "the log that the disk refused is written on");
 
     host.kill9_and_restart();
     assert_eq!(host.ids()["v1"], ids["v0"]);
     assert_eq!(host.ids()["p0"], ids["p0"]);
     assert!(!host.log().contains("the database was damaged"), "{}", host.log());
+}
+
+#[test]
+fn a_disk_that_cannot_sync_refuses_changes_until_it_can_again() {
+    let (mut host, flag) = host_with_failing_disk("SYNC_FAILS");
+    let log = |host: &Host| fs::metadata(state(host).join("db/db")).unwrap().ino();
+    let refused_log = log(&host);
+    assert_refused_while_failing(&mut host, &flag, "Input/output error");
+    // The kernel may have dropped what it could not write: nothing is to follow such a hole.
+    assert_ne!(log(&host), refused_log, "the log that the disk refused is written on");
+}
+
+/// As when the file system was made read-only after an error.
+#[test]
+fn a_disk_that_cannot_be_written_refuses_changes_until_it_can_again() {
+    let (mut host, flag) = host_with_failing_disk("WRITE_FAILS");
+    assert_refused_while_failing(&mut host, &flag, "Read-only file system");
 }
 
 /// The kernel's name for its run, as the daemon sees it.

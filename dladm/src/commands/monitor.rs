@@ -50,9 +50,9 @@ fn details(event: &Event) -> Details<'_> {
             details.push(("state", Value::word(state.as_str())));
             details
         }
-        Event::Gone { id, name, zone } | Event::HoldBroken { id, name, zone } => {
-            of_id(*id, name, zone)
-        }
+        Event::Gone { id, name, zone }
+        | Event::HoldBroken { id, name, zone }
+        | Event::Detaching { id, name, zone } => of_id(*id, name, zone),
         Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => of_zone(zone),
         Event::ZoneGone { id, name } => {
             vec![("zone", Value::word(name.as_str())), ("zoneid", Value::Number(id.0.into()))]

@@ -9,7 +9,7 @@ use dlmgmt_proto::{
 
 use super::loans::{Lend, plan_lend};
 use super::lookup::title;
-use super::plan::{LinkIds, Plan};
+use super::plan::{LinkChange, LinkIds, Plan};
 use super::registry::Registry;
 use super::rename::plan_rename;
 use super::transfer::{Document, Entry, HIGHEST_NUMBER, Over, ZoneEntry, invalid};
@@ -46,7 +46,7 @@ pub fn plan_import(
     draft.rename_the_known()?;
     draft.add_the_unknown()?;
     draft.lend(addresses)?;
-    Ok(draft.plan)
+    Ok(Plan { changes: draft.changes.into_values().collect(), ..draft.plan })
 }
 
 struct Draft<'a> {
@@ -54,6 +54,7 @@ struct Draft<'a> {
     /// As it will be by the plan so far.
     registry: Registry,
     plan: Plan,
+    changes: BTreeMap<LinkId, LinkChange>,
     known: BTreeMap<LinkId, LinkId>,
     /// Which link here each linkid of the text means.
     ids: BTreeMap<LinkId, LinkId>,
@@ -71,7 +72,8 @@ impl<'a> Draft<'a> {
             known.insert(entry.linkid, id);
         }
         let registry = registry.clone();
-        Ok(Self { document, registry, plan: Plan::default(), ids: known.clone(), known })
+        let (plan, changes, ids) = (Plan::default(), BTreeMap::new(), known.clone());
+        Ok(Self { document, registry, plan, changes, known, ids })
     }
 
     fn number_zones(&mut self) {
@@ -219,9 +221,7 @@ impl<'a> Draft<'a> {
     /// The plan so far, and then this one. A later change of a link replaces the earlier one.
     fn take(&mut self, next: Plan) {
         self.registry = self.registry.with(&next.changes);
-        let is_replaced = |id| next.changes.iter().any(|change| change.id == id);
-        self.plan.changes.retain(|change| !is_replaced(change.id));
-        self.plan.changes.extend(next.changes);
+        self.changes.extend(next.changes.into_iter().map(|change| (change.id, change)));
         self.plan.steps.extend(next.steps);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::{Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId};
 
 use super::lookup::title;
-use super::plan::{Plan, PlannedStep};
+use super::plan::{Plan, PlannedStep, Stored};
 use super::registry::Registry;
 use super::rename::refuse_held;
 use super::zones::refuse_ending;
@@ -68,8 +68,20 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
         None if !is_persistent => {
             Err(Error::new(ErrorCode::NoZone, format!("zone {} is down", zone.record.name)))
         }
-        None => Ok(Plan { changes: vec![lent.into()], ..Plan::default() }),
+        None => lend_later(registry, link, &lent),
     }
+}
+
+/// While the zone is down the link is at home, wherever it was before.
+fn lend_later(registry: &Registry, link: &Link, lent: &Link) -> Result<Plan> {
+    let mut plan = plan_home_coming(registry, link, false)?;
+    for home in plan.changes.iter_mut().filter_map(|change| change.after.as_mut()) {
+        home.record.location = lent.record.location.clone();
+        if let Location::OnLoan(loan) = &mut home.record.location {
+            loan.left = None;
+        }
+    }
+    Ok(plan)
 }
 
 fn lend_now(
@@ -90,7 +102,8 @@ fn lend_now(
     if let Location::OnLoan(loan) = &mut lent.record.location
         && link.is_at_home()
     {
-        loan.left = Some(HomeState::of(bound));
+        // One whose return was cut short is not yet as it was.
+        loan.left.get_or_insert_with(|| HomeState::of(bound));
     }
     let step = |action| Step { at: bound.at(), action };
     let forward = if bound.ns == ns {
@@ -137,11 +150,13 @@ pub fn plan_recall(registry: &Registry, recall: &Recall, addresses: &[String]) -
 pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> Result<Plan> {
     let mut home = link.clone();
     home.record.generation.0 += 1;
-    let left = take_loan(&mut home, keeps_loan);
-    let away = link.kernel.as_ref().filter(|_| !link.is_at_home());
-    let Some(bound) = away else {
+    let left = take_loan(registry, &mut home, keeps_loan);
+    let Some(bound) = &link.kernel else {
         return Ok(Plan { changes: vec![home.into()], ..Plan::default() });
     };
+    if link.is_at_home() {
+        return Ok(plan_restoring(home, bound, left));
+    }
     let owner = registry.zone(link.record.owner).and_then(|zone| zone.up.as_ref());
     let Some(ZoneUp { ns, .. }) = owner else {
         return Err(no_zone(registry, link.record.owner));
@@ -158,39 +173,70 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
             action: Action::Move { to: bound.ns, name: bound.name },
         }),
     }];
-    steps.extend(restoring(bound, &was).into_iter().map(|action| PlannedStep {
-        id: link.record.id,
-        forward: Step { at: bound.at(), action },
-        backward: None,
-    }));
-    home.kernel = Some(Bound {
-        ns: *ns,
-        zone: Some(link.record.owner),
-        link: bound
-            .with(|kernel| {
-                kernel.name = name;
-                kernel.admin_up = was.admin_up;
-                kernel.mtu = was.mtu;
-                kernel.mac = was.mac;
-                kernel.altnames = was.altnames.clone();
-            })
-            .link,
-    });
-    Ok(Plan { changes: vec![home.into()], steps, ..Plan::default() })
+    steps.extend(restoring(link, bound, &was));
+    let link = restored(bound, &was).with(|kernel| kernel.name = name).link;
+    home.kernel = Some(Bound { ns: *ns, zone: Some(home.record.owner), link });
+    Ok(Plan { changes: vec![home.into()], steps, stored: Stored::Last, ..Plan::default() })
 }
 
-/// Ends the loan or, if it is persistent and is to be kept, makes it wait.
-fn take_loan(link: &mut Link, keeps_loan: bool) -> Option<HomeState> {
-    let Location::OnLoan(loan) = &mut link.record.location else { return None };
-    let left = loan.left.take();
-    if !(keeps_loan && loan.is_persistent) {
-        link.record.location = Location::Home;
+/// A link that is at home again, though not by this daemon's hand or not to the end, becomes as it
+/// was when it left.
+fn plan_restoring(mut home: Link, bound: &Bound, left: Option<HomeState>) -> Plan {
+    let mut steps = Vec::new();
+    if let Some(was) = left {
+        steps = restoring(&home, bound, &was);
+        home.kernel = Some(restored(bound, &was));
     }
+    Plan { changes: vec![home.into()], steps, stored: Stored::Last, ..Plan::default() }
+}
+
+/// Links that an earlier run of the daemon would have brought home, or to how they were at home:
+/// their zone ended meanwhile.
+pub fn to_bring_home(registry: &Registry) -> Vec<LinkId> {
+    let is_over = |link: &&Arc<Link>| {
+        let Some(loan) = link.loan() else { return false };
+        let is_down = registry.zone(loan.zone).is_none_or(|zone| zone.up.is_none());
+        is_down && (loan.left.is_some() || !loan.is_persistent)
+    };
+    registry.links().filter(is_over).map(|link| link.record.id).collect()
+}
+
+/// Ends the loan or, if it is persistent and is to be kept, makes it wait for the zone to come up
+/// anew.
+fn take_loan(registry: &Registry, link: &mut Link, keeps_loan: bool) -> Option<HomeState> {
+    let mut loan = link.loan()?.clone();
+    let left = loan.left.take();
+    let up = registry.zone(loan.zone).and_then(|zone| zone.up.as_ref());
+    link.record.location = match up.filter(|up| !up.is_ending) {
+        _ if !(keeps_loan && loan.is_persistent) => Location::Home,
+        Some(up) => Location::Recalled { loan, from: up.ns },
+        None => Location::OnLoan(loan),
+    };
     left
 }
 
-/// What brings a link that was just moved back to how it was. A move leaves it down.
-fn restoring(now: &Bound, was: &HomeState) -> Vec<Action> {
+/// What brings a link at home to how it was when it left.
+fn restoring(link: &Link, now: &Bound, was: &HomeState) -> Vec<PlannedStep> {
+    let step = |action| PlannedStep {
+        id: link.record.id,
+        forward: Step { at: now.at(), action },
+        backward: None,
+    };
+    restoring_actions(now, was).into_iter().map(step).collect()
+}
+
+/// The link as the kernel will have it then.
+fn restored(now: &Bound, was: &HomeState) -> Bound {
+    now.with(|kernel| {
+        kernel.admin_up = was.admin_up;
+        kernel.mtu = was.mtu;
+        kernel.mac = was.mac;
+        kernel.altnames = was.altnames.clone();
+    })
+}
+
+/// A link that was just moved is down, and is put up even if it was so before.
+fn restoring_actions(now: &Bound, was: &HomeState) -> Vec<Action> {
     let mut actions = Vec::new();
     if let Some(mac) = was.mac.filter(|mac| now.mac != Some(*mac)) {
         actions.push(Action::SetMac(mac));

@@ -13,7 +13,8 @@ use super::registry::Registry;
 use super::rename::refuse_held;
 use super::zones::refuse_ending;
 use crate::model::{
-    Action, Lifetime, Link, LinkRecord, Location, NewKind, NewLink, NsCookie, Origin, Recipe, Step,
+    Action, Anchor, Binding, Lifetime, Link, LinkRecord, Location, NewKind, NewLink, NsCookie,
+    Origin, Recipe, Step,
 };
 
 /// A link that is to be made.
@@ -195,8 +196,12 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
     };
     let new = NewLink { ns, name, mac, mtu: None, kind };
     let changes = ids.iter().filter_map(|id| registry.link(*id)).map(|link| {
+        let made_with = if link.record.id == id { mac } else { home_mac(link) };
         let mut link = Link::clone(link);
-        link.record.anchor = None;
+        // It will be somewhere else, and is known by the address that it is made with.
+        if let Some(anchor) = &mut link.record.anchor {
+            *anchor = Anchor { at: Binding { ns: NsCookie::NONE, ..anchor.at }, mac: made_with };
+        }
         link.into()
     });
     Some(Plan {

@@ -21,11 +21,11 @@ mod zones;
 
 pub use events::events_between;
 pub use import::{Addresses, links_to_lend, plan_import};
-pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall};
+pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe, resolve, visible_zone};
 pub use making::{Make, What, plan_delete, plan_make, plan_remake};
 pub use observe::{Look, Observed, Sighting, observe};
-pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep};
+pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 pub use registry::{HoldNumber, Holder, Registry};
 pub use rename::plan_rename;
 pub use restore::restore;

@@ -22,6 +22,8 @@ pub struct Look {
     pub is_whole: bool,
     /// What was seen.
     pub seen: Vec<Sighting>,
+    /// Links that are left as they are: they are just being changed.
+    pub spared: BTreeSet<LinkId>,
 }
 
 /// One index of a namespace.
@@ -147,7 +149,7 @@ impl Draft {
         };
         let lost: Vec<LinkChange> = bound
             .into_iter()
-            .filter(|(at, _)| !survives.contains(&at.ifindex))
+            .filter(|(at, id)| !survives.contains(&at.ifindex) && !look.spared.contains(id))
             .filter_map(|(_, id)| self.registry.link(id))
             .map(|link| lost(link))
             .collect();
@@ -207,8 +209,9 @@ impl Draft {
         };
         let anchored: BTreeMap<Binding, &Arc<Link>> =
             absent().filter_map(|link| Some((link.record.anchor.as_ref()?.at, link))).collect();
-        let expected: BTreeMap<LinkName, &Arc<Link>> =
-            absent().filter_map(|link| Some((self.expected_here(link)?, link))).collect();
+        let expected: BTreeMap<LinkName, &Arc<Link>> = absent()
+            .flat_map(|link| self.expected_here(link).into_iter().map(move |name| (name, link)))
+            .collect();
         let mut attached = Vec::new();
         for kernel in seen {
             let known = anchored
@@ -234,15 +237,20 @@ impl Draft {
         Ok(())
     }
 
-    /// The name under which a link is here, if the daemon was about to make it here or to move it
-    /// here when it stopped.
-    fn expected_here(&self, link: &Link) -> Option<LinkName> {
+    /// The names under which a link may be here, if the daemon was about to make it here or to move
+    /// it here when it stopped.
+    fn expected_here(&self, link: &Link) -> Vec<LinkName> {
         let was_here =
             link.record.anchor.as_ref().is_some_and(|anchor| anchor.at.ns == self.space.ns);
-        let zone = self.space.zone.filter(|_| link.record.unsettled && !was_here)?;
+        let Some(zone) = self.space.zone.filter(|_| link.record.unsettled && !was_here) else {
+            return Vec::new();
+        };
         match link.loan() {
-            Some(loan) if loan.zone == zone => Some(loan.name_inside),
-            _ => (link.record.owner == zone).then_some(link.record.name),
+            Some(loan) if loan.zone == zone => vec![loan.name_inside],
+            _ if link.record.owner == zone => {
+                vec![link.record.name, self.registry.stand_in_name(link)]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -270,7 +278,9 @@ impl Draft {
         let is_unfound = |link: &&Arc<Link>| {
             let may_be_elsewhere = link.record.unsettled && link.loan().is_some();
             let is_absent = link.kernel.is_none() && !may_be_elsewhere;
-            is_absent && link.record.lifetime != Lifetime::Persistent && was_here(link)
+            let is_spared = look.spared.contains(&link.record.id);
+            let is_kept = link.record.lifetime == Lifetime::Persistent;
+            is_absent && !is_kept && !is_spared && was_here(link)
         };
         if look.is_whole {
             let unfound = self.registry.links().filter(is_unfound);
@@ -393,7 +403,9 @@ fn is_hardware(kernel: &KernelLink) -> bool {
 fn lost(link: &Link) -> LinkChange {
     match link.record.lifetime {
         Lifetime::Persistent => Link { kernel: None, ..link.clone() }.into(),
-        Lifetime::Temporary | Lifetime::Transient => LinkChange::end(link.record.id),
+        Lifetime::Temporary | Lifetime::Transient | Lifetime::Ending => {
+            LinkChange::end(link.record.id)
+        }
     }
 }
 

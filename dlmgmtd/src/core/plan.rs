@@ -1,6 +1,6 @@
 //! What a request or an observation comes to.
 
-use dlmgmt_proto::{Error, ErrorCode, LinkId, Result};
+use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
 use crate::model::{Action, Link, NewLink, NsCookie, Step, Zone};
 
@@ -15,6 +15,22 @@ pub struct Plan {
     pub create: Option<Creation>,
     /// What is changed in the kernel, in order.
     pub steps: Vec<PlannedStep>,
+    /// When the store is told.
+    pub stored: Stored,
+}
+
+/// When the store is told of what a plan comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stored {
+    /// Before the kernel is touched: a crash in between leaves what a restart goes on with.
+    #[default]
+    First,
+    /// When the kernel is done, or else all is taken back: a crash in between leaves what a
+    /// restart takes back.
+    Last,
+    /// When the kernel is done; where the store fails, as soon as it works again. For what nobody
+    /// can refuse.
+    Eventually,
 }
 
 /// Links that are made together.
@@ -48,9 +64,22 @@ pub struct PlannedStep {
 }
 
 impl Plan {
-    /// Whether links get to where nobody has seen them yet.
-    pub fn makes_or_moves(&self) -> bool {
-        self.create.is_some() || self.steps.iter().any(|step| step.moves_to().is_some())
+    /// Whether links end in the kernel.
+    pub fn deletes(&self) -> bool {
+        self.steps.iter().any(|step| step.forward.action == Action::Delete)
+    }
+
+    /// The namespaces and names where links appear that nobody has seen there yet, also when they
+    /// are taken back.
+    pub fn arrivals(&self) -> Vec<(NsCookie, LinkName)> {
+        let made = self.create.iter().flat_map(|creation| creation.new.seats());
+        let steps =
+            self.steps.iter().flat_map(|step| [Some(&step.forward), step.backward.as_ref()]);
+        let moved = steps.flatten().filter_map(|step| match step.action {
+            Action::Move { to, name } => Some((to, name)),
+            _ => None,
+        });
+        made.chain(moved).collect()
     }
 }
 

@@ -33,9 +33,12 @@ fn remembered(mut record: LinkRecord, is_same_boot: bool) -> Link {
         if let Some(anchor) = &mut record.anchor {
             anchor.at.ns = NsCookie::NONE;
         }
-        if !matches!(&record.location, Location::OnLoan(loan) if loan.is_persistent) {
-            record.location = Location::Home;
-        }
+        record.location = match record.location {
+            Location::OnLoan(loan) | Location::Recalled { loan, .. } if loan.is_persistent => {
+                Location::OnLoan(loan)
+            }
+            _ => Location::Home,
+        };
     }
     Link { record, kernel: None }
 }

@@ -1,6 +1,6 @@
 //! The persistent registry as a text: what `dladm export` writes and `dladm import` reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dlmgmt_proto::{
     DevicePath, Error, ErrorCode, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, Result,
@@ -29,6 +29,9 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) zones: Vec<ZoneEntry>,
     pub(super) links: Vec<Entry>,
+    /// Where the entry of each linkid is.
+    #[serde(skip)]
+    places: BTreeMap<LinkId, usize>,
 }
 
 /// The number of a zone's name.
@@ -90,6 +93,7 @@ pub fn export(registry: &Registry) -> Result<Vec<u8>> {
         format: FORMAT,
         zones: zones.collect(),
         links: links.map(|link| entry(registry, link)).collect(),
+        places: BTreeMap::new(),
     };
     let failed = |why| Error::new(ErrorCode::Invalid, format!("cannot write the export: {why}"));
     let mut text = serde_json::to_vec_pretty(&document).map_err(failed)?;
@@ -153,11 +157,13 @@ fn over_entry(registry: &Registry, lower: &Link) -> Over {
 impl Document {
     /// Reads a text, and refuses one that contradicts itself.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        let document: Self =
+        let mut document: Self =
             serde_json::from_slice(text).map_err(|why| invalid(why.to_string()))?;
         if !(1..=FORMAT).contains(&document.format) {
             return Err(invalid(format!("format {} is not known here", document.format)));
         }
+        let places = document.links.iter().enumerate();
+        document.places = places.map(|(place, entry)| (entry.linkid, place)).collect();
         document.refuse_bad_zones()?;
         document.refuse_doubles()?;
         document.links.iter().try_for_each(|entry| document.refuse_bad_link(entry))?;
@@ -172,7 +178,7 @@ impl Document {
 
     /// The entry of that linkid.
     pub(super) fn entry(&self, id: LinkId) -> Option<&Entry> {
-        self.links.iter().find(|entry| entry.linkid == id)
+        self.places.get(&id).and_then(|place| self.links.get(*place))
     }
 
     fn refuse_bad_zones(&self) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Zones come and go: SPEC.md section 6.
 
-use std::sync::Arc;
-
-use dlmgmt_proto::{Error, ErrorCode, Event, Result, ZoneId, ZoneInfo, ZoneName, ZoneState};
+use dlmgmt_proto::{
+    Error, ErrorCode, Event, LinkClass, Result, ZoneId, ZoneInfo, ZoneName, ZoneState,
+};
 
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
@@ -62,7 +62,7 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
     let inside = registry.links().filter(|link| {
         link.record.owner == zone || ns.is_some() && link.kernel.as_ref().map(|b| b.ns) == ns
     });
-    let changes = inside.map(|link| left_behind(link, Some(zone))).collect();
+    let changes = inside.map(|link| left_behind(link, ns, Some(zone))).collect();
     let record = ZoneRecord { attached: None, ..known.record.clone() };
     let down = Zone { record, up: None };
     Plan { zones: vec![down], changes, ..Plan::default() }
@@ -71,20 +71,27 @@ pub fn plan_zone_down(registry: &Registry, zone: ZoneId) -> Plan {
 /// A namespace that was no zone is gone, and with it what somebody moved there.
 pub fn plan_space_lost(registry: &Registry, ns: NsCookie) -> Plan {
     let inside = registry.bound_in(ns).filter_map(|(_, id)| registry.link(id));
-    let changes = inside.map(|link| left_behind(link, None)).collect();
+    let changes = inside.map(|link| left_behind(link, Some(ns), None)).collect();
     Plan { changes, ..Plan::default() }
 }
 
 /// What becomes of a link whose namespace, or owner, is gone or no zone any more.
-fn left_behind(link: &Link, zone: Option<ZoneId>) -> LinkChange {
+///
+/// Hardware that was first seen there will be found again where the kernel puts it.
+fn left_behind(link: &Link, ns: Option<NsCookie>, zone: Option<ZoneId>) -> LinkChange {
     let is_orphan = Some(link.record.owner) == zone;
-    match (&link.kernel, link.record.lifetime) {
-        (Some(bound), Lifetime::Persistent | Lifetime::Temporary)
-            if is_orphan && bound.zone.is_some_and(|place| Some(place) != zone) =>
-        {
+    let elsewhere = link.kernel.as_ref().filter(|bound| Some(bound.ns) != ns);
+    let is_phys = link.record.class == LinkClass::Phys;
+    match (elsewhere, link.record.lifetime) {
+        (Some(bound), Lifetime::Persistent | Lifetime::Temporary) if is_orphan => {
             adopted(link, bound).into()
         }
         (_, Lifetime::Persistent) if !is_orphan => Link { kernel: None, ..link.clone() }.into(),
+        (None, Lifetime::Persistent) if is_phys => {
+            let mut fallen = Link { kernel: None, ..link.clone() };
+            fallen.record.owner = ZoneId::GLOBAL;
+            fallen.into()
+        }
         _ => LinkChange::end(link.record.id),
     }
 }
@@ -92,7 +99,7 @@ fn left_behind(link: &Link, zone: Option<ZoneId>) -> LinkChange {
 /// A link whose owner ended while it was lent is the borrower's, and called what it is called there.
 fn adopted(link: &Link, bound: &Bound) -> Link {
     let mut adopted = link.clone();
-    adopted.record.owner = bound.zone.unwrap_or(adopted.record.owner);
+    adopted.record.owner = bound.zone.unwrap_or(ZoneId::GLOBAL);
     adopted.record.name = bound.name;
     adopted.record.location = Location::Home;
     adopted.record.generation.0 += 1;
@@ -140,22 +147,11 @@ pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<E
 }
 
 /// What of an earlier run of the daemon is lost, once every namespace was looked at: links that
-/// were not persistent and were not found again. A loan that was to last only as long as its zone
-/// ended with it.
+/// were not persistent and were not found again.
 pub fn plan_forget_lost(registry: &Registry) -> Plan {
     let lost = registry
         .links()
         .filter(|link| link.kernel.is_none() && link.record.lifetime != Lifetime::Persistent);
-    let ended = lost.map(|link| LinkChange::end(link.record.id));
-    let is_over = |link: &&Arc<Link>| {
-        let loan = link.loan().filter(|loan| !loan.is_persistent);
-        let zone = loan.and_then(|loan| registry.zone(loan.zone));
-        link.record.lifetime == Lifetime::Persistent && zone.is_some_and(|zone| zone.up.is_none())
-    };
-    let returned = registry.links().filter(is_over).map(|link| {
-        let mut link = Link::clone(link);
-        link.record.location = Location::Home;
-        link.into()
-    });
-    Plan { changes: ended.chain(returned).collect(), ..Plan::default() }
+    let changes = lost.map(|link| LinkChange::end(link.record.id)).collect();
+    Plan { changes, ..Plan::default() }
 }

@@ -35,7 +35,9 @@ fn details(event: &Event) -> BTreeMap<&'static str, Variant<'static>> {
             ("Zone", zone.to_string().into()),
             ("State", state.to_string().into()),
         ]),
-        Event::Gone { id, name, zone } | Event::HoldBroken { id, name, zone } => BTreeMap::from([
+        Event::Gone { id, name, zone }
+        | Event::HoldBroken { id, name, zone }
+        | Event::Detaching { id, name, zone } => BTreeMap::from([
             ("Object", link_path(*id).into()),
             ("Name", name.to_string().into()),
             ("Zone", zone.to_string().into()),

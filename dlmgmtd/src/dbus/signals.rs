@@ -54,9 +54,13 @@ impl Herald {
         let after = self.service.snapshot();
         let before = std::mem::replace(&mut self.before, after.clone());
         let mut signals: Vec<_> = of_zone(event, None).into_iter().collect();
-        if let Event::HoldBroken { id, name, zone } = event {
+        if let Event::HoldBroken { id, name, zone } | Event::Detaching { id, name, zone } = event {
+            let signal = match event {
+                Event::Detaching { .. } => "LinkDetaching",
+                _ => "HoldBroken",
+            };
             let told = (id.get(), name.to_string(), zone.to_string());
-            signals.push(message(ROOT, MANAGER.name, "HoldBroken", None, &told));
+            signals.push(message(ROOT, MANAGER.name, signal, None, &told));
         }
         match event {
             Event::Lost { .. } | Event::Resync => {

@@ -295,6 +295,11 @@ pub const MANAGER: Interface = Interface {
             doc: "A zone has ended, and its loans are home.",
         },
         Signal {
+            name: "LinkDetaching",
+            args: &[arg("linkid", "u"), arg("link", "s"), arg("zone", "s")],
+            doc: "A link is about to end where it is: its zone ends, or somebody deletes it.",
+        },
+        Signal {
             name: "HoldBroken",
             args: &[arg("linkid", "u"), arg("link", "s"), arg("zone", "s")],
             doc: "A hold ended with the zone of its link.",

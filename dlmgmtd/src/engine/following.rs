@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -13,10 +14,16 @@ use crate::core::Registry;
 use crate::kernel::{Hint, HintBatch};
 use crate::model::{Binding, NsCookie};
 
+/// How long hints gather before they are looked into. One change comes as several, and a change of
+/// our own is answered meanwhile, undisturbed by looks at what it does.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
     let mut aside = Aside::default();
     loop {
+        pipeline.kernel.hints().arrived().await;
+        tokio::time::sleep(GATHERING).await;
         let mut hints = pipeline.kernel.hints().take().await;
         for ns in &hints.ended {
             zones.namespace_died(*ns);
@@ -28,6 +35,10 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             reconcile(&pipeline, ns, glance).await;
         }
         zones.leave_empty_strangers().await;
+        if zones.owes_links() {
+            let zones = zones.clone();
+            tokio::spawn(async move { zones.remake_owed_links().await });
+        }
         let returned = lent_and_home_again(&before, &pipeline.registry());
         if !returned.is_empty() {
             let zones = zones.clone();
@@ -49,7 +60,7 @@ impl Aside {
         while self.followers.try_join_next().is_some() {}
         let registry = pipeline.registry();
         hints.links.retain(|at, hint| {
-            let keys = registry.by_binding(*at).map(|id| Keys::Some([Key::Link(id)].into()));
+            let keys = registry.by_binding(*at).map(|id| [Key::Link(id)].into());
             match keys.filter(|keys| !pipeline.perimeters.are_free(keys)) {
                 Some(keys) if hint.moved_to.is_none() => self.set(pipeline, *at, *hint, keys),
                 _ => return true,

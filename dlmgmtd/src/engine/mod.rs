@@ -1,5 +1,6 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
+mod arrivals;
 mod following;
 mod hub;
 mod observer;
@@ -17,6 +18,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::core::{LinkIds, restore};
+use crate::crash;
 use crate::kernel::Kernel;
 use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
@@ -79,11 +81,13 @@ impl Engine {
         let seq = Seq::first_of_epoch(epoch);
         let home = kernel.home();
         let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
+        crash::point("start.before_epoch");
         open_epoch(store.as_ref(), boot, epoch, ended).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
         let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only));
         let (sources, events) = sources;
         let zones = Arc::new(ZoneKeeper::new(pipeline.clone(), sources));
+        crash::point("start.before_look");
         observer::reconcile(&pipeline, home, Glance::whole()).await;
         let (settle, settled) = oneshot::channel();
         let followers = vec![
@@ -93,6 +97,7 @@ impl Engine {
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");
         }
+        crash::point("start.before_zones");
         zones.attach_again().await;
         for arrival in present {
             let name = arrival.name.clone();
@@ -100,6 +105,7 @@ impl Engine {
                 tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
             }
         }
+        crash::point("start.before_finish");
         zones.finish_start().await;
         Ok(Self { pipeline, zones, limits, followers })
     }

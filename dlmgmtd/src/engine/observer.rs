@@ -10,13 +10,16 @@ use super::perimeter::{Key, Keys};
 use super::pipeline::{Pipeline, Where};
 use crate::core::{LinkChange, Look, Observed, Registry, Sighting, observe};
 use crate::kernel::{Hint, KernelError};
-use crate::model::{Binding, KernelLink, Link, NsCookie};
+use crate::model::{Action, Binding, KernelLink, Link, NsCookie};
 
 /// More links of a namespace than this are looked at all at once.
 const SINGLE_LOOKS_MAX: usize = 256;
 
 /// How long the kernel is left alone after it refused to be read.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// How often all is looked at once more, at once, where names change meanwhile.
+const LOOKS_AT_ONCE: usize = 3;
 
 /// How long links that come and go have to settle until all are looked at once more. With very
 /// many links a look takes seconds, in which no request is carried out.
@@ -96,65 +99,151 @@ async fn look_and_follow(
     glance: &mut Glance,
 ) -> Result<(), LookError> {
     let mut keys = known_keys(&pipeline.registry(), ns, glance);
-    loop {
+    while !glance.is_everything() {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
-        // A new link is in nobody's perimeter: two looks at once could make two links of it.
-        let _alone = pipeline.following.write().await;
-        let look = look_at(pipeline, ns, glance).await?;
-        let registry = pipeline.registry();
-        let may_change = pipeline.read_only.is_none();
-        let observed = observe(&registry, &mut pipeline.ids(), &look, may_change)?;
-        let outdated = outdated(&registry, &observed, ns);
+        let _alone = pipeline.looks.lock().await;
+        let look = look_at(pipeline, ns, glance, BTreeSet::new()).await?;
+        let Planned { observed, needs, outdated } = planned(pipeline, &look)?;
         if !outdated.is_empty() {
-            outdated.into_iter().for_each(|ifindex| {
+            for ifindex in outdated {
                 glance.links.entry(ifindex).or_default();
-            });
-            keys = known_keys(&registry, ns, glance);
+            }
+            keys = known_keys(&pipeline.registry(), ns, glance);
+        } else if needs.is_subset(&keys) {
+            show_dips(pipeline, &observed.dipped);
+            pipeline.follow(observed.plan).await;
+            return Ok(());
+        } else {
+            keys.extend(needs);
+        }
+    }
+    look_at_all_and_follow(pipeline, ns, glance).await
+}
+
+/// Nothing that is just being changed is waited for, since whoever comes later would have to wait
+/// too: it is looked at by itself when it is done.
+async fn look_at_all_and_follow(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    glance: &mut Glance,
+) -> Result<(), LookError> {
+    glance.is_whole = true;
+    let _alone = pipeline.looks.lock().await;
+    let registry = pipeline.registry();
+    let all: Keys = registry.links().map(|link| Key::Link(link.record.id)).collect();
+    let (_perimeter, had) = pipeline.perimeters.enter_free(&all);
+    let spared: BTreeSet<LinkId> = links_of(all.difference(&had)).collect();
+    let places = spared.iter().filter_map(|id| registry.link(*id)?.binding());
+    for at in places.filter(|at| at.ns == ns) {
+        pipeline.look_again(Where::At(at), RETRY);
+    }
+    pipeline.store_the_unstored(&spared).await;
+    let mut look = look_at(pipeline, ns, glance, spared).await?;
+    let mut tries = 0;
+    loop {
+        let Planned { observed, needs, outdated } = planned(pipeline, &look)?;
+        if !outdated.is_empty() {
+            // Somebody changed names under the look; a link that is spared may long be so.
+            tries += 1;
+            if tries > LOOKS_AT_ONCE {
+                pipeline.look_again(Where::Everywhere, RETRY);
+                return Ok(());
+            }
+            look = look_at(pipeline, ns, glance, look.spared).await?;
             continue;
         }
-        let needed = Keys::Some(links_of(&registry, &observed));
-        if !keys.covers(&needed) {
-            keys = union(keys, needed);
-            continue;
+        let more: Keys = needs.difference(&had).copied().collect();
+        let (_also, had_too) = pipeline.perimeters.enter_free(&more);
+        if had_too == more {
+            show_dips(pipeline, &observed.dipped);
+            pipeline.follow(observed.plan).await;
+            return Ok(());
         }
-        if keys == Keys::All {
-            pipeline.store_the_unstored().await;
+        let busy: Keys = more.difference(&had_too).copied().collect();
+        let later = sightings_with(&pipeline.registry(), &observed, &busy);
+        if later.is_empty() {
+            pipeline.look_again(Where::Everywhere, RETRY);
+            return Ok(());
         }
-        show_dips(pipeline, &observed.dipped);
-        pipeline.follow(observed.plan).await;
-        return Ok(());
+        look.seen.retain(|sighting| !later.contains(&sighting.ifindex));
+        look.spared.extend(links_of(busy.iter()));
+        for ifindex in later {
+            pipeline.look_again(Where::At(Binding { ns, ifindex }), RETRY);
+        }
     }
 }
 
-fn known_keys(registry: &Registry, ns: NsCookie, glance: &Glance) -> Keys {
-    if glance.is_everything() {
-        return Keys::All;
+/// What a look comes to.
+struct Planned {
+    observed: Observed,
+    needs: Keys,
+    /// Where more must have changed than was looked at; then nothing else of this counts.
+    outdated: Vec<IfIndex>,
+}
+
+fn planned(pipeline: &Pipeline, look: &Look) -> Result<Planned, LookError> {
+    let registry = pipeline.registry();
+    let mut ids = pipeline.ids();
+    let mut given = *ids;
+    let observed = observe(&registry, &mut given, look, pipeline.read_only.is_none())?;
+    let outdated = outdated(&registry, &observed, look.ns);
+    if outdated.is_empty() {
+        *ids = given;
     }
+    Ok(Planned { needs: keys_of(&registry, &observed), observed, outdated })
+}
+
+fn known_keys(registry: &Registry, ns: NsCookie, glance: &Glance) -> Keys {
     let known = glance.links.iter().flat_map(|(ifindex, clue)| {
         let bound = registry.by_binding(Binding { ns, ifindex: *ifindex });
         bound.into_iter().chain(clue.known_as)
     });
-    Keys::Some(known.map(Key::Link).collect())
+    known.map(Key::Link).collect()
 }
 
-/// Links that are known already and that the plan touches. New ones are nobody else's yet.
-fn links_of(registry: &Registry, observed: &Observed) -> BTreeSet<Key> {
-    let touched = observed.plan.changes.iter().map(|change| change.id);
-    touched.filter(|id| registry.link(*id).is_some()).map(Key::Link).collect()
+/// Links that are known already and that the plan touches, and the names that it gives. New links
+/// are nobody else's yet, and names that links have in the kernel are nobody else's any more.
+fn keys_of(registry: &Registry, observed: &Observed) -> Keys {
+    let plan = &observed.plan;
+    let known = plan.changes.iter().filter(|change| registry.link(change.id).is_some());
+    let given = plan.steps.iter().filter_map(|step| match step.forward.action {
+        Action::Rename(name) => Some(Key::Name(registry.zone_of_ns(step.forward.at.ns)?, name)),
+        _ => None,
+    });
+    known.map(|change| Key::Link(change.id)).chain(given).collect()
 }
 
-fn union(keys: Keys, more: Keys) -> Keys {
-    match (keys, more) {
-        (Keys::Some(mut these), Keys::Some(those)) => {
-            these.extend(those);
-            Keys::Some(these)
+fn links_of<'a>(keys: impl Iterator<Item = &'a Key>) -> impl Iterator<Item = LinkId> {
+    keys.filter_map(|key| match key {
+        Key::Link(id) => Some(*id),
+        Key::Name(..) | Key::Zone(_) => None,
+    })
+}
+
+/// Where what needs these keys was seen.
+fn sightings_with(registry: &Registry, observed: &Observed, keys: &Keys) -> BTreeSet<IfIndex> {
+    let plan = &observed.plan;
+    let renamed = plan.steps.iter().filter(|step| match step.forward.action {
+        Action::Rename(name) => {
+            keys.iter().any(|key| matches!(key, Key::Name(_, busy) if *busy == name))
         }
-        _ => Keys::All,
-    }
+        _ => false,
+    });
+    let busy = plan.changes.iter().filter(|change| keys.contains(&Key::Link(change.id)));
+    let now = busy.clone().filter_map(|change| change.after.as_ref()?.binding());
+    let before = busy.filter_map(|change| registry.link(change.id)?.binding());
+    let steps = renamed.map(|step| step.forward.at);
+    now.chain(before).chain(steps).map(|at| at.ifindex).collect()
 }
 
-async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<Look, KernelError> {
+async fn look_at(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    glance: &Glance,
+    spared: BTreeSet<LinkId>,
+) -> Result<Look, KernelError> {
     let is_whole = glance.is_everything();
+    let mut arriving = pipeline.arrivals.names_in(ns);
     let mut seen = BTreeMap::new();
     if is_whole {
         let dump = pipeline.kernel.dump(ns).await?;
@@ -169,6 +258,18 @@ async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<L
             seen.insert(*ifindex, pipeline.kernel.get(ns, *ifindex).await?);
         }
     }
+    arriving.extend(pipeline.arrivals.names_in(ns));
+    let registry = pipeline.registry();
+    seen.retain(|ifindex, kernel| {
+        let at = Binding { ns, ifindex: *ifindex };
+        let known = registry.by_binding(at);
+        let is_arriving = kernel.as_ref().is_some_and(|kernel| arriving.contains(&kernel.name));
+        if known.is_none() && is_arriving {
+            pipeline.look_again(Where::At(at), RETRY);
+        }
+        !known.map_or(is_arriving, |id| spared.contains(&id))
+    });
+    let moved = moved_here(pipeline, ns, seen.values().flatten()).await?;
     let seen = seen.into_iter().map(|(ifindex, kernel)| {
         let clue = glance.links.get(&ifindex).copied().unwrap_or_default();
         Sighting {
@@ -176,10 +277,38 @@ async fn look_at(pipeline: &Pipeline, ns: NsCookie, glance: &Glance) -> Result<L
             kernel,
             was_deleted: clue.hint.was_deleted,
             went_down: clue.hint.went_down,
-            known_as: clue.known_as,
+            known_as: clue.known_as.or(moved.get(&ifindex).copied()),
         }
     });
-    Ok(Look { ns, is_whole, seen: seen.collect() })
+    Ok(Look { ns, is_whole, seen: seen.collect(), spared })
+}
+
+/// Hardware that is known to be somewhere else, and is there no more: somebody moved it, and that
+/// was not told yet.
+async fn moved_here(
+    pipeline: &Pipeline,
+    ns: NsCookie,
+    seen: impl Iterator<Item = &KernelLink>,
+) -> Result<BTreeMap<IfIndex, LinkId>, KernelError> {
+    let registry = pipeline.registry();
+    let mut moved = BTreeMap::new();
+    for kernel in seen {
+        let at = Binding { ns, ifindex: kernel.ifindex };
+        let Some(mac) = kernel.permanent_mac.filter(|_| registry.by_binding(at).is_none()) else {
+            continue;
+        };
+        let known = registry.by_mac(mac).filter(|link| link.record.media == kernel.media);
+        for (link, was) in known.filter_map(|link| Some((link, link.binding()?))) {
+            let there = match pipeline.kernel.get(was.ns, was.ifindex).await {
+                Err(why) if why.is_no_namespace() => None,
+                there => there?,
+            };
+            if there.is_none_or(|there| there.permanent_mac != Some(mac)) {
+                moved.insert(kernel.ifindex, link.record.id);
+            }
+        }
+    }
+    Ok(moved)
 }
 
 /// Looks at each known link that a torn picture lacks: only what is seen to be absent is.

@@ -19,32 +19,7 @@ pub enum Key {
 }
 
 /// What one change needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// These.
-    Some(BTreeSet<Key>),
-    /// Everything there is.
-    All,
-}
-
-impl Keys {
-    fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Some(these), Self::Some(those)) => !these.is_disjoint(those),
-            (Self::Some(these), Self::All) | (Self::All, Self::Some(these)) => !these.is_empty(),
-            (Self::All, Self::All) => true,
-        }
-    }
-
-    /// Whether all of `other` is in here.
-    pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, _) => true,
-            (Self::Some(these), Self::Some(those)) => those.is_subset(these),
-            (Self::Some(_), Self::All) => false,
-        }
-    }
-}
+pub type Keys = BTreeSet<Key>;
 
 /// Gives out perimeters in the order in which they are asked for.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +45,14 @@ pub struct Perimeter {
     owner: Perimeters,
 }
 
+impl State {
+    fn admit(&mut self, keys: Keys) -> u64 {
+        self.last += 1;
+        self.inside.push((self.last, keys));
+        self.last
+    }
+}
+
 impl Perimeters {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every statement leaves the state whole, so a poisoned lock does no harm.
@@ -92,7 +75,23 @@ impl Perimeters {
     pub fn are_free(&self, keys: &Keys) -> bool {
         let state = self.state();
         let waiting = state.waiting.iter().map(|waiter| &waiter.keys);
-        state.inside.iter().map(|(_, keys)| keys).chain(waiting).all(|other| !other.overlaps(keys))
+        state
+            .inside
+            .iter()
+            .map(|(_, keys)| keys)
+            .chain(waiting)
+            .all(|other| other.is_disjoint(keys))
+    }
+
+    /// Enters with those of the keys that nobody has or waits for, without waiting for the others.
+    pub fn enter_free(&self, keys: &Keys) -> (Perimeter, Keys) {
+        let mut state = self.state();
+        let waiting = state.waiting.iter().map(|waiter| &waiter.keys);
+        let busy: BTreeSet<&Key> =
+            state.inside.iter().map(|(_, keys)| keys).chain(waiting).flatten().collect();
+        let free: Keys = keys.iter().filter(|key| !busy.contains(key)).copied().collect();
+        let number = state.admit(free.clone());
+        (Perimeter { number, owner: self.clone() }, free)
     }
 
     fn admit_waiters(&self) {
@@ -100,16 +99,14 @@ impl Perimeters {
         let mut state = self.state();
         let mut at = 0;
         while let Some(waiter) = state.waiting.get(at) {
-            let is_blocked = state.inside.iter().any(|(_, keys)| keys.overlaps(&waiter.keys))
-                || state.waiting.iter().take(at).any(|first| first.keys.overlaps(&waiter.keys));
+            let is_blocked = state.inside.iter().any(|(_, keys)| !keys.is_disjoint(&waiter.keys))
+                || state.waiting.iter().take(at).any(|first| !first.keys.is_disjoint(&waiter.keys));
             if is_blocked {
                 at += 1;
                 continue;
             }
             let Some(Waiter { keys, admit }) = state.waiting.remove(at) else { break };
-            state.last += 1;
-            let number = state.last;
-            state.inside.push((number, keys));
+            let number = state.admit(keys);
             // Who no longer waits gives it back, which needs the lock that is held here.
             abandoned.extend(admit.send(Perimeter { number, owner: self.clone() }).err());
         }
@@ -137,7 +134,7 @@ mod tests {
     }
 
     fn keys(of: &[Key]) -> Keys {
-        Keys::Some(of.iter().copied().collect())
+        of.iter().copied().collect()
     }
 
     fn is_ready<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
@@ -174,11 +171,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_free_is_had_at_once_and_nobody_waits_for_the_rest() {
+        let perimeters = Perimeters::default();
+        let first = is_ready(pin!(perimeters.enter(keys(&[link(1)])))).unwrap();
+        let mut second = pin!(perimeters.enter(keys(&[link(1), link(2)])));
+        assert!(is_ready(second.as_mut()).is_none());
+        let (rest, had) = perimeters.enter_free(&keys(&[link(1), link(2), link(3)]));
+        assert_eq!(had, keys(&[link(3)]));
+        assert!(is_ready(pin!(perimeters.enter(keys(&[link(3)])))).is_none());
+        drop(rest);
+        assert!(is_ready(pin!(perimeters.enter(keys(&[link(3)])))).is_some());
+        drop(first);
+        assert!(is_ready(second.as_mut()).is_some());
+    }
+
+    #[test]
     fn who_gives_up_waiting_holds_nobody_up() {
         let perimeters = Perimeters::default();
         let first = is_ready(pin!(perimeters.enter(keys(&[link(1)])))).unwrap();
         {
-            let mut gives_up = pin!(perimeters.enter(Keys::All));
+            let mut gives_up = pin!(perimeters.enter(keys(&[link(1), link(2)])));
             assert!(is_ready(gives_up.as_mut()).is_none());
         }
         drop(first);

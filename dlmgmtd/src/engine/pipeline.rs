@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dlmgmt_proto::{Error, ErrorCode, Event, LinkId, Result, Seq, SequencedEvent, ZoneId};
+use dlmgmt_proto::{
+    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId,
+};
 
+use super::arrivals::Arrivals;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
-    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, events_between, zone_event,
+    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, events_between, zone_event,
 };
+use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
     Action, Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, NewLink, NsCookie,
@@ -26,10 +30,11 @@ pub(super) struct Pipeline {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub perimeters: Perimeters,
-    /// Who looks at the kernel is alone here, inside the perimeter of what is looked at. Who makes
-    /// or moves links shares it until the registry knows where they are: a look in between would
-    /// take them for links that nobody knows.
-    pub following: tokio::sync::RwLock<()>,
+    /// Who looks at the kernel is alone here: a new link is in nobody's perimeter, and two looks at
+    /// once could make two links of it.
+    pub looks: tokio::sync::Mutex<()>,
+    /// Where links are being made or moved to, until the registry knows them there.
+    pub arrivals: Arrivals,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -55,7 +60,8 @@ impl Pipeline {
             store,
             hub: Hub::new(registry.seq()),
             perimeters: Perimeters::default(),
-            following: tokio::sync::RwLock::default(),
+            looks: tokio::sync::Mutex::default(),
+            arrivals: Arrivals::default(),
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),
@@ -110,7 +116,7 @@ impl Pipeline {
             let mut given = *ids;
             let planned = prepare(&registry, &mut given)?;
             let now_needed = keys_of(&registry, &planned);
-            if needed.covers(&now_needed) {
+            if now_needed.is_subset(&needed) {
                 *ids = given;
                 return Ok((planned, perimeter));
             }
@@ -125,28 +131,81 @@ impl Pipeline {
     }
 
     /// As [`Pipeline::carry_out`], for what is no change of a link.
-    pub async fn carry_out_always(&self, mut plan: Plan) -> Result<Seq> {
+    pub async fn carry_out_always(&self, plan: Plan) -> Result<Seq> {
+        let left = left_or_entered(&self.registry(), &plan);
+        let result = self.carry_out_expected(plan).await;
+        self.let_go_of_unused(left);
+        result
+    }
+
+    async fn carry_out_expected(&self, mut plan: Plan) -> Result<Seq> {
         let before = self.registry();
-        let intent = intent(&before, &plan, self.ids().next());
-        let is_of_this_boot = ends_with_this_boot(&before, &intent);
-        if !intent.is_empty() {
-            self.store(intent, is_of_this_boot).await.map_err(store_error)?;
-        }
-        let _unseen = match plan.makes_or_moves() {
-            true => Some(self.following.read().await),
-            false => None,
-        };
+        let is_of_this_boot = self.store_intent(&before, &plan).await?;
+        let _expected = self.arrivals.expect(plan.arrivals());
         let mut done = Done::default();
         if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
-            self.take_back(&plan, &done).await;
-            self.let_go_of_unused(&plan);
-            self.take_intent_back(&plan, is_of_this_boot).await?;
+            self.undo(&plan, &done, is_of_this_boot).await;
             return Err(refusal);
         }
-        self.read_back(&mut plan, done).await;
+        crash::point("pipeline.before_read_back");
+        self.read_back(&mut plan, &mut done).await;
+        if plan.stored != Stored::First {
+            self.store_outcome(&before, &plan, &done, is_of_this_boot).await?;
+        }
+        crash::point("pipeline.before_commit");
         let seq = self.commit_plan(&plan);
+        crash::point("pipeline.before_settle");
         self.settle_records(&plan).await;
+        crash::point("pipeline.before_reply");
         Ok(seq)
+    }
+
+    /// Whether it need not survive a power cut.
+    async fn store_intent(&self, before: &Registry, plan: &Plan) -> Result<bool> {
+        let intent = match plan.stored {
+            Stored::First => intent(before, plan, self.ids().next()),
+            Stored::Last | Stored::Eventually => marks(before, plan),
+        };
+        let is_of_this_boot = ends_with_this_boot(before, &intent);
+        self.store_now(plan, intent, is_of_this_boot).await?;
+        Ok(is_of_this_boot)
+    }
+
+    /// Stores what was done, or takes it back.
+    async fn store_outcome(
+        &self,
+        before: &Registry,
+        plan: &Plan,
+        done: &Done,
+        is_of_this_boot: bool,
+    ) -> Result<()> {
+        let outcome = outcome(before, plan, self.ids().next());
+        let is_short = ends_with_this_boot(before, &outcome);
+        let Err(why) = self.store_now(plan, outcome, is_short).await else { return Ok(()) };
+        self.undo(plan, done, is_of_this_boot).await;
+        Err(why)
+    }
+
+    async fn store_now(&self, plan: &Plan, batch: Batch, is_of_this_boot: bool) -> Result<()> {
+        crash::point("pipeline.before_persist");
+        let stored = match batch.is_empty() {
+            true => Ok(()),
+            false => self.store(batch, is_of_this_boot).await,
+        };
+        crash::point("pipeline.after_persist");
+        match stored {
+            Err(why) if plan.stored == Stored::Eventually => {
+                tracing::error!("{why}; it is tried again");
+                self.store_later(plan.changes.iter().map(|change| change.id));
+                Ok(())
+            }
+            stored => stored.map_err(store_error),
+        }
+    }
+
+    async fn undo(&self, plan: &Plan, done: &Done, is_of_this_boot: bool) {
+        self.take_back(plan, done).await;
+        self.take_intent_back(plan, is_of_this_boot).await;
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -157,8 +216,11 @@ impl Pipeline {
 
     /// Every step or none; what was done until a refusal is in `done`.
     async fn apply_all(&self, before: &Registry, plan: &Plan, done: &mut Done) -> Result<()> {
+        self.pin_lent(before, plan).await?;
         if let Some(creation) = &plan.create {
+            crash::point("kernel.before_create");
             let made = self.kernel.create(&creation.new).await;
+            crash::point("kernel.after_create");
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
             for (id, made) in creation.ids.iter().zip(made) {
                 done.moved.insert(*id, made.at);
@@ -167,8 +229,18 @@ impl Pipeline {
         }
         for step in &plan.steps {
             let applied = self.apply(done.now(step)).await;
+            crash::point("kernel.after_step");
             let at = applied.map_err(|why| refusal(before, step.id, &why))?;
             done.note(step, at);
+        }
+        Ok(())
+    }
+
+    /// Somebody else brought these links to where they are lent to now: no step takes them there.
+    async fn pin_lent(&self, before: &Registry, plan: &Plan) -> Result<()> {
+        for (id, ns) in lent_where_they_are(before, plan) {
+            let pinned = self.kernel.pin(ns).await;
+            pinned.map_err(|why| refusal(before, id, &why))?;
         }
         Ok(())
     }
@@ -178,8 +250,10 @@ impl Pipeline {
         if let Action::Move { to, .. } = &step.action
             && *to != self.kernel.home()
         {
+            crash::point("kernel.before_pin");
             self.kernel.pin(*to).await?;
         }
+        crash::point("kernel.before_step");
         Ok(self.kernel.apply(&step).await?.at)
     }
 
@@ -189,10 +263,12 @@ impl Pipeline {
             let Some(backward) = &step.backward else { continue };
             let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
             let backward = Step { at, action: backward.action.clone() };
+            crash::point("take_back.before_step");
             if let Err(why) = self.apply(backward).await {
                 tracing::error!(LINKID = step.id.get(), "cannot take a change back yet: {why}");
                 left.insert(step.id, at);
             }
+            crash::point("take_back.after_step");
         }
         self.leave_unsettled(left).await;
         let made = plan.create.as_ref().and_then(|creation| creation.ids.first());
@@ -205,7 +281,7 @@ impl Pipeline {
     }
 
     /// Links that were made or moved are read as the kernel has them now, unless that was seen.
-    async fn read_back(&self, plan: &mut Plan, mut done: Done) {
+    async fn read_back(&self, plan: &mut Plan, done: &mut Done) {
         let registry = self.registry();
         for (id, at) in &done.moved {
             let change = plan.changes.iter_mut().find(|change| change.id == *id);
@@ -241,14 +317,21 @@ impl Pipeline {
         }
     }
 
-    /// This must be as durable as the intent was.
-    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) -> Result<()> {
-        let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
-        let known = as_known(&self.registry(), &ids);
-        self.store(known, is_of_this_boot).await.map_err(|why| {
-            self.store_later(ids);
-            store_error(why)
-        })
+    /// While the store has the intent, a crash would let a restart carry it out. So nobody is told of
+    /// the refusal before the store has given it up, as durably as it had it, however long that
+    /// takes.
+    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) {
+        let ids = plan.changes.iter().map(|change| change.id).collect();
+        loop {
+            crash::point("take_back.before_persist");
+            let stored = self.store(as_known(&self.registry(), &ids), is_of_this_boot).await;
+            crash::point("take_back.after_persist");
+            match stored {
+                Ok(()) => return,
+                Err(why) => tracing::error!("a refused change cannot be taken back yet: {why}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Stores a batch for as long as it means something: what a power cut ends need not survive it.
@@ -273,10 +356,19 @@ impl Pipeline {
         self.look_again(Where::Everywhere, RETRY);
     }
 
-    /// Stores what the store refused before. This may run only inside the perimeter of everything:
-    /// a change that is under way has newer records in the store than there are in the registry.
-    pub async fn store_the_unstored(&self) {
-        let ids = std::mem::take(&mut *self.unstored());
+    /// Stores what the store refused before, of all links but these. This may run only inside the
+    /// perimeter of the others: a change that is under way has newer records in the store than there
+    /// are in the registry.
+    pub async fn store_the_unstored(&self, spared: &BTreeSet<LinkId>) {
+        let ids: BTreeSet<LinkId> = {
+            let mut unstored = self.unstored();
+            let ids = unstored.difference(spared).copied().collect();
+            unstored.retain(|id| spared.contains(id));
+            ids
+        };
+        if !spared.is_disjoint(&self.unstored()) {
+            self.look_again(Where::Everywhere, RETRY);
+        }
         if ids.is_empty() {
             return;
         }
@@ -290,8 +382,10 @@ impl Pipeline {
     /// what the store refuses is known, but no new link is shown before it is stored.
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
+        let left = left_or_entered(&before, &plan);
         let batch = intent(&before, &plan, self.ids().next());
         let is_of_this_boot = ends_with_this_boot(&before, &batch);
+        crash::point("observer.before_persist");
         if !batch.is_empty()
             && let Err(why) = self.store(batch, is_of_this_boot).await
         {
@@ -300,27 +394,54 @@ impl Pipeline {
             plan.changes.retain(|change| before.link(change.id).is_some());
             self.store_later(plan.changes.iter().map(|change| change.id));
         }
+        crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
+        if let Err(why) = self.pin_lent(&before, &plan).await {
+            tracing::warn!("a zone cannot be kept: {why}");
+        }
+        crash::point("observer.before_commit");
         self.commit_plan(&plan);
+        self.let_go_of_unused(left);
+        crash::point("observer.before_settle");
         self.settle_records(&plan).await;
     }
 
     async fn apply_each(&self, plan: &mut Plan) {
-        for step in plan.steps.clone() {
-            if let Err(why) = self.kernel.apply(&step.forward).await {
-                tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
-                self.correct(plan, step.id, step.forward.at).await;
+        let mut names: BTreeMap<LinkId, LinkName> = BTreeMap::new();
+        let mut refused = BTreeMap::new();
+        for step in &plan.steps {
+            if let Some(Action::Rename(from)) = step.backward.as_ref().map(|back| &back.action) {
+                names.entry(step.id).or_insert(*from);
             }
+            crash::point("observer.before_step");
+            let applied = self.kernel.apply(&step.forward).await;
+            crash::point("observer.after_step");
+            match (applied, &step.forward.action) {
+                (Ok(_), Action::Rename(to)) => drop(names.insert(step.id, *to)),
+                (Ok(_), _) => {}
+                (Err(why), _) => {
+                    tracing::warn!(LINKID = step.id.get(), "the kernel refused a change: {why}");
+                    refused.insert(step.id, step.forward.at);
+                }
+            }
+        }
+        for (id, at) in refused {
+            self.correct(plan, id, at, names.get(&id).copied()).await;
         }
     }
 
-    /// Puts what the kernel really has in the place of what was planned.
-    async fn correct(&self, plan: &mut Plan, id: LinkId, at: Binding) {
+    /// Puts what the kernel really has in the place of what was planned; where it does not even say
+    /// that, the `name` that it has by what it did not refuse.
+    async fn correct(&self, plan: &mut Plan, id: LinkId, at: Binding, name: Option<LinkName>) {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten();
         let change = plan.changes.iter_mut().find(|change| change.id == id);
-        if let (Some(found), Some(link)) = (found, change.and_then(|c| c.after.as_mut())) {
-            let zone = self.registry().zone_of_ns(at.ns);
-            *link = link.clone().unsettled_at(at, zone, found);
+        if let Some(link) = change.and_then(|change| change.after.as_mut()) {
+            let planned = link.kernel.as_ref().map(|bound| KernelLink::clone(&bound.link));
+            let presumed = planned.zip(name).map(|(planned, name)| KernelLink { name, ..planned });
+            if let Some(found) = found.or(presumed) {
+                let zone = self.registry().zone_of_ns(at.ns);
+                *link = link.clone().unsettled_at(at, zone, found);
+            }
         }
         self.look_again(Where::At(at), RETRY);
     }
@@ -354,29 +475,25 @@ impl Pipeline {
 
     /// Makes what a plan comes to visible, and tells of it.
     pub fn commit_plan(&self, plan: &Plan) -> Seq {
-        let seq = self.commit_with(|registry| {
+        self.commit_with(|registry| {
             let zones = plan.zones.iter().cloned();
             let with_zones =
                 zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
             let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
             (with_zones.with(&plan.changes), ids)
-        });
-        self.let_go_of_unused(plan);
-        seq
+        })
     }
 
     /// A zone without loans is not kept alive by the daemon.
-    fn let_go_of_unused(&self, plan: &Plan) {
-        let registry = self.registry();
-        let places = plan.steps.iter().filter_map(|step| {
-            let to = step.moves_to()?;
-            Some([step.forward.at.ns, to])
-        });
-        for ns in places.flatten().filter(|ns| *ns != self.kernel.home()) {
+    fn let_go_of_unused(&self, left: BTreeSet<NsCookie>) {
+        for ns in left.into_iter().filter(|ns| *ns != self.kernel.home()) {
+            // Who is expected is pinned before it is known there.
+            let is_expected = !self.arrivals.names_in(ns).is_empty();
+            let registry = self.registry();
             let zone = registry.zone_of_ns(ns);
             let is_used =
                 zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
-            if !is_used {
+            if !is_used && !is_expected {
                 self.kernel.unpin(ns);
             }
         }
@@ -458,9 +575,14 @@ impl Pipeline {
 
     /// The kernel agrees now, and a restart need not look after it. That this is lost in a crash
     /// does no harm, so nobody waits for the disk; except for where a link was moved to, without
-    /// which it would not be known again.
+    /// which it would not be known again, and for links that ended, whose place another one may
+    /// get.
     async fn settle_records(&self, plan: &Plan) {
+        if plan.stored != Stored::First {
+            return;
+        }
         let stepped = stepped(plan);
+        let delete: Vec<LinkId> = ends(plan).filter(|_| plan.deletes()).collect();
         let put: Vec<Arc<LinkRecord>> = plan
             .changes
             .iter()
@@ -468,18 +590,19 @@ impl Pipeline {
             .filter_map(|change| change.after.as_ref())
             .map(|link| Arc::new(link.record.clone()))
             .collect();
-        if put.is_empty() {
+        if put.is_empty() && delete.is_empty() {
             return;
         }
-        let batch = Batch { put, ..Batch::default() };
+        let batch = Batch { put, delete, ..Batch::default() };
         let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
-        let stored = match plan.steps.iter().any(|step| step.moves_to().is_some()) {
+        let moves = plan.steps.iter().any(|step| step.moves_to().is_some());
+        let stored = match moves || plan.deletes() {
             true => self.store(batch, is_of_this_boot).await,
             false => self.store.commit_lazily(batch).await,
         };
         if let Err(why) = stored {
             tracing::warn!("{why}");
-            self.store_later(stepped);
+            self.store_later(stepped.into_iter().chain(ends(plan)));
         }
     }
 }
@@ -534,24 +657,54 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
             }
         }
     }
-    Keys::Some(keys)
+    keys
 }
 
 /// What is written before the kernel is touched: the wanted result, marked where the kernel may
 /// not agree yet.
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped = stepped(plan);
-    let record = |link: &Link| {
+    let mut batch = records(before, plan, next_link_id, |link| {
         let unsettled = link.record.unsettled || stepped.contains(&link.record.id);
         LinkRecord { unsettled, ..link.record.clone() }
-    };
+    });
+    if plan.deletes() {
+        let ending = batch.delete.drain(..).filter_map(|id| before.link(id));
+        let ending = ending
+            .map(|link| Arc::new(LinkRecord { lifetime: Lifetime::Ending, ..link.record.clone() }));
+        batch.put.extend(ending);
+    }
+    batch
+}
+
+/// What is written before the kernel is touched, where the wanted result is written only after it:
+/// links that are to move may be somewhere else.
+fn marks(before: &Registry, plan: &Plan) -> Batch {
+    let moved = plan.steps.iter().filter(|step| step.moves_to().is_some());
+    let records = moved.filter_map(|step| before.link(step.id)).map(|link| &link.record);
+    let put = records.map(|record| Arc::new(LinkRecord { unsettled: true, ..record.clone() }));
+    Batch { put: put.collect(), ..Batch::default() }
+}
+
+/// What is written when the kernel has what was wanted.
+fn outcome(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
+    records(before, plan, next_link_id, |link| link.record.clone())
+}
+
+/// The records that differ afterwards.
+fn records(
+    before: &Registry,
+    plan: &Plan,
+    next_link_id: u32,
+    record: impl Fn(&Link) -> LinkRecord,
+) -> Batch {
     let is_new =
         |zone: &&Zone| before.zone(zone.record.id).is_none_or(|known| known.record != zone.record);
     let zones = plan.zones.iter().filter(is_new).map(|zone| zone.record.clone()).collect();
     let mut batch = Batch { zones, ..Batch::default() };
     for change in &plan.changes {
         let was = before.link(change.id).map(|link| &link.record);
-        match change.after.as_ref().map(record) {
+        match change.after.as_ref().map(&record) {
             Some(is) if was != Some(&is) => {
                 if was.is_none() {
                     batch.next_link_id = Some(next_link_id);
@@ -589,6 +742,29 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
         }
     }
     batch
+}
+
+/// Links that the plan makes loans, or finds to be where they are lent to, with the namespaces.
+fn lent_where_they_are(before: &Registry, plan: &Plan) -> Vec<(LinkId, NsCookie)> {
+    let is_new = |link: &&Link| {
+        let was = before.link(link.record.id);
+        link.is_lent() && was.is_none_or(|was| !was.is_lent() || was.binding() != link.binding())
+    };
+    let lent = plan.changes.iter().filter_map(|change| change.after.as_ref()).filter(is_new);
+    lent.filter_map(|link| Some((link.record.id, link.binding()?.ns))).collect()
+}
+
+/// Namespaces that links on loan leave, or in which the plan lets links appear.
+fn left_or_entered(before: &Registry, plan: &Plan) -> BTreeSet<NsCookie> {
+    let arrivals = plan.arrivals().into_iter().map(|(ns, _)| ns);
+    let lent = plan.changes.iter().filter_map(|change| before.link(change.id));
+    let lent = lent.filter(|link| link.is_lent()).filter_map(|link| link.binding());
+    arrivals.chain(lent.map(|at| at.ns)).collect()
+}
+
+/// Links that end.
+fn ends(plan: &Plan) -> impl Iterator<Item = LinkId> {
+    plan.changes.iter().filter(|change| change.after.is_none()).map(|change| change.id)
 }
 
 /// Links whose part of the kernel the plan changes.

@@ -18,7 +18,7 @@ use dlmgmt_proto::{
 use super::hub::Subscription;
 use super::observer;
 use super::participants::Participant;
-use super::perimeter::{Key, Keys};
+use super::perimeter::Key;
 use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
@@ -270,8 +270,7 @@ impl Service for Engine {
         let found = resolve(&registry, scope, &link)?;
         refuse_in_ending_zone(&registry, found)?;
         let id = found.record.id;
-        let keys = Keys::Some([Key::Link(id)].into());
-        let _perimeter = self.pipeline.perimeters.enter(keys).await;
+        let _perimeter = self.pipeline.perimeters.enter([Key::Link(id)].into()).await;
         let registry = self.pipeline.registry();
         refuse_in_ending_zone(&registry, resolve(&registry, scope, &LinkRef::Id(id))?)?;
         let number = self.pipeline.next_hold();
@@ -485,7 +484,8 @@ impl VisibleEvents {
             Event::Moved { from, link } => *from == self.zone || is_own(link),
             Event::State { zone, .. }
             | Event::Gone { zone, .. }
-            | Event::HoldBroken { zone, .. } => *zone == self.zone,
+            | Event::HoldBroken { zone, .. }
+            | Event::Detaching { zone, .. } => *zone == self.zone,
             Event::ZoneReady(zone) | Event::ZoneShuttingDown(zone) => zone.name == self.zone,
             Event::ZoneGone { name, .. } => *name == self.zone,
             Event::SnapshotEnd | Event::Lost { .. } | Event::Resync => true,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
@@ -10,12 +10,14 @@ use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
 use super::observer::{self, Glance};
 use super::participants::Participants;
-use super::perimeter::{Key, Keys, Perimeter, Perimeters};
+use super::perimeter::{Key, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
-    Lend, Plan, Registry, plan_forget_lost, plan_home_coming, plan_lend, plan_remake,
-    plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, refuse_ending, zone_named,
+    Lend, Plan, Registry, Stored, plan_delete, plan_forget_lost, plan_home_coming, plan_lend,
+    plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, refuse_ending,
+    to_bring_home, zone_named,
 };
+use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
 use crate::model::{
     Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
@@ -85,9 +87,11 @@ pub(super) struct ZoneKeeper {
     gates: Perimeters,
     /// Some zone has begun to end.
     began_to_end: Notify,
-    /// Numbers are given to zones one by one.
+    /// Namespaces become zones one by one, and no strangers meanwhile.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
+    /// Persistent virtual links that died with a namespace, or with the machine.
+    owed: Mutex<BTreeSet<LinkId>>,
     ended: broadcast::Sender<NsCookie>,
 }
 
@@ -101,6 +105,7 @@ impl ZoneKeeper {
             began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
+            owed: Mutex::default(),
             ended: broadcast::Sender::new(1024),
         }
     }
@@ -114,7 +119,7 @@ impl ZoneKeeper {
     /// one that is ending is no reason to wait but an error.
     pub async fn enter_unless_ending(&self, zones: BTreeSet<ZoneId>) -> Result<Perimeter> {
         let keys = zones.iter().copied().map(Key::Zone).collect();
-        let gates = self.gates.enter(Keys::Some(keys));
+        let gates = self.gates.enter(keys);
         tokio::pin!(gates);
         loop {
             let began_to_end = self.began_to_end.notified();
@@ -128,7 +133,7 @@ impl ZoneKeeper {
     }
 
     async fn enter(&self, zone: ZoneId) -> Perimeter {
-        self.gates.enter(Keys::Some([Key::Zone(zone)].into())).await
+        self.gates.enter([Key::Zone(zone)].into()).await
     }
 
     /// As [`ZoneKeeper::enter`] for all zones of these names; and no zone gets a number meanwhile.
@@ -136,7 +141,7 @@ impl ZoneKeeper {
         let birth = self.births.lock().await;
         let registry = self.pipeline.registry();
         let zones = names.iter().filter_map(|name| registry.zone_by_name(name));
-        let gates = self.gates.enter(Keys::Some(zones.map(Key::Zone).collect())).await;
+        let gates = self.gates.enter(zones.map(Key::Zone).collect()).await;
         Still { _gates: gates, _birth: birth }
     }
 
@@ -173,15 +178,18 @@ impl ZoneKeeper {
             let up = ZoneUp { ns, is_ending: false, pid, path };
             let plan = plan_zone_up(&registry, &name, up, attached);
             let zone = plan.zones[0].record.id;
+            crash::point("zone_up.before_persist");
             if let Err(why) = self.pipeline.carry_out_always(plan).await {
                 self.forget(ns).await;
                 return Err(why);
             }
             self.pipeline.strangers().remove(&ns);
+            crash::point("zone_up.before_look");
             observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
             zone
         };
         tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        crash::point("zone_up.before_loans");
         self.send_loans(zone).await;
         Ok(zone)
     }
@@ -204,6 +212,8 @@ impl ZoneKeeper {
     async fn send_loans(&self, zone: ZoneId) {
         let _gate = self.enter(zone).await;
         let registry = self.pipeline.registry();
+        let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+        let Some(ns) = up.map(|up| up.ns) else { return };
         let inside = registry.lent_to(zone).find(|link| link.is_lent());
         if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
             && let Err(why) = self.pipeline.kernel.pin(bound.ns).await
@@ -212,10 +222,11 @@ impl ZoneKeeper {
         }
         let waiting: Vec<LinkId> = registry
             .lent_to(zone)
-            .filter(|link| link.kernel.is_some() && !link.is_lent())
+            .filter(|link| link.kernel.is_some() && !link.is_lent() && link.is_for(ns))
             .map(|link| link.record.id)
             .collect();
         for id in waiting {
+            crash::point("zone_up.before_loan");
             if let Err(why) = self.send_loan(id, zone).await {
                 tracing::warn!(LINKID = id.get(), "a link stays at home: {why}");
             }
@@ -335,13 +346,21 @@ impl ZoneKeeper {
     async fn find_stranger(&self, nsid: i32) -> Option<NsCookie> {
         let found = self.pipeline.kernel.find(nsid).await;
         let Doorway { ns, opener, pid } = found.ok().flatten()?;
+        let _birth = self.births.lock().await;
         let ns = self.pipeline.kernel.watch(ns, opener).await.ok()?;
-        self.pipeline.strangers().insert(ns, Stranger { nsid, pid });
+        if self.pipeline.registry().zone_of_ns(ns).is_none() {
+            self.pipeline.strangers().insert(ns, Stranger { nsid, pid });
+        }
         Some(ns)
     }
 
     /// A namespace without a link that is followed is none to watch.
     pub async fn leave_empty_strangers(&self) {
+        if self.pipeline.strangers().is_empty() {
+            return;
+        }
+        // One that is just becoming a zone goes on to be watched.
+        let _birth = self.births.lock().await;
         let registry = self.pipeline.registry();
         let is_empty = |ns: &NsCookie| registry.bound_in(*ns).next().is_none();
         let empty: Vec<NsCookie> =
@@ -387,24 +406,35 @@ impl ZoneKeeper {
         self.participants.expect(zone);
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
         self.began_to_end.notify_waiters();
+        crash::point("zone_end.before_participants");
         self.participants.wait(zone).await;
         self.pipeline.break_holds(zone);
+        crash::point("zone_end.before_loans");
         self.bring_loans_home(zone).await;
+        crash::point("zone_end.before_unpin");
         self.pipeline.kernel.unpin(up.ns);
         // Nobody may be listening, which is fine.
         let _ = self.ended.send(up.ns);
+        crash::point("zone_end.before_transient_links");
         self.end_transient_links(zone, up.ns).await;
+        crash::point("zone_end.before_down");
         self.follow_planned(|registry| plan_zone_down(registry, zone)).await;
+        crash::point("zone_end.before_unwatch");
         self.forget(up.ns).await;
         drop(gate);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
+        crash::point("zone_end.before_remake");
         self.remake_lost_links().await;
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {
         let registry = self.pipeline.registry();
-        let lent: Vec<LinkId> = registry.lent_to(zone).map(|link| link.record.id).collect();
+        self.bring_all_home(registry.lent_to(zone).map(|link| link.record.id).collect()).await;
+    }
+
+    async fn bring_all_home(&self, lent: Vec<LinkId>) {
         for id in lent {
+            crash::point("zone_end.before_home_coming");
             for _ in 0..TRIES {
                 match self.bring_home(id).await {
                     Ok(()) => break,
@@ -419,7 +449,10 @@ impl ZoneKeeper {
         let (plan, _perimeter) = self
             .pipeline
             .plan_inside(|registry, _| match registry.link(id) {
-                Some(link) => plan_home_coming(registry, link, true),
+                Some(link) => {
+                    let plan = plan_home_coming(registry, link, true)?;
+                    Ok(Plan { stored: Stored::Eventually, ..plan })
+                }
                 None => Ok(Plan::default()),
             })
             .await?;
@@ -448,6 +481,7 @@ impl ZoneKeeper {
         }
         for at in doomed {
             let delete = Step { at, action: Action::Delete };
+            crash::point("zone_end.before_delete");
             match self.pipeline.kernel.apply(&delete).await {
                 Ok(_) => {}
                 // Its peer took it along, or the namespace is gone after all.
@@ -466,16 +500,46 @@ impl ZoneKeeper {
     /// Brings the registry to what has happened already and cannot be refused.
     async fn follow_planned(&self, plan: impl Fn(&Registry) -> Plan + Send + Sync) {
         match self.pipeline.plan_inside(|registry, _| Ok(plan(registry))).await {
-            Ok((plan, _perimeter)) => self.pipeline.follow(plan).await,
+            Ok((_, _perimeter)) => {
+                // A look that began before may have found more meanwhile, in nobody's perimeter.
+                let _alone = self.pipeline.looks.lock().await;
+                self.pipeline.follow(plan(&self.pipeline.registry())).await;
+            }
             Err(why) => tracing::error!("what has happened cannot be followed: {why}"),
         }
     }
 
-    /// What the daemon's absence left behind: links of namespaces that are no zones any more, loans
-    /// of zones that ended meanwhile, and links that a reboot or a dead namespace took.
+    /// What the daemon's absence left behind: links of namespaces that are no zones any more,
+    /// deletions that were begun, links that a reboot or a dead namespace took, and loans of zones
+    /// that ended meanwhile.
     pub async fn finish_start(&self) {
         self.follow_planned(plan_forget_lost).await;
+        self.delete_the_ending().await;
         self.remake_lost_links().await;
+        self.bring_all_home(to_bring_home(&self.pipeline.registry())).await;
+    }
+
+    /// Deletions that were begun are done.
+    async fn delete_the_ending(&self) {
+        let registry = self.pipeline.registry();
+        let is_ending = |link: &&Arc<Link>| link.record.lifetime == Lifetime::Ending;
+        for id in registry.links().filter(is_ending).map(|link| link.record.id) {
+            if let Err(why) = self.delete(id).await {
+                tracing::warn!(LINKID = id.get(), "a link is not deleted: {why}");
+            }
+        }
+    }
+
+    async fn delete(&self, id: LinkId) -> Result<()> {
+        let (plan, _perimeter) = self
+            .pipeline
+            .plan_inside(|registry, _| match registry.link(id) {
+                Some(link) => plan_delete(registry, id, link.record.class),
+                // The other end of a pair took it along.
+                None => Ok(Plan::default()),
+            })
+            .await?;
+        self.pipeline.carry_out(plan).await.map(drop)
     }
 
     /// Persistent virtual links of ours that went down with a namespace are made again at home.
@@ -486,9 +550,21 @@ impl ZoneKeeper {
                 && link.record.recipe.is_some()
                 && link.record.lifetime == Lifetime::Persistent
         };
-        let lost: Vec<LinkId> =
-            registry.links().filter(is_lost).map(|link| link.record.id).collect();
-        for id in lost {
+        self.owed().extend(registry.links().filter(is_lost).map(|link| link.record.id));
+        self.remake_owed_links().await;
+    }
+
+    /// Whether links are to be made again as soon as that is possible.
+    pub fn owes_links(&self) -> bool {
+        !self.owed().is_empty()
+    }
+
+    /// Makes those of them again for which it is possible now: the other end of a pair may not have
+    /// ended yet, or a lower link be absent.
+    pub async fn remake_owed_links(&self) {
+        let registry = self.pipeline.registry();
+        let owed = std::mem::take(&mut *self.owed());
+        for id in owed {
             self.remake(id).await;
         }
         self.send_to(lent_and_home_again(&registry, &self.pipeline.registry())).await;
@@ -502,11 +578,12 @@ impl ZoneKeeper {
     }
 
     async fn remake(&self, id: LinkId) {
+        crash::point("remake.before_link");
         let prepare =
             |registry: &Registry, _: &mut _| Ok(plan_remake(registry, id).unwrap_or_default());
         let made = match self.pipeline.plan_inside(prepare).await {
             Ok((plan, _perimeter)) if plan.create.is_some() => self.pipeline.carry_out(plan).await,
-            Ok(_) => return,
+            Ok(_) => return self.owe(id),
             Err(why) => Err(why),
         };
         match made {
@@ -515,12 +592,23 @@ impl ZoneKeeper {
         }
     }
 
+    fn owe(&self, id: LinkId) {
+        if self.pipeline.registry().link(id).is_some_and(|link| link.kernel.is_none()) {
+            self.owed().insert(id);
+        }
+    }
+
+    fn owed(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
+        // Every statement leaves the set whole, so a poisoned lock does no harm.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn forget(&self, ns: NsCookie) {
         self.deaths().remove(&ns);
         self.pipeline.kernel.unwatch(ns).await;
     }
 
-    fn deaths(&self) -> std::sync::MutexGuard<'_, BTreeMap<NsCookie, watch::Sender<bool>>> {
+    fn deaths(&self) -> MutexGuard<'_, BTreeMap<NsCookie, watch::Sender<bool>>> {
         // Every statement leaves the map whole, so a poisoned lock does no harm.
         self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }

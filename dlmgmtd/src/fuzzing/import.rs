@@ -46,7 +46,7 @@ fn known() -> Result<(Registry, LinkIds)> {
         went_down: false,
         known_as: None,
     });
-    let look = Look { ns: HOME, is_whole: true, seen: seen.collect() };
+    let look = Look { ns: HOME, is_whole: true, seen: seen.collect(), spared: Default::default() };
     let observed = observe(&registry, &mut ids, &look, true)?;
     Ok((carry_out(&registry, &observed.plan), ids))
 }

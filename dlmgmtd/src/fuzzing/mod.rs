@@ -3,6 +3,8 @@
 //!
 //! An entry function takes any bytes and returns, or panics when a rule is broken.
 
+#![allow(clippy::panic, clippy::expect_used)]
+
 mod codec;
 mod door;
 mod echo;
@@ -40,7 +42,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-#[allow(clippy::expect_used)]
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.max_blocking_threads(1).enable_all().build().expect("a runtime can be made")

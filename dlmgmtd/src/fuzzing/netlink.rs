@@ -18,7 +18,6 @@ pub fn netlink(bytes: &[u8]) {
     });
 }
 
-#[allow(clippy::expect_used)]
 fn opened() -> Intake {
     Intake::open().expect("the kernel answers")
 }

@@ -1,13 +1,13 @@
-//! What the store reads back: records, and the snapshot beside the database.
+//! What the store reads back: records, and the snapshot and the journal beside the database.
 
 use std::fmt::Debug;
 
 use crate::store::codec::{
     CodecError, decode_link, decode_meta, decode_zone, encode_link, encode_meta, encode_zone,
 };
-use crate::store::sled::assert_reads_orderly;
+use crate::store::sled::{assert_journal_reads_orderly, assert_snapshot_reads_orderly};
 
-/// Reads the bytes as a record of each type and as a snapshot: as they are, and once more with the
+/// Reads the bytes as a record of each type, as a journal and as a snapshot: as they are, and once more with the
 /// checksum that would be right, which no fuzzer guesses.
 pub fn records(bytes: &[u8]) {
     let sealed = [bytes, &crc32fast::hash(bytes).to_le_bytes()].concat();
@@ -16,10 +16,11 @@ pub fn records(bytes: &[u8]) {
         assert_survives(record, decode_zone, encode_zone);
         assert_survives(record, decode_meta, encode_meta);
     }
+    assert_journal_reads_orderly(bytes);
     let Ok(text) = str::from_utf8(bytes) else { return };
-    assert_reads_orderly(text);
+    assert_snapshot_reads_orderly(text);
     let checksum = crc32fast::hash(bytes);
-    assert_reads_orderly(&format!("{text}{{\"crc32\":{checksum}}}\n"));
+    assert_snapshot_reads_orderly(&format!("{text}{{\"crc32\":{checksum}}}\n"));
 }
 
 /// What can be read is of this version once it is written again, and is still the same.

@@ -72,6 +72,11 @@ fn records() -> Vec<Seed> {
             ("records", entry.file_name().into_string().unwrap(), body)
         })
         .collect();
+    let journal = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal.v1");
+    let journal = std::fs::read(journal).unwrap();
+    let entry = journal[4..journal.len() - codec::CHECKSUM_LEN].to_vec();
+    seeds.push(("records", "journal-entry".to_owned(), entry));
+    seeds.push(("records", "journal".to_owned(), journal));
     let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/snapshot.json");
     let text = std::fs::read_to_string(snapshot).unwrap();
     let body = &text[..text.trim_end().rfind('\n').unwrap() + 1];

@@ -109,11 +109,13 @@ impl HintQueue {
     ///
     /// Dropping the future loses none: they are taken at its very end.
     pub async fn take(&self) -> HintBatch {
-        loop {
-            let batch = std::mem::take(&mut *self.waiting());
-            if !batch.is_empty() {
-                return batch;
-            }
+        self.arrived().await;
+        std::mem::take(&mut *self.waiting())
+    }
+
+    /// Waits until there are hints. There must be only one who waits.
+    pub async fn arrived(&self) {
+        while self.waiting().is_empty() {
             self.arrived.notified().await;
         }
     }

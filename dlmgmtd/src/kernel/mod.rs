@@ -1,5 +1,7 @@
 //! The kernel behind a small trait, with a real implementation and a simulated one.
 
+#[cfg(test)]
+mod differential;
 mod hints;
 pub mod rtnetlink;
 pub mod sim;

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{LinkId, ZoneId};
 
 use super::{Batch, Loaded, Store, StoreError};
+use crate::crash;
 use crate::model::{BootId, LinkRecord, ZoneRecord};
 
 /// Most times that a commit lets others go first, before it is applied and before it is durable.
@@ -123,6 +124,11 @@ impl SimDisk {
     pub fn durable(&self) -> Loaded {
         let disk = self.lock();
         disk.journalled.last().unwrap_or(&disk.durable).loaded()
+    }
+
+    /// How many flushes there have been in all lives.
+    pub fn flushes(&self) -> u64 {
+        self.lock().flushes
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -253,9 +259,13 @@ impl SimStore {
             Some(Fault::Hang(Hang::BeforeDurable)) => future::pending().await,
             Some(Fault::Hang(Hang::AfterDurable)) | None => {}
         }
+        crash::point("store.before_apply");
         let number = self.with_disk(|disk| disk.apply(batch)).await;
+        crash::point("store.before_flush");
         self.let_others_go_first().await;
+        crash::point("store.before_sync");
         self.with_disk(|disk| keep(disk, number)).await;
+        crash::point("store.after_sync");
         match fault {
             Some(Fault::Hang(_)) => future::pending().await,
             _ => Ok(()),
@@ -279,7 +289,7 @@ impl Store for SimStore {
     }
 
     fn flushes(&self) -> u64 {
-        self.disk.lock().flushes
+        self.disk.flushes()
     }
 }
 

@@ -30,8 +30,6 @@ mod journal;
 mod queue;
 mod recovery;
 mod snapshot;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use snapshot::assert_reads_orderly;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -48,6 +46,11 @@ use tokio::sync::oneshot;
 
 pub use self::inspect::{Inspection, Problem, inspect};
 pub use self::recovery::Recovery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::{
+    journal::assert_reads_orderly as assert_journal_reads_orderly,
+    snapshot::assert_reads_orderly as assert_snapshot_reads_orderly,
+};
 
 use self::directory::StateDir;
 use self::high_water::HighWater;

@@ -85,7 +85,7 @@ const OPERATIONS: &[Operation] = &[
 
 /// Swaps two links, renames a removed one, and brings in one with a linkid of its own and one whose
 /// linkid is taken.
-const IMPORT: &str = r#"{ "format": 1, "links": [
+pub const IMPORT: &str = r#"{ "format": 1, "links": [
     { "linkid": 1, "link": "eth1", "class": "phys", "media": "Ethernet",
       "mac": "02:00:00:00:00:01", "path": "pci-0000:00:01.0" },
     { "linkid": 2, "link": "eth0", "class": "phys", "media": "Ethernet",

@@ -3,8 +3,10 @@
 
 use dlmgmt_proto::{Flags, HwAddr, LinkId};
 use dlmgmtd::kernel::sim::PhysDevice;
+use dlmgmtd::kernel::{Hint, Kernel};
+use dlmgmtd::model::{Action, Step};
 
-use crate::machine::{Daemon, Machine, card, mac, settle};
+use crate::machine::{Daemon, Machine, card, mac, name, settle};
 
 /// A machine in which the card in slot 1 is named `lan`, and the id of that.
 async fn machine_with_lan() -> (Machine, LinkId) {
@@ -140,4 +142,36 @@ async fn a_card_that_is_pulled_and_put_back_between_two_looks_is_the_same_link()
     settle().await;
     assert_eq!(daemon.id("lan"), id);
     assert_eq!(machine.kernel_names(), ["lan"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_somebody_moved_is_the_same_though_nobody_was_told_from_where() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let id = daemon.id("eth0");
+    let web = machine.zone_up(&daemon, "web").await;
+    machine.world.hold_hints();
+    let action = Action::Move { to: web, name: name("eth0") };
+    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+    let there = machine.world.find(web, &name("eth0")).unwrap();
+    daemon.kernel.hints().push(there, Hint::default());
+    settle().await;
+    machine.world.release_hints();
+    settle().await;
+    assert_eq!(daemon.id("web/eth0"), id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_was_first_seen_in_a_zone_is_the_same_when_the_zone_has_ended() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let web = machine.world.add_namespace();
+    let action = Action::Move { to: web, name: name("eth0") };
+    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+    let daemon = machine.start().await;
+    machine.named(&daemon, "web", web).await;
+    let id = daemon.id("web/eth0");
+    machine.world.end_users(web).unwrap();
+    settle().await;
+    assert_eq!(daemon.id("eth0"), id);
+    machine.assert_agrees(&daemon);
 }

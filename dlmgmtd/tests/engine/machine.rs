@@ -152,10 +152,18 @@ impl Daemon {
         self.engine.delete_phys(&root(), DeletePhys { link: link.parse().unwrap() }).await
     }
 
-    /// Every link that there is.
+    /// Every link of `global` that there is.
     pub fn links(&self) -> Vec<LinkInfo> {
+        self.list(LinkFilter { view: View::All, ..LinkFilter::default() })
+    }
+
+    /// Every link of every zone that there is.
+    pub fn all_links(&self) -> Vec<LinkInfo> {
+        self.list(LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() })
+    }
+
+    fn list(&self, filter: LinkFilter) -> Vec<LinkInfo> {
         let snapshot = self.engine.snapshot();
-        let filter = LinkFilter { view: View::All, ..LinkFilter::default() };
         let mut links: Vec<LinkInfo> = Vec::new();
         let next = |after| snapshot.next(&root(), &filter, after).unwrap();
         while let Some(link) = next(links.last().map(|link| link.id)) {

@@ -7,13 +7,18 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[cfg(debug_assertions)]
+mod crash_points;
 mod crashes;
 mod dumps;
 mod events;
 mod hints;
 mod holds;
 mod identity;
+mod journal;
 mod machine;
+#[cfg(debug_assertions)]
+mod model;
 mod perimeters;
 mod random;
 mod refusals;

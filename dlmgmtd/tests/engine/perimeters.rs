@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use dlmgmt_proto::ErrorCode;
+use dlmgmt_proto::{ErrorCode, Flags};
 use dlmgmtd::engine::Service;
 use dlmgmtd::store::sim::Hang;
 
 use crate::machine::{Daemon, Machine, card, outcome, rename, root, settle};
+use crate::zones::lend;
 
 /// A daemon with a rename of `eth0` to `slow` that never ends.
 async fn with_a_change_that_hangs() -> (Machine, Arc<Daemon>) {
@@ -113,4 +114,64 @@ async fn a_change_is_carried_out_to_its_end_though_nobody_waits_for_it() {
     settle().await;
     assert_eq!(machine.kernel_names(), ["lan"]);
     machine.assert_agrees(&daemon);
+}
+
+/// Three cards and a zone, and a change of `eth0` that the kernel never answers.
+async fn with_a_step_that_hangs(lends: bool) -> (Machine, Arc<Daemon>) {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2), card("eth2", 3, 3)]);
+    let daemon = Arc::new(machine.start().await);
+    machine.zone_up(&daemon, "web").await;
+    machine.world.hang_next();
+    let asked = daemon.clone();
+    tokio::spawn(async move {
+        match lends {
+            true => asked.lend(lend("eth0", "web")).await,
+            false => asked.rename(&[("eth0", "slow")]).await.map(drop),
+        }
+    });
+    settle().await;
+    (machine, daemon)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_everything_waits_for_no_change_that_hangs_and_holds_up_nobody() {
+    for lends in [false, true] {
+        let (machine, daemon) = with_a_step_that_hangs(lends).await;
+        machine.world.hold_hints();
+        machine.rename_by_others("eth1", "a");
+        machine.create("v0");
+        daemon.hear_that_hints_were_lost();
+        settle().await;
+        assert!(daemon.link("a").is_ok() && daemon.link("v0").is_ok(), "lends: {lends}");
+        let changed = outcome(daemon.rename(&[("eth2", "b")])).await;
+        assert!(changed.is_some_and(|changed| changed.is_ok()), "lends: {lends}");
+        assert!(outcome(daemon.lend(lend("a", "web"))).await.is_some() || lends);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_link_gets_no_name_that_another_one_is_about_to_have() {
+    for seed in 0..200 {
+        let machine = Machine::new(seed);
+        for card in [card("eth0", 1, 1), card("wan", 2, 2)] {
+            machine.world.plug(card);
+        }
+        let daemon = machine.start().await;
+        machine.world.unplug(machine.at("wan")).unwrap();
+        settle().await;
+        let asked = daemon.engine.clone();
+        let asked =
+            tokio::spawn(async move { asked.rename(&root(), rename(&[("eth0", "net0")])).await });
+        for _ in 0..seed % 8 {
+            tokio::task::yield_now().await;
+        }
+        // Its name is that of a removed link, so it is to be called net<N>.
+        machine.world.plug(card("wan", 3, 3));
+        let _ = asked.await.unwrap();
+        settle().await;
+        machine.assert_agrees(&daemon);
+        let links = daemon.links();
+        let conflict = links.iter().find(|link| link.flags.contains(Flags::CONFLICT));
+        assert_eq!(conflict, None, "seed {seed}: {links:?}");
+    }
 }

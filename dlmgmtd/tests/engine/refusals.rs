@@ -160,6 +160,20 @@ async fn a_name_that_the_kernel_keeps_refusing_is_asked_for_again_but_not_withou
     assert_eq!(daemon.link("eth0").unwrap().mac, Some(crate::machine::mac(1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_link_keeps_its_own_name_though_the_kernel_refuses_it_and_then_to_be_read() {
+    let (machine, daemon) = three_cards().await;
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    machine.create("eth0");
+    machine.world.plug(card("back", 1, 1));
+    settle().await;
+    machine.world.fail_next_and_hide(libc::EBUSY);
+    machine.rename_by_others("eth0", "other");
+    settle().await;
+    assert_eq!(daemon.link("eth0").unwrap().mac, Some(crate::machine::mac(1)));
+    machine.assert_agrees(&daemon);
+}
+
 /// Time goes on only when nobody is busy.
 async fn settle_a_little() {
     tokio::time::sleep(Duration::from_secs(5)).await;

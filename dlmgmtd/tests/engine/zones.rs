@@ -1,5 +1,6 @@
 //! SPEC.md section 6 over the simulated kernel: links are lent, and come home.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dlmgmt_proto::door::{
@@ -10,24 +11,25 @@ use dlmgmt_proto::{
     ZoneState,
 };
 use dlmgmtd::engine::{EventStream, Service};
+use dlmgmtd::kernel::Kernel;
 use dlmgmtd::model::{Action, NsCookie, Step};
 use tokio::task::JoinHandle;
 
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 
-fn zone(called: &str) -> ZoneName {
+pub fn zone(called: &str) -> ZoneName {
     ZoneName::new(called).unwrap()
 }
 
 impl Machine {
     /// A namespace gets a name.
-    async fn zone_up(&self, daemon: &Daemon, called: &str) -> NsCookie {
+    pub async fn zone_up(&self, daemon: &Daemon, called: &str) -> NsCookie {
         let ns = self.world.add_namespace();
         self.named(daemon, called, ns).await;
         ns
     }
 
-    async fn named(&self, daemon: &Daemon, called: &str, ns: NsCookie) {
+    pub async fn named(&self, daemon: &Daemon, called: &str, ns: NsCookie) {
         daemon.engine.zone_appeared(self.arrival(called, ns)).await.unwrap();
     }
 
@@ -36,13 +38,13 @@ impl Machine {
         self.records().iter().map(|record| record.name.to_string()).collect()
     }
 
-    fn names_in(&self, ns: NsCookie) -> Vec<String> {
+    pub fn names_in(&self, ns: NsCookie) -> Vec<String> {
         let links = self.world.links(ns);
         links.iter().filter(|link| !link.is_loopback()).map(|link| link.name.to_string()).collect()
     }
 }
 
-fn lend(link: &str, to: &str) -> SetZone {
+pub fn lend(link: &str, to: &str) -> SetZone {
     SetZone {
         link: link.parse().unwrap(),
         zone: zone(to),
@@ -53,20 +55,20 @@ fn lend(link: &str, to: &str) -> SetZone {
     }
 }
 
-fn recall(link: &str) -> ResetZone {
+pub fn recall(link: &str) -> ResetZone {
     ResetZone { link: link.parse().unwrap(), temporary: false, force: false, generation: None }
 }
 
 impl Daemon {
-    async fn lend(&self, call: SetZone) -> Result<()> {
+    pub async fn lend(&self, call: SetZone) -> Result<()> {
         self.engine.set_zone(&root(), call).await.map(drop)
     }
 
-    async fn recall(&self, call: ResetZone) -> Result<()> {
+    pub async fn recall(&self, call: ResetZone) -> Result<()> {
         self.engine.reset_zone(&root(), call).await.map(drop)
     }
 
-    async fn make_veth(
+    pub async fn make_veth(
         &self,
         called: &str,
         peer: &str,
@@ -392,7 +394,10 @@ async fn what_is_new_in_a_zone_that_is_ending_is_refused_without_waiting_for_the
     daemon.assert_still_ending();
     participant.acknowledge(ZoneId(1)).unwrap();
     end.await.unwrap();
-    assert_eq!(machine.kernel_names(), ["eth0", "eth1"]);
+    assert_eq!(
+        BTreeSet::from_iter(machine.kernel_names()),
+        ["eth0", "eth1"].map(str::to_owned).into()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -501,4 +506,65 @@ async fn a_link_that_others_lie_over_is_busy_unless_forced() {
     assert!(refused.message.contains("m0"), "{refused}");
     daemon.lend(SetZone { force: true, ..lend("eth0", "web") }).await.unwrap();
     assert_eq!(daemon.link("m0").unwrap().state, LinkState::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_is_made_again_also_when_its_ends_are_missed_one_after_the_other() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    let ids = (daemon.id("v0"), daemon.id("v1"));
+    let web = machine.zone_up(&daemon, "web").await;
+    let action = Action::Move { to: web, name: name("v1") };
+    machine.world.by_others(&Step { at: machine.at("v1"), action }).unwrap();
+    settle().await;
+    // The death is told, and what it did elsewhere only later.
+    machine.world.hold_hints();
+    machine.world.end_users(web).unwrap();
+    daemon.kernel.hints().push_ended(web);
+    settle().await;
+    machine.world.release_hints();
+    settle().await;
+    assert_eq!((daemon.id("v0"), daemon.id("v1")), ids);
+    assert_eq!(machine.kernel_names().len(), 2);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_lent_on_to_a_zone_that_is_down_waits_for_it_at_home() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    daemon.lend(lend("eth0", "later")).await.unwrap();
+    assert_eq!(machine.kernel_names(), ["eth0"]);
+    assert!(daemon.kernel.pinned().is_empty());
+    let later = machine.zone_up(&daemon, "later").await;
+    assert_eq!(machine.names_in(later), ["eth0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_not_kept_for_a_loan_that_somebody_moved_away() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let at = machine.world.find(web, &name("eth0")).unwrap();
+    let action = Action::Move { to: machine.world.home(), name: name("eth0") };
+    machine.world.by_others(&Step { at, action }).unwrap();
+    settle().await;
+    assert!(daemon.kernel.pinned().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_kept_also_for_a_loan_that_somebody_else_brought_there() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let action = Action::Move { to: web, name: name("eth0") };
+    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+    settle().await;
+    let link = format!("@{}", daemon.id("eth0"));
+    daemon.lend(lend(&link, "web")).await.unwrap();
+    assert_eq!(daemon.kernel.pinned(), [web].into());
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dlmgmt_proto::door::RenameItem;
+use dlmgmt_proto::LinkSpec;
+use dlmgmt_proto::door::{CreateLink, RenameItem};
 use dlmgmt_tests::Host;
 use libdlmgmt::Client;
 
@@ -33,7 +34,9 @@ impl Turn {
 pub fn figures() -> Vec<Figure> {
     // Of the tests' own directories, those of cargo are the ones that surely lie on a disk.
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
-    let world = std::cell::RefCell::new(World { host: host_with_links(), state });
+    let mut world = World { host: Host::new(), state };
+    world.make_links();
+    let world = std::cell::RefCell::new(world);
     let run = |clients| world.borrow_mut().run(clients);
     let (many, one) = in_turn(TURNS, || run(CLIENTS), || run(1));
 
@@ -58,15 +61,6 @@ pub fn figures() -> Vec<Figure> {
     ]
 }
 
-fn host_with_links() -> Host {
-    let host = Host::new();
-    let link = |n| format!("link add name net{n} type bridge\n");
-    let batch = host.dir().join("links");
-    std::fs::write(&batch, (0..CLIENTS).map(link).collect::<String>()).expect("a batch for ip");
-    host.ip(&format!("-batch {}", batch.display()));
-    host
-}
-
 struct World {
     host: Host,
     state: tempfile::TempDir,
@@ -76,6 +70,31 @@ impl World {
     /// Renames for a while with this many clients, each its own link. The daemon lives for this
     /// alone: it tells at its end how often it flushed.
     fn run(&mut self, clients: usize) -> Turn {
+        self.start_daemon();
+        let (renames, seconds) = self.rename_at_once(clients);
+        self.host.stop_daemon();
+        Turn { renames, seconds, flushes: flushes(&self.host.log()) }
+    }
+
+    /// Makes links that outlive a reboot: a rename of others need not reach the disk.
+    fn make_links(&mut self) {
+        self.start_daemon();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                self.host.namespace().enter();
+                let client = Client::connect(self.host.door()).expect("the daemon answers");
+                for n in 0..CLIENTS / 2 {
+                    let spec = LinkSpec::Veth { peer: format!("right{n}"), peer_zone: None };
+                    let name = format!("left{n}");
+                    let call = CreateLink { name, zone: None, temporary: false, spec };
+                    client.create_link(call).expect("the names are free");
+                }
+            });
+        });
+        self.host.stop_daemon();
+    }
+
+    fn start_daemon(&mut self) {
         let mut daemon = self.host.command(dlmgmt_tests::bin("dlmgmtd"));
         daemon.env("DLMGMT_LOG", "info,dlmgmtd::store=debug");
         daemon.arg("--state-dir").arg(self.state.path());
@@ -83,9 +102,6 @@ impl World {
         daemon.arg("--netns-dir").arg(self.host.dir().join("netns"));
         daemon.args(["--bus", "none", "--foreground"]);
         self.host.start_daemon_as(daemon);
-        let (renames, seconds) = self.rename_at_once(clients);
-        self.host.stop_daemon();
-        Turn { renames, seconds, flushes: flushes(&self.host.log()) }
     }
 
     fn rename_at_once(&self, clients: usize) -> (f64, f64) {

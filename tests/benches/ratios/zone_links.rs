@@ -1,13 +1,17 @@
 //! Links that get into a zone: made there, and lent to it, against the bare requests.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use dlmgmt_proto::door::{CreateLink, ResetZone, SetZone};
 use dlmgmt_proto::{LinkClass, LinkRef, LinkSpec, ZoneName};
 use dlmgmt_tests::{Host, Namespace};
 use libdlmgmt::Client;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::figure::{Figure, Goal, in_turn, median};
@@ -34,15 +38,20 @@ fn measure() -> Vec<Figure> {
     let bare = Bare::open(bare_host.namespace(), &bare_space);
 
     let (made, bare_made) = in_turn(TURNS, || door.make_pairs(), || bare.make_pairs());
+    let (asked, bare_again) = in_turn(TURNS, || bare.ask_for_pairs(), || bare.make_pairs());
     let (lent, bare_lent) = in_turn(TURNS, || door.lend(), || bare.lend());
     let [made, bare_made, lent, bare_lent] = [made, bare_made, lent, bare_lent].map(median);
+    let asked = median(asked) / median(bare_again);
     vec![
         Figure {
             what: "a transient veth into a zone",
             value: made / bare_made,
             unit: "x the bare request",
             goal: Goal::AtMost { aim: 1.15, bound: 1.3 },
-            behind: format!("{made:.0} µs against {bare_made:.0} µs"),
+            behind: format!(
+                "{made:.0} µs against {bare_made:.0} µs; {asked:.2}x where a thread that does \
+                 nothing else is asked for it over a socket"
+            ),
         },
         Figure {
             what: "set-zone and reset-zone",
@@ -114,6 +123,7 @@ struct Bare {
     home_ns: File,
     inside: Netlink,
     inside_ns: File,
+    servant: Servant,
 }
 
 impl Bare {
@@ -123,19 +133,31 @@ impl Bare {
         let home_ns = this_namespace();
         home.make_pair(LENT, &home_ns, "peer0");
         let inside_ns = space.open();
+        let servant = Servant::start(space.open());
         move_into_link_name_space(inside_ns.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("the namespace can be entered");
-        Self { home, home_ns, inside: Netlink::open(), inside_ns }
+        Self { home, home_ns, inside: Netlink::open(), inside_ns, servant }
     }
 
     fn make_pairs(&self) -> f64 {
-        median((0..CALLS).map(|n| {
+        self.time_pairs(|n| {
             let (name, peer) = names(n);
+            self.home.make_pair(&name, &self.inside_ns, &peer);
+        })
+    }
+
+    /// The floor under whoever asks somebody else for it.
+    fn ask_for_pairs(&self) -> f64 {
+        self.time_pairs(|n| self.servant.ask(n))
+    }
+
+    fn time_pairs(&self, make: impl Fn(u32)) -> f64 {
+        median((0..CALLS).map(|n| {
             let took = microseconds(|| {
-                self.home.make_pair(&name, &self.inside_ns, &peer);
+                make(n);
                 Ok::<(), std::convert::Infallible>(())
             });
-            self.home.delete(&peer);
+            self.home.delete(&names(n).1);
             took
         }))
     }
@@ -148,6 +170,49 @@ impl Bare {
                 Ok::<(), std::convert::Infallible>(())
             })
         }))
+    }
+}
+
+/// A thread that makes the pairs that it is asked for over a socket.
+struct Servant {
+    socket: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Servant {
+    /// It makes one end in the namespace `there`, and the other one in the caller's.
+    fn start(there: File) -> Self {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("a pair of sockets");
+        let netlink = Netlink::open();
+        let thread = std::thread::spawn(move || {
+            let mut number = [0; 4];
+            while recv(&theirs, &mut number, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+                let (name, peer) = names(u32::from_ne_bytes(number));
+                netlink.make_pair(&name, &there, &peer);
+                send(&theirs, &number, SendFlags::NOSIGNAL).expect("the bench takes answers");
+            }
+        });
+        Self { socket: Some(socket), thread: Some(thread) }
+    }
+
+    fn ask(&self, n: u32) {
+        let socket = self.socket.as_ref().expect("it is open until the end");
+        let mut answer = [0; 4];
+        send(socket, &n.to_ne_bytes(), SendFlags::NOSIGNAL).expect("the servant takes packets");
+        let (len, _) = recv(socket, &mut answer, RecvFlags::empty()).expect("the servant answers");
+        assert_ne!(len, 0, "the servant ended");
+    }
+}
+
+impl Drop for Servant {
+    fn drop(&mut self) {
+        // It ends when its socket closes.
+        drop(self.socket.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -110,7 +110,8 @@ impl World {
             went_down: false,
             known_as: None,
         });
-        let look = Look { ns: HOME, is_whole: false, seen: seen.collect() };
+        let look =
+            Look { ns: HOME, is_whole: false, seen: seen.collect(), spared: Default::default() };
         self.follow(&look);
     }
 
@@ -122,7 +123,8 @@ impl World {
             went_down: false,
             known_as: None,
         });
-        let look = Look { ns: HOME, is_whole: true, seen: seen.collect() };
+        let look =
+            Look { ns: HOME, is_whole: true, seen: seen.collect(), spared: Default::default() };
         self.follow(&look);
     }
 

@@ -41,7 +41,7 @@ fn a_link_that_was_deleted_and_made_again_in_its_place_is_another_one() {
         went_down: false,
         known_as: None,
     }];
-    world.follow(&Look { ns: HOME, is_whole: false, seen });
+    world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
     assert!(world.id("v0") > first);
 }
 
@@ -133,7 +133,7 @@ fn a_link_that_lost_its_name_to_another_is_out_of_date() {
         known_as: None,
     }];
     let mut ids = world.ids;
-    let look = Look { ns: HOME, is_whole: false, seen };
+    let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
     let plan = observe(&world.registry, &mut ids, &look, true).unwrap().plan;
     let after = world.registry.with(&plan.changes);
     let outdated = after.outdated(world.id("b"));
@@ -152,7 +152,7 @@ fn a_short_down_is_noticed() {
         known_as: None,
     }];
     let mut ids = world.ids;
-    let look = Look { ns: HOME, is_whole: false, seen };
+    let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
     let observed = observe(&world.registry, &mut ids, &look, true).unwrap();
     assert_eq!(observed.dipped, [world.id("a").unwrap()]);
 }

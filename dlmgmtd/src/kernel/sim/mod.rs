@@ -12,6 +12,7 @@ mod tests;
 mod view;
 mod world;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +108,11 @@ impl SimWorld {
     /// Its virtual links end then, and what lies over them elsewhere; its hardware falls home.
     pub fn end_users(&self, ns: NsCookie) -> Result<(), KernelError> {
         self.world().end_users(ns)
+    }
+
+    /// Every namespace that has not died.
+    pub fn namespaces(&self) -> Vec<NsCookie> {
+        self.world().namespaces()
     }
 
     /// Whether a namespace has not died.
@@ -227,6 +233,18 @@ impl SimWorld {
         world.armed[nth] = Some(refusal(errno));
     }
 
+    /// The daemon's next step never returns, and has no effect; later ones are as ever.
+    pub fn hang_next(&self) {
+        self.world().hangs_next = true;
+    }
+
+    /// As [`SimWorld::fail_next`], and then the next look at a single link is refused too.
+    pub fn fail_next_and_hide(&self, errno: i32) {
+        let mut world = self.world();
+        world.armed.push_back(Some(refusal(errno)));
+        world.hides_after_refusal = Some(refusal(errno));
+    }
+
     /// Forgets every refusal that is still to come.
     pub fn disarm(&self) {
         let mut world = self.world();
@@ -286,6 +304,21 @@ impl SimKernel {
         *self.life() = Life { steps_left: Some(steps), last_answer_lost: true };
     }
 
+    /// The daemon crashes at this moment: no call of it returns any more, and it holds nothing open.
+    pub fn crash(&self) {
+        self.die(&mut self.world.world());
+    }
+
+    /// Whether the daemon has crashed.
+    pub fn has_crashed(&self) -> bool {
+        *self.view.crashed.borrow()
+    }
+
+    /// Namespaces that the daemon keeps alive.
+    pub fn pinned(&self) -> BTreeSet<NsCookie> {
+        self.view.pinned()
+    }
+
     /// Waits until the daemon has crashed.
     pub async fn crashed(&self) {
         // The sender lives as long as this, so the wait cannot fail.
@@ -309,7 +342,12 @@ impl SimKernel {
         for _ in 0..times {
             tokio::task::yield_now().await;
         }
-        if *self.view.crashed.borrow() {
+        self.while_alive().await;
+    }
+
+    /// Never returns once the daemon has crashed.
+    async fn while_alive(&self) {
+        if self.has_crashed() {
             std::future::pending().await
         }
     }
@@ -325,33 +363,39 @@ impl SimKernel {
         }
     }
 
-    /// `None` where the daemon has crashed before it.
+    /// `None` where it hangs, or the daemon has crashed before it.
     fn take_step<T>(
         &self,
         world: &mut World,
         act: impl FnOnce(&mut World) -> Result<T, KernelError>,
     ) -> Option<Result<T, KernelError>> {
         let mut life = self.life();
+        if std::mem::take(&mut world.hangs_next) {
+            return None;
+        }
         if life.steps_left == Some(0) {
-            self.crash();
+            self.die(world);
             return None;
         }
         let answer = act(world);
         if answer.is_ok() {
             life.steps_left = life.steps_left.map(|left| left - 1);
             if life.steps_left == Some(0) && life.last_answer_lost {
-                self.crash();
+                self.die(world);
             }
         }
         Some(answer)
     }
 
-    fn crash(&self) {
+    fn die(&self, world: &mut World) {
         self.view.crashed.send_replace(true);
+        self.view.forget_all();
+        world.bury_the_dead();
     }
 
     /// Refuses namespaces that the daemon does not watch.
-    fn check_known(&self, ns: NsCookie) -> Result<(), KernelError> {
+    async fn check_known(&self, ns: NsCookie) -> Result<(), KernelError> {
+        self.while_alive().await;
         let is_known = ns == self.home || self.view.watches(ns);
         if is_known { Ok(()) } else { Err(KernelError::no_namespace(ns)) }
     }
@@ -392,23 +436,23 @@ impl Kernel for SimKernel {
     }
 
     async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
-        self.check_known(ns)?;
+        self.check_known(ns).await?;
         self.among_others(|world| world.dump(ns)).await
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
-        self.check_known(ns)?;
-        self.among_others(|world| Ok(world.namespace(ns)?.link(ifindex).cloned())).await
+        self.check_known(ns).await?;
+        self.among_others(|world| world.get(ns, ifindex)).await
     }
 
     /// Nobody here gives links addresses.
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
-        self.check_known(at.ns)?;
+        self.check_known(at.ns).await?;
         Ok(Vec::new())
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
-        self.check_known(step.at.ns)?;
+        self.check_known(step.at.ns).await?;
         if step.action != Action::Delete {
             self.check_enterable(step.at.ns)?;
         }
@@ -419,8 +463,8 @@ impl Kernel for SimKernel {
     }
 
     async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
-        self.check_known(new.ns)?;
-        self.check_known(new.other_side())?;
+        self.check_known(new.ns).await?;
+        self.check_known(new.other_side()).await?;
         self.step(|world| world.create_for_daemon(new)).await
     }
 
@@ -443,13 +487,13 @@ impl Kernel for SimKernel {
     }
 
     async fn open(&self, ns: NsCookie) -> Result<OwnedFd, KernelError> {
-        self.check_known(ns)?;
+        self.check_known(ns).await?;
         self.check_enterable(ns)?;
         Ok(self.world.open(ns)?)
     }
 
     async fn pin(&self, ns: NsCookie) -> Result<(), KernelError> {
-        self.check_known(ns)?;
+        self.check_known(ns).await?;
         self.check_enterable(ns)?;
         self.among_others(|world| {
             world.namespace(ns)?;

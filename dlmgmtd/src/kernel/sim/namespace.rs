@@ -126,10 +126,13 @@ impl Namespace {
         }
     }
 
-    /// Sets a link's largest packet.
-    pub fn set_mtu(&mut self, ifindex: IfIndex, mtu: u32) -> Result<(), KernelError> {
+    /// Sets a link's largest packet, which is `most` at most.
+    pub fn set_mtu(&mut self, ifindex: IfIndex, mtu: u32, most: u32) -> Result<(), KernelError> {
         let link = self.existing(ifindex)?;
         check_mtu(mtu)?;
+        if mtu > most {
+            return Err(refusal(libc::EINVAL));
+        }
         link.mtu = mtu;
         Ok(())
     }

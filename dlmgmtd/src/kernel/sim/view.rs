@@ -1,6 +1,6 @@
 //! What one simulated daemon gets to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -64,6 +64,12 @@ impl View {
     /// Whether this daemon keeps the namespace alive.
     pub fn is_pinned(&self, ns: NsCookie) -> bool {
         self.watched().get(&ns).is_some_and(|watched| watched.is_pinned)
+    }
+
+    /// Namespaces that this daemon keeps alive.
+    pub fn pinned(&self) -> BTreeSet<NsCookie> {
+        let watched = self.watched();
+        watched.iter().filter(|(_, known)| known.is_pinned).map(|(ns, _)| *ns).collect()
     }
 
     /// Begins or ends to keep a watched namespace alive.

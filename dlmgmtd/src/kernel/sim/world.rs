@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
-use dlmgmt_proto::{HwAddr, LinkName, LinkState};
+use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState};
 
 use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
 use super::random::Random;
@@ -25,6 +25,10 @@ pub struct World {
     /// What becomes of the steps to come, the next one first.
     pub armed: VecDeque<Option<KernelError>>,
     pub armed_dumps: VecDeque<KernelError>,
+    /// What becomes of the next look at a link, once a step was refused.
+    pub hides_after_refusal: Option<KernelError>,
+    armed_get: Option<KernelError>,
+    pub hangs_next: bool,
     pub inconsistent_dumps_percent: u8,
     pub refusal_percent: u8,
     pub applied: Vec<Step>,
@@ -53,6 +57,9 @@ impl World {
             holding_hints: false,
             armed: VecDeque::new(),
             armed_dumps: VecDeque::new(),
+            hides_after_refusal: None,
+            armed_get: None,
+            hangs_next: false,
             inconsistent_dumps_percent: 0,
             refusal_percent: 0,
             applied: Vec::new(),
@@ -74,6 +81,10 @@ impl World {
         self.namespaces.get_mut(&ns).ok_or_else(|| KernelError::no_namespace(ns))
     }
 
+    pub fn namespaces(&self) -> Vec<NsCookie> {
+        self.namespaces.keys().copied().collect()
+    }
+
     pub fn links(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
         let namespace = self.namespaces.get(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
         Ok(namespace.links().cloned().collect())
@@ -90,6 +101,17 @@ impl World {
                 links.into_iter().flat_map(|link| self.as_often_as_chance_has_it(link)).collect();
         }
         Ok(Dump { links, is_consistent })
+    }
+
+    pub fn get(
+        &mut self,
+        ns: NsCookie,
+        ifindex: IfIndex,
+    ) -> Result<Option<KernelLink>, KernelError> {
+        match self.armed_get.take() {
+            Some(error) => Err(error),
+            None => Ok(self.namespace(ns)?.link(ifindex).cloned()),
+        }
     }
 
     fn as_often_as_chance_has_it(&mut self, link: KernelLink) -> Vec<KernelLink> {
@@ -155,6 +177,7 @@ impl World {
 
     fn permit(&mut self) -> Result<(), KernelError> {
         if let Some(Some(error)) = self.armed.pop_front() {
+            self.armed_get = self.hides_after_refusal.take();
             return Err(error);
         }
         if self.random.chance(self.refusal_percent) {
@@ -181,7 +204,7 @@ impl World {
             }
             Action::AddAltName(name) => namespace.add_altname(at.ifindex, name)?,
             Action::DropAltName(name) => namespace.drop_altname(at.ifindex, name)?,
-            Action::SetMtu(mtu) => namespace.set_mtu(at.ifindex, *mtu)?,
+            Action::SetMtu(mtu) => self.set_mtu(at, *mtu)?,
             Action::SetUp(up) => namespace.set_up(at.ifindex, *up)?,
             Action::SetMac(mac) => namespace.set_mac(at.ifindex, *mac)?,
         }
@@ -189,6 +212,30 @@ impl World {
             self.happened(at);
         }
         Ok(Applied { at })
+    }
+
+    /// A macvlan takes no larger packets than the link it lies over.
+    fn set_mtu(&mut self, at: Binding, mtu: u32) -> Result<(), KernelError> {
+        let link = self.namespace(at.ns)?.existing(at.ifindex)?.clone();
+        let lower = link.lower.filter(|_| is_macvlan(&link)).map(|lower| place_of(at.ns, lower));
+        let most = match lower {
+            Some(lower) => self.namespace(lower.ns)?.existing(lower.ifindex)?.mtu,
+            None => u32::MAX,
+        };
+        self.namespace(at.ns)?.set_mtu(at.ifindex, mtu, most)?;
+        let mut shrunk = Vec::new();
+        for (ns, namespace) in &mut self.namespaces {
+            for upper in namespace.links_over(*ns, at).filter(|upper| is_macvlan(upper)) {
+                if upper.mtu > mtu {
+                    upper.mtu = mtu;
+                    shrunk.push(Binding { ns: *ns, ifindex: upper.ifindex });
+                }
+            }
+        }
+        for at in shrunk {
+            self.happened(at);
+        }
+        Ok(())
     }
 
     fn move_link(
@@ -422,6 +469,10 @@ impl World {
             None => false,
         });
     }
+}
+
+fn is_macvlan(link: &KernelLink) -> bool {
+    link.kind.as_deref() == Some("macvlan")
 }
 
 /// The number that home has for a namespace. Here every namespace has one, also home itself.

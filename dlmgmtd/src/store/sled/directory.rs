@@ -11,6 +11,17 @@ use rustix::io::Errno;
 use super::database::{LOG, sync_all_in};
 use crate::store::StoreError;
 
+/// What lies in a state directory: the database,
+pub const DATABASE: &str = "db";
+/// the snapshot,
+pub const SNAPSHOT: &str = "snapshot.json";
+/// the number of the last acknowledged commit,
+pub const HIGH_WATER: &str = "acknowledged";
+/// the batches that the database does not have yet,
+pub const JOURNAL: &str = "journal";
+/// and, with a number behind it, each damaged database that was kept.
+pub const EVIDENCE: &str = "damaged-";
+
 /// Damaged databases that are kept.
 const EVIDENCE_MAX: u32 = 8;
 
@@ -55,7 +66,7 @@ impl StateDir {
 
     /// The directory of the database.
     pub fn database(&self) -> PathBuf {
-        self.path.join("db")
+        self.path.join(DATABASE)
     }
 
     /// Where the database is rebuilt.
@@ -65,17 +76,17 @@ impl StateDir {
 
     /// The snapshot.
     pub fn snapshot(&self) -> PathBuf {
-        self.path.join("snapshot.json")
+        self.path.join(SNAPSHOT)
     }
 
     /// The number of the last acknowledged commit.
     pub fn high_water(&self) -> PathBuf {
-        self.path.join("acknowledged")
+        self.path.join(HIGH_WATER)
     }
 
     /// The batches that need not outlive the boot.
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        self.path.join(JOURNAL)
     }
 
     /// The error of something refused in this directory.
@@ -153,7 +164,7 @@ impl StateDir {
     /// Where the next evidence goes. A disk that damages each database must not be filled up by
     /// them, so of many the first ones are kept, and the last.
     fn evidence_dir(&self) -> io::Result<PathBuf> {
-        let dir = |number: u32| self.path.join(format!("damaged-{number}"));
+        let dir = |number: u32| self.path.join(format!("{EVIDENCE}{number}"));
         let last = dir(EVIDENCE_MAX);
         if let Some(free) = (1..=EVIDENCE_MAX).map(dir).find(|dir| !dir.exists()) {
             return Ok(free);

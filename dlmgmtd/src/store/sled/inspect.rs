@@ -12,8 +12,11 @@ use dlmgmt_proto::{LinkId, LinkName, ZoneId, ZoneName};
 use tempfile::TempDir;
 
 use super::database::{Database, Records, key_of};
-use super::directory::{copy_dir, keep_out, unusable};
+use super::directory::{
+    DATABASE, EVIDENCE, HIGH_WATER, JOURNAL, SNAPSHOT, copy_dir, keep_out, unusable,
+};
 use super::high_water::HighWater;
+use super::journal::Journal;
 use super::snapshot;
 use crate::model::{Lifetime, LinkRecord, Location, Origin, ZoneRecord};
 use crate::store::StoreError;
@@ -38,6 +41,8 @@ pub struct Inspection {
     pub acknowledged: Option<u64>,
     /// The commit of the snapshot, if there is one, and how many links it has.
     pub snapshot: Option<(u64, usize)>,
+    /// Entries of the journal that the database does not have yet: the next start brings them in.
+    pub journal: usize,
     /// Damaged databases that were kept.
     pub evidence: Vec<String>,
     /// Two links of ours with one name at home. That is no damage: somebody else gave one of them
@@ -112,16 +117,13 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
     drop(lock);
     inspection.look_beside_the_database(copy.path());
     inspection.look_into_the_database(&copy.path().join(DATABASE));
+    inspection.look_into_the_journal(&copy.path().join(JOURNAL)).map_err(refused)?;
     inspection.compare();
     Ok(inspection)
 }
 
-const DATABASE: &str = "db";
-const SNAPSHOT: &str = "snapshot.json";
-const ACKNOWLEDGED: &str = "acknowledged";
-
 fn copy_what_matters(from: &Path, to: &Path) -> io::Result<()> {
-    for file in [SNAPSHOT, ACKNOWLEDGED] {
+    for file in [SNAPSHOT, HIGH_WATER, JOURNAL] {
         allow_absence(fs::copy(from.join(file), to.join(file)).map(drop))?;
     }
     let database = from.join(DATABASE);
@@ -139,7 +141,7 @@ fn evidence(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("damaged-") {
+        if name.starts_with(EVIDENCE) {
             names.push(name);
         }
     }
@@ -149,7 +151,7 @@ fn evidence(dir: &Path) -> io::Result<Vec<String>> {
 
 impl Inspection {
     fn look_beside_the_database(&mut self, dir: &Path) {
-        let acknowledged = dir.join(ACKNOWLEDGED);
+        let acknowledged = dir.join(HIGH_WATER);
         if acknowledged.exists() {
             self.acknowledged = HighWater::open(&acknowledged).ok().and_then(|file| file.read());
             self.problems.extend(self.acknowledged.is_none().then_some(Problem::NoHighWater));
@@ -171,6 +173,13 @@ impl Inspection {
             Ok(records) => self.read(&records),
             Err(why) => self.problems.push(Problem::Database(why.to_string())),
         }
+    }
+
+    /// An entry at the end that is not whole is no damage: a daemon that was killed left it.
+    fn look_into_the_journal(&mut self, journal: &Path) -> io::Result<()> {
+        let (_, entries) = Journal::open(journal)?;
+        self.journal = entries.iter().filter(|(commit, _)| *commit > self.commit).count();
+        Ok(())
     }
 
     fn read(&mut self, records: &Records) {
@@ -250,7 +259,7 @@ impl Inspection {
         for link in links {
             let lent_to = match &link.location {
                 Location::Home => None,
-                Location::OnLoan(loan) => Some(&loan.zone),
+                Location::OnLoan(loan) | Location::Recalled { loan, .. } => Some(&loan.zone),
             };
             let zones = [Some(&link.owner), lent_to];
             let lost = zones.into_iter().flatten().filter(|zone| !zones_known.contains(zone));

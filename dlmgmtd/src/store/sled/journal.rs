@@ -82,6 +82,23 @@ fn encode(commit: u64, batches: &[&EncodedBatch]) -> io::Result<Vec<u8>> {
     Ok([&len.to_le_bytes(), &*sealed].concat())
 }
 
+/// Reads bytes as a journal, and as the content of one entry whose length and checksum are right:
+/// what can be read says the same when it is written and read again.
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used)]
+pub(crate) fn assert_reads_orderly(bytes: &[u8]) {
+    let sealed = [bytes, &crc32fast::hash(bytes).to_le_bytes()].concat();
+    let len = u32::try_from(sealed.len()).expect("a fuzzer's input is short");
+    for journal in [bytes, &[&len.to_le_bytes(), &*sealed].concat()] {
+        let (entries, _) = read(journal);
+        let written = entries.iter().map(|(commit, batches)| {
+            encode(*commit, &batches.iter().collect::<Vec<_>>()).expect("what was read is short")
+        });
+        let again = written.collect::<Vec<_>>().concat();
+        assert_eq!(read(&again), (entries, &[][..]));
+    }
+}
+
 /// The entries, and the bytes after the last one that can be read.
 fn read(mut bytes: &[u8]) -> (Vec<Entry>, &[u8]) {
     let mut entries = Vec::new();
@@ -96,4 +113,56 @@ fn read_one(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<LENGTH_LEN>()?;
     let (sealed, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
     Some((decode_entry(sealed).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use dlmgmt_proto::{LinkId, ZoneId, ZoneName};
+
+    use super::*;
+    use crate::model::{BootId, ZoneRecord};
+    use crate::store::Batch;
+    use crate::store::sled::tests::link;
+
+    /// A journal as it was once written to disks. It never changes.
+    fn fixture() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal.v1")
+    }
+
+    fn canonical() -> Entry {
+        let batch = Batch {
+            put: vec![Arc::new(link(300, "net0"))],
+            zones: vec![ZoneRecord {
+                id: ZoneId(5),
+                name: ZoneName::new("web").unwrap(),
+                attached: None,
+            }],
+            delete: vec![LinkId::new(7).unwrap()],
+            next_link_id: Some(301),
+            boot: Some(BootId("b-1".to_owned())),
+            epoch: Some(4),
+        };
+        (1000, vec![batch.try_into().unwrap()])
+    }
+
+    /// A failure here means that a new version is due, not new bytes.
+    #[test]
+    fn what_is_written_now_is_what_the_fixture_says_and_that_is_read() {
+        let (commit, batches) = canonical();
+        let written = encode(commit, &batches.iter().collect::<Vec<_>>()).unwrap();
+        let kept = std::fs::read(fixture()).unwrap();
+        assert_eq!(written, kept);
+        assert_eq!(read(&kept), (vec![canonical()], &[][..]));
+    }
+
+    #[test]
+    #[ignore = "writes into the source tree"]
+    fn writes_the_fixture() {
+        let (commit, batches) = canonical();
+        let written = encode(commit, &batches.iter().collect::<Vec<_>>()).unwrap();
+        std::fs::write(fixture(), written).unwrap();
+    }
 }

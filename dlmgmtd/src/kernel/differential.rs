@@ -1,0 +1,198 @@
+//! The simulated kernel against the real one: the same random requests, the same answers and the
+//! same links afterwards. What is tested over the simulation then holds over the kernel.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dlmgmt_proto::{HwAddr, LinkName, MacvlanMode};
+
+use super::rtnetlink::RtnetlinkKernel;
+use super::rtnetlink::tests::in_new_namespace;
+use super::sim::SimWorld;
+use super::{Kernel, KernelError, NsOpener};
+use crate::model::{Action, AltName, Binding, NewKind, NewLink, NsCookie, Step};
+use crate::sys;
+
+/// Sequences of requests that `make test` compares.
+const SEEDS: u64 = 15;
+const REQUESTS: usize = 40;
+
+/// Few, so that they clash.
+const NAMES: [&str; 6] = ["a", "b", "c", "lo", "name-of-15-byte", "d"];
+
+/// Numbers of chance (SplitMix64), the same for both kernels.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
+    }
+
+    fn name(&mut self) -> LinkName {
+        LinkName::found(NAMES[self.below(NAMES.len())].as_bytes()).unwrap()
+    }
+
+    fn mac(&mut self) -> HwAddr {
+        HwAddr::new(&[2, 0, 0, 0, 1, self.below(8) as u8]).unwrap()
+    }
+}
+
+/// A kernel with two namespaces. Links are known by when they were made, since each kernel gives
+/// indexes of its own.
+struct Run<'a> {
+    kernel: &'a dyn Kernel,
+    spaces: [NsCookie; 2],
+    made: Vec<Binding>,
+}
+
+impl Run<'_> {
+    async fn request(&mut self, chance: &mut Chance) -> i32 {
+        let spaces = [chance.below(2), chance.below(2)].map(|which| self.spaces[which]);
+        let which = chance.below(self.made.len().max(1));
+        let at = self.made.get(which).copied();
+        let (name, other, mac) = (chance.name(), chance.name(), chance.mac());
+        let kind = chance.below(14);
+        let mtu = [60, 68, 1400, 9000, 70_000][chance.below(5)];
+        let answer = match (kind, at) {
+            (0..3, _) | (_, None) => {
+                let kind = NewKind::Veth {
+                    peer_ns: spaces[1],
+                    peer_name: other,
+                    peer_mac: Some(chance.mac()),
+                };
+                self.make(NewLink { ns: spaces[0], name, mac: Some(mac), mtu: None, kind }).await
+            }
+            (3, Some(over)) => {
+                let kind = NewKind::Macvlan { over, mode: MacvlanMode::Bridge };
+                self.make(NewLink { ns: spaces[0], name, mac: Some(mac), mtu: None, kind }).await
+            }
+            (4, Some(at)) => self.step(which, at, Action::SetUp(mtu > 1000)).await,
+            (5, Some(at)) => self.step(which, at, Action::SetMtu(mtu)).await,
+            (6, Some(at)) => self.step(which, at, Action::SetMac(mac)).await,
+            (7, Some(at)) => {
+                self.step(which, at, Action::AddAltName(AltName(other.as_bytes().to_vec()))).await
+            }
+            (8, Some(at)) => {
+                self.step(which, at, Action::DropAltName(AltName(other.as_bytes().to_vec()))).await
+            }
+            (9, Some(at)) => self.step(which, at, Action::Delete).await,
+            (10..12, Some(at)) => self.step(which, at, Action::Move { to: spaces[0], name }).await,
+            (_, Some(at)) => self.step(which, at, Action::Rename(name)).await,
+        };
+        self.forget_the_dead().await;
+        answer.err().map_or(0, |why| why.errno)
+    }
+
+    /// Another link may come to have their indexes.
+    async fn forget_the_dead(&mut self) {
+        let mut alive = Vec::new();
+        for at in std::mem::take(&mut self.made) {
+            if self.kernel.get(at.ns, at.ifindex).await.unwrap().is_some() {
+                alive.push(at);
+            }
+        }
+        self.made = alive;
+    }
+
+    async fn make(&mut self, new: NewLink) -> Result<(), KernelError> {
+        let made = self.kernel.create(&new).await?;
+        self.made.extend(made.into_iter().map(|made| made.at));
+        Ok(())
+    }
+
+    async fn step(&mut self, which: usize, at: Binding, action: Action) -> Result<(), KernelError> {
+        self.made[which] = self.kernel.apply(&Step { at, action }).await?.at;
+        Ok(())
+    }
+
+    /// Every link in every namespace, without what each kernel gives by chance.
+    async fn links(&self) -> Vec<BTreeMap<LinkName, String>> {
+        let mut all = Vec::new();
+        for ns in self.spaces {
+            let dump = self.kernel.dump(ns).await.unwrap();
+            let shown = dump.links.iter().filter(|link| !link.is_loopback()).map(|link| {
+                let over = link.lower.is_some();
+                let text = format!(
+                    "{:?} {:?} mtu {} up {} over {over} {:?}",
+                    link.kind, link.mac, link.mtu, link.admin_up, link.altnames
+                );
+                (link.name, text)
+            });
+            all.push(shown.collect());
+        }
+        all
+    }
+}
+
+/// A namespace that lives until this is dropped.
+struct Other {
+    _alive: mpsc::Sender<()>,
+    place: PathBuf,
+}
+
+impl Other {
+    fn new() -> Self {
+        let (alive, ends) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            sys::enter_new_network_namespace().unwrap();
+            let id = rustix::thread::gettid().as_raw_nonzero();
+            tell.send(PathBuf::from(format!("/proc/self/task/{id}/ns/net"))).unwrap();
+            let _ = ends.recv();
+        });
+        Self { _alive: alive, place: told.recv().unwrap() }
+    }
+
+    fn opener(&self) -> NsOpener {
+        let place = self.place.clone();
+        Arc::new(move || Ok(File::open(&place)?.into()))
+    }
+}
+
+async fn compare(seed: u64) {
+    let real = RtnetlinkKernel::open().unwrap();
+    let other = Other::new();
+    let there = real.watch(other.opener()().unwrap(), other.opener()).await.unwrap();
+    let mut real = Run { kernel: &real, spaces: [real.home(), there], made: Vec::new() };
+
+    let world = SimWorld::new(seed);
+    let simulated = world.kernel();
+    let ns = world.add_namespace();
+    let there = simulated.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
+    let mut simulated = Run { kernel: &simulated, spaces: [world.home(), there], made: Vec::new() };
+
+    let (mut here, mut likewise) = (Chance(seed), Chance(seed));
+    for number in 0..REQUESTS {
+        let answers = (simulated.request(&mut here).await, real.request(&mut likewise).await);
+        let what = format!("seed {seed}, request {number}: simulated (left) and real (right)");
+        assert_eq!(answers.0, answers.1, "{what}");
+        assert_eq!(simulated.links().await, real.links().await, "{what}");
+    }
+    for at in real.made.clone() {
+        // What went with another one is gone.
+        let _ = real.kernel.apply(&Step { at, action: Action::Delete }).await;
+    }
+}
+
+/// `KERNEL_SEED=N` compares that one; `ENGINE_SOAK=SECONDS` fresh ones for so long.
+#[test]
+fn random_requests_come_to_the_same_in_both() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let fresh = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let (seeds, seconds) = match (number("KERNEL_SEED"), number("ENGINE_SOAK")) {
+        (Some(seed), _) => (seed..=seed, 600),
+        (None, Some(seconds)) => (fresh..=u64::MAX, seconds),
+        (None, None) => (0..=SEEDS - 1, 600),
+    };
+    let until = Instant::now() + Duration::from_secs(seconds);
+    for seed in seeds.take_while(|_| Instant::now() < until) {
+        println!("replay with KERNEL_SEED={seed} cargo test -p dlmgmtd --lib differential");
+        in_new_namespace(async move || compare(seed).await);
+    }
+}
