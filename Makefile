@@ -38,6 +38,14 @@ soak: deps
 	$(SOAK) cargo test --locked -p dlmgmtd --test engine -- --nocapture model::
 	$(SOAK) $(AS_ROOT) cargo test --locked -p dlmgmtd --lib -- --nocapture kernel::differential::
 
+# What only a whole machine shows: systemd, udev, cards that come and go, power cuts. Debian under
+# QEMU, half an hour; root makes its disk. TESTS="NAME..." are those whose names have that in them.
+test-vm:
+	rm -rf target/vm/install
+	$(MAKE) install DESTDIR=$(CURDIR)/target/vm/install
+	tests/vm/image.sh target/vm
+	python3 -B -m unittest discover --verbose --start-directory tests/vm $(TESTS:%=-k %)
+
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.
 bench: deps
 	cargo build --locked --release --workspace

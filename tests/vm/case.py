@@ -52,8 +52,11 @@ class VmTest(unittest.TestCase):
     def links(self):
         """All links of all zones, and the records of those that are away."""
         fields = "link,linkid,class,zone,owner,mac,mtu,flags"
-        shown = [self.guest.sh(f"dladm show-link {which} -Z --json -o {fields}") for which in ["", "-P"]]
-        return {row["linkid"]: row for text in shown for row in json.loads(text)}
+        shown = [
+            json.loads(self.guest.sh(f"dladm show-link {which} -Z --json -o {fields}"))
+            for which in ["-P", ""]
+        ]
+        return {row["linkid"]: row for rows in shown for row in rows}
 
     def link(self, linkid):
         """What is known of a link; nothing, if it is not known."""
@@ -89,7 +92,9 @@ class VmTest(unittest.TestCase):
         try:
             return wait_until(what, is_so)
         except TimeoutError as why:
-            seen = self.guest.sh("dladm show-link -Z -o all; dladm show-phys -P -o all; ip -br link; ip netns")
+            seen = self.guest.sh(
+                "dladm show-link -Z -o all; dladm show-phys -P -o all; ip -br link; ip netns"
+            )
             self.fail(f"{why}\n{seen}")
 
     # -- what the kernel has
@@ -106,3 +111,9 @@ class VmTest(unittest.TestCase):
         """The link is at home, active and of that card, and the kernel has it under its name."""
         self.await_link(card, link=link["link"], linkid=link["linkid"], zone="global")
         self.assertEqual(self.kernel_name(card), link["link"])
+
+    def assert_no_fight(self, name):
+        """Nobody renames a link to and fro: the kernel's journal has but few words on it."""
+        said = self.guest.sh("journalctl -k -b --no-pager").split("\n")
+        renames = [line for line in said if f" {name}: renamed from" in line]
+        self.assertLessEqual(len(renames), 3, "\n".join(renames))

@@ -18,8 +18,10 @@ LOGS = WORK / "logs"
 # works; a host that is a guest itself may offer it and hang.
 ACCELERATOR = os.environ.get("DLMGMT_VM_ACCEL", "tcg")
 
-# How long is waited, in seconds, for what is sure to happen. No test measures time.
-PATIENCE = 300
+# How long is waited, in seconds, for what is sure to happen, and for an answer, which may take a
+# whole boot. No test measures time.
+PATIENCE = 60
+PATIENCE_AT_BOOT = 400
 
 
 class Refused(Exception):
@@ -58,7 +60,7 @@ class Channel:
 
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(PATIENCE)
+        self._socket.settimeout(PATIENCE_AT_BOOT)
         self._socket.connect(str(path))
         self._lines = self._socket.makefile("r", encoding="utf-8", errors="replace")
 
@@ -72,8 +74,8 @@ class Channel:
         return line.rstrip("\n")
 
     def rest(self):
-        """The lines that came before the end of the guest; the last may be a part of one."""
-        return self._lines.read().split("\n")
+        """What came before the end of the guest."""
+        return self._lines.read()
 
     def close(self):
         self._lines.close()
@@ -91,7 +93,7 @@ class Monitor:
 
     def do(self, command, **arguments):
         self._channel.send(json.dumps({"execute": command, "arguments": arguments}))
-        while "event" in (answer := json.loads(self._channel.receive())):
+        while "event" in (answer := self._receive()):
             self._events.append(answer)
         if "error" in answer:
             raise RuntimeError(f"{command}: {answer['error']['desc']}")
@@ -102,11 +104,14 @@ class Monitor:
         seen = 0
         while True:
             for candidate in self._events[seen:]:
-                if candidate["event"] == event and data.items() <= candidate.get("data", {}).items():
+                if event == candidate["event"] and data.items() <= candidate["data"].items():
                     self._events.remove(candidate)
                     return
             seen = len(self._events)
-            self._events.append(json.loads(self._channel.receive()))
+            self._events.append(self._receive())
+
+    def _receive(self):
+        return {"data": {}} | json.loads(self._channel.receive())
 
     def close(self):
         self._channel.close()
@@ -121,6 +126,8 @@ class Guest:
         copy_disk(origin, self.disk)
         self.cards = {}
         self._qemu = None
+        self._channels = []
+        self._ports = {port: WORK / f"{name}.{port}" for port in ["qmp", "agent", "stream"]}
         LOGS.mkdir(exist_ok=True)
         self._console = LOGS / f"{name}.console"
         self._console.unlink(missing_ok=True)
@@ -130,32 +137,33 @@ class Guest:
     def start(self, drive=None):
         """Switches it on, and waits until it can be spoken to. `drive` is a file that it shall
         see as a second disk."""
-        ports = {name: WORK / f"{self.name}.{name}" for name in ["qmp", "agent", "stream"]}
-        for path in ports.values():
+        for path in self._ports.values():
             path.unlink(missing_ok=True)
-        self._qemu = subprocess.Popen(self._command(ports, drive), stdin=subprocess.DEVNULL)
-        for path in ports.values():
+        self._qemu = subprocess.Popen(self._command(drive), stdin=subprocess.DEVNULL)
+        for path in self._ports.values():
             wait_until(f"{path} is there", lambda: path.exists() or self._has_ended(), pause=0.05)
         if self._has_ended():
             raise RuntimeError(f"QEMU ended with {self._qemu.returncode}")
-        self._monitor = Monitor(ports["qmp"])
-        self._agent = Channel(ports["agent"])
-        self.stream = Channel(ports["stream"])
+        self._monitor = self._opened(Monitor(self._ports["qmp"]))
+        self._agent = self._opened(Channel(self._ports["agent"]))
+        self.stream = self._opened(Channel(self._ports["stream"]))
         self._await_boot()
 
     def power_cut(self):
-        """Switches it off as if the plug were pulled. What it had said on the stream, to the
-        last byte that the host has, is answered by lines."""
+        """Switches it off as if the plug were pulled. What it had said on the stream is answered
+        by lines, without one that has no end."""
         self._monitor.do("quit")
-        self._qemu.wait(PATIENCE)
-        said = self.stream.rest()
+        self._qemu.wait(PATIENCE_AT_BOOT)
+        said = self.stream.rest().split("\n")
         self._close()
-        return said
+        return said[:-1]
 
     def reset(self):
-        """Presses the reset button."""
+        """Presses the reset button. Answers as `power_cut` does."""
         self._monitor.do("system_reset")
         self._await_boot()
+        self.sh(r"printf '\nbooted\n' >/dev/virtio-ports/stream")
+        return list(iter(self.stream.receive, "booted"))[:-1]
 
     def reboot(self):
         self._say("systemctl reboot")
@@ -163,7 +171,7 @@ class Guest:
 
     def shut_down(self):
         self._say("systemctl poweroff")
-        self._qemu.wait(PATIENCE)
+        self._qemu.wait(PATIENCE_AT_BOOT)
         self._close()
 
     def stop(self):
@@ -199,6 +207,11 @@ class Guest:
             return False
         return True
 
+    def write(self, path, text):
+        """Writes a file of lines, without what indents them."""
+        lines = "\n".join(line.strip() for line in text.strip().split("\n"))
+        self.sh(f"mkdir -p $(dirname {path}) && cat >{path} <<'END'\n{lines}\nEND")
+
     # -- cards
 
     def plug(self, card):
@@ -214,7 +227,7 @@ class Guest:
 
     # -- how it is done
 
-    def _command(self, ports, drive):
+    def _command(self, drive):
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults"]
         command += ["-display", "none", "-machine", "pc", "-smp", "1", "-m", "768"]
         command += ["-accel", ACCELERATOR]
@@ -225,9 +238,9 @@ class Guest:
             command += ["-drive", f"file={drive},if=virtio,format=raw,readonly=on"]
         command += ["-chardev", f"file,id=console,path={self._console},append=on"]
         command += ["-serial", "chardev:console", "-device", "virtio-serial-pci"]
-        command += ["-qmp", f"unix:{ports['qmp']},server=on,wait=off"]
+        command += ["-qmp", f"unix:{self._ports['qmp']},server=on,wait=off"]
         for name in ["agent", "stream"]:
-            command += ["-chardev", f"socket,id={name},path={ports[name]},server=on,wait=off"]
+            command += ["-chardev", f"socket,id={name},path={self._ports[name]},server=on,wait=off"]
             command += ["-device", f"virtserialport,chardev={name},name={name}"]
         for card in self.cards.values():
             options = card.arguments()
@@ -249,10 +262,16 @@ class Guest:
         self._agent.send(f"{number} {base64.b64encode(script.encode()).decode()}")
         return number
 
+    def _opened(self, channel):
+        self._channels.append(channel)
+        return channel
+
     def _close(self):
-        for channel in [self._monitor, self._agent, self.stream]:
-            channel.close()
+        while self._channels:
+            self._channels.pop().close()
         self._qemu = None
+        for path in self._ports.values():
+            path.unlink(missing_ok=True)
 
 
 def copy_disk(origin, copy):
@@ -268,9 +287,14 @@ def install(guest_name):
     with tarfile.open(files, "w") as archive:
         archive.add(WORK / "install", arcname=".", filter=owned_by_root)
     guest = Guest(guest_name, WORK / "disk.img")
-    guest.start(drive=files)
-    guest.sh("tar --extract --no-overwrite-dir --file /dev/vdb --directory /")
-    guest.sh("systemctl daemon-reload && systemctl enable --now dlmgmtd")
+    try:
+        guest.start(drive=files)
+        guest.sh("tar --extract --no-overwrite-dir --file /dev/vdb --directory /")
+        guest.sh("systemctl daemon-reload && systemctl reload dbus")
+        guest.sh("systemctl enable --now dlmgmtd")
+    except BaseException:
+        guest.stop()
+        raise
     return guest
 
 
