@@ -1,7 +1,5 @@
 """Cards and virtual links that are lent to zones which end: SPEC.md section 6."""
 
-import unittest
-
 from case import VmTest
 
 
@@ -113,21 +111,33 @@ class Restarts(VmTest):
         self.assert_agreed(card, link)
         self.wait_until("the pair ended", lambda: not self.guest.holds("ip link show out0"))
 
-    @unittest.expectedFailure  # until systemd keeps the namespaces of loans: the kernel ends it
+    def test_a_card_comes_home_though_its_zone_ended_during_the_restart(self):
+        card = self.guest.plug(self.a_card())
+        link = self.await_settled(card)
+        self.guest.sh(f"ip netns add gone && dladm set-zone -n eth0 {link['link']} gone")
+        self.restart_and_meanwhile("ip netns del gone")
+        self.assert_agreed(card, link)
+
     def test_a_virtual_link_comes_home_though_its_zone_ended_during_the_restart(self):
+        """It is the same one: the zone did not end before."""
         self.guest.sh("dladm create-veth net0 net1")
         self.guest.sh("ip netns add brief && dladm set-zone net0 brief")
         before = self.guest.sh("ip netns exec brief cat /sys/class/net/net0/address")
-        self.guest.sh("systemctl stop dlmgmtd && ip netns del brief && systemctl start dlmgmtd")
+        self.restart_and_meanwhile("ip netns del brief")
         self.assertEqual(self.guest.sh("cat /sys/class/net/net0/address"), before)
 
-    @unittest.expectedFailure  # until systemd keeps the namespaces of loans: the kernel ends it
     def test_a_link_of_somebody_else_comes_home_though_its_zone_ended_during_the_restart(self):
         """Nobody could make it again."""
         self.guest.sh("ip link add theirs0 type veth peer name theirs1")
         self.guest.sh("ip netns add short && dladm set-zone -t theirs0 short")
-        self.guest.sh("systemctl stop dlmgmtd && ip netns del short && systemctl start dlmgmtd")
+        self.restart_and_meanwhile("ip netns del short")
         self.assertTrue(self.guest.holds("ip link show theirs0"))
+
+    def test_transient_links_end_though_their_zone_ended_during_the_restart(self):
+        self.guest.sh("ip netns add fleet && dladm create-veth -t -z fleet in0 away0")
+        self.restart_and_meanwhile("ip netns del fleet")
+        self.wait_until("the pair ended", lambda: not self.guest.holds("ip link show away0"))
+        self.assertNotIn("away0", [row["link"] for row in self.links().values()])
 
     def test_a_daemon_that_is_killed_is_started_again_and_knows_its_loans(self):
         card = self.guest.plug(self.a_card())
@@ -142,6 +152,13 @@ class Restarts(VmTest):
         self.await_link(card, link="eth0", linkid=link["linkid"], zone="crash")
         self.guest.sh("ip netns del crash")
         self.assert_agreed(card, link)
+
+    def restart_and_meanwhile(self, command):
+        """Between the old daemon and the new one, a command is run."""
+        drop_in = "/run/systemd/system/dlmgmtd.service.d/meanwhile.conf"
+        self.guest.write(drop_in, f"[Service]\nExecStartPre=+{command}")
+        self.guest.sh("systemctl daemon-reload && systemctl restart dlmgmtd")
+        self.guest.sh(f"rm {drop_in} && systemctl daemon-reload")
 
     def of_zone(self, zone):
         return [row for row in self.links().values() if row["zone"] == zone]
