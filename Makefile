@@ -44,7 +44,7 @@ test-vm:
 	rm -rf target/vm/install
 	$(MAKE) install DESTDIR=$(CURDIR)/target/vm/install
 	tests/vm/image.sh target/vm
-	python3 -B -m unittest discover --verbose --start-directory tests/vm $(TESTS:%=-k %)
+	python3 -B tests/vm/run.py $(TESTS)
 
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.
 bench: deps

@@ -40,7 +40,7 @@ candidate() {
 }
 
 # Modules of the kernel that no guest needs, which are half of its size.
-left_out=(drivers/{gpu,media,infiniband,iio,staging,usb,scsi,hwmon,input} sound)
+left_out=(drivers/{ata,gpu,media,infiniband,iio,staging,usb,scsi,hwmon,input} sound)
 
 make_base() {
 	say "making a Debian guest, which takes some minutes"
@@ -76,6 +76,11 @@ make_disk() {
 	install -D -m 0644 "$here/guest/agent.service" root/etc/systemd/system/agent.service
 	mkdir -p root/etc/systemd/system/multi-user.target.wants
 	ln -s ../agent.service root/etc/systemd/system/multi-user.target.wants/
+	# What would wake up at times of its own, and look for a network.
+	local timer
+	for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do
+		ln -s /dev/null "root/etc/systemd/system/$timer.timer"
+	done
 	rm -f disk.img.new
 	truncate --size 2G disk.img.new
 	mkfs.ext4 -q -d root disk.img.new
@@ -93,5 +98,5 @@ is_older() {
 }
 
 install_missing
-if is_older base.tar "$here/packages"; then make_base; fi
-if is_older disk.img base.tar "$here/image.sh" "$here/guest/agent" "$here/guest/agent.service"; then make_disk; fi
+if is_older base.tar "$here"/{packages,image.sh}; then make_base; fi
+if is_older disk.img base.tar "$here"/guest/*; then make_disk; fi
