@@ -154,11 +154,20 @@ class Restarts(VmTest):
         self.assert_agreed(card, link)
 
     def restart_and_meanwhile(self, command):
-        """Between the old daemon and the new one, a command is run."""
+        """Restarts the daemon, and runs a command when the old one is gone and the new one is
+        not there yet."""
         drop_in = "/run/systemd/system/dlmgmtd.service.d/meanwhile.conf"
-        self.guest.write(drop_in, f"[Service]\nExecStartPre=+{command}")
-        self.guest.sh("systemctl daemon-reload && systemctl restart dlmgmtd")
-        self.guest.sh(f"rm {drop_in} && systemctl daemon-reload")
+        wait = "touch /run/dlmgmt/meanwhile; while [ -e /run/dlmgmt/meanwhile ]; do sleep 0.1; done"
+        self.guest.write(drop_in, f"[Service]\nExecStartPre=sh -c '{wait}'")
+        self.guest.sh(
+            f"""systemctl daemon-reload
+            systemctl restart --no-block dlmgmtd
+            until [ -e /run/dlmgmt/meanwhile ]; do sleep 0.1; done
+            rm {drop_in} && systemctl daemon-reload
+            {command}
+            rm /run/dlmgmt/meanwhile
+            systemctl start dlmgmtd"""
+        )
 
     def of_zone(self, zone):
         return [row for row in self.links().values() if row["zone"] == zone]
