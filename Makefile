@@ -5,11 +5,17 @@ SHELL := /bin/bash
 
 DESTDIR ?=
 PREFIX ?= /usr
+# Where the binaries lie that are installed.
+BINARIES ?= $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: build run test soak bench fuzz deps install clean
+.PHONY: build release run test soak bench fuzz deps install uninstall deb test-deb clean
 
 build:
 	cargo build --locked --workspace
+
+# The binaries that `make install` and `make deb` take.
+release:
+	cargo build --locked --release -p dlmgmtd -p dladm
 
 # A scratch network namespace by default; HOST=1 is for the links of this host.
 run: deps build
@@ -40,7 +46,7 @@ soak: deps
 
 # What only a whole machine shows: systemd, udev, cards that come and go, power cuts. Debian under
 # QEMU, half an hour; root makes its disk. TESTS="NAME..." are those whose names have that in them.
-test-vm:
+test-vm: release
 	rm -rf target/vm/install
 	$(MAKE) install DESTDIR=$(CURDIR)/target/vm/install
 	tests/vm/image.sh target/vm
@@ -60,12 +66,24 @@ fuzz:
 deps:
 	@scripts/deps.sh
 
-install:
-	cargo build --locked --release --workspace
-	install -D -m 0755 target/release/dlmgmtd $(DESTDIR)$(PREFIX)/sbin/dlmgmtd
-	install -D -m 0755 target/release/dladm $(DESTDIR)$(PREFIX)/sbin/dladm
-	sed 's|^ExecStart=/usr/|ExecStart=$(PREFIX)/|' systemd/dlmgmtd.service | \
-		install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/dlmgmtd.service
+# What is there is installed as it is: root need not have a toolchain.
+$(BINARIES)/dlmgmtd $(BINARIES)/dladm:
+	@$(MAKE) release
+
+install: $(BINARIES)/dlmgmtd $(BINARIES)/dladm
+	scripts/install.sh install "$(BINARIES)" "$(PREFIX)" "$(DESTDIR)"
+
+uninstall:
+	scripts/install.sh uninstall "$(BINARIES)" "$(PREFIX)" "$(DESTDIR)"
+
+# Needs debhelper. The package is target/debian/*.deb.
+deb: $(BINARIES)/dlmgmtd $(BINARIES)/dladm
+	debian/rules clean binary BINARIES=$(BINARIES)
+
+# Needs lintian too, and root. Installs, upgrades, removes and purges the package in a copy of this
+# system that nobody else sees.
+test-deb: deb
+	scripts/test-deb.sh target/debian/*.deb
 
 clean:
 	cargo clean

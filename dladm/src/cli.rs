@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueHint};
+use clap_complete::ArgValueCompleter;
 
 use dlmgmt_proto::HwAddr;
 
+use crate::completion::{links, zones};
 use crate::failure::{Failure, Report};
 
 const LINK_HELP: &str = "NAME, ZONE/NAME or @LINKID";
@@ -133,14 +135,14 @@ pub struct ShowLink {
     #[arg(short = 'P', long)]
     pub persistent: bool,
     /// Links of this zone
-    #[arg(short = 'z', long, value_name = "ZONE")]
+    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: Option<String>,
     /// Links of every zone, with a column for it
     #[arg(short = 'Z', long)]
     pub show_zone: bool,
     #[command(flatten)]
     pub form: Form,
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: Option<OsString>,
 }
 
@@ -161,7 +163,7 @@ pub struct ShowPhys {
     pub show_zone: bool,
     #[command(flatten)]
     pub form: Form,
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: Option<OsString>,
 }
 
@@ -171,7 +173,7 @@ pub struct ShowZone {
     #[command(flatten)]
     pub form: Form,
     /// This zone alone
-    #[arg(value_name = "ZONE")]
+    #[arg(value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: Option<OsString>,
 }
 
@@ -190,10 +192,10 @@ pub struct SetZone {
     /// Do nothing if the link was lent or came home since it had this generation
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
     /// Where the link is to go
-    #[arg(value_name = "ZONE")]
+    #[arg(value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: OsString,
 }
 
@@ -215,7 +217,7 @@ pub struct ResetZone {
     /// Do nothing if the link was lent or came home since it had this generation
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
@@ -226,13 +228,13 @@ pub struct CreateVnic {
     #[arg(short = 't', long)]
     pub temporary: bool,
     /// The link it lies over: NAME, ZONE/NAME or @LINKID
-    #[arg(short = 'l', long = "link", value_name = "LINK")]
+    #[arg(short = 'l', long = "link", value_name = "LINK", add = ArgValueCompleter::new(links))]
     pub over: OsString,
     /// Its hardware address, or `auto`
     #[arg(short = 'm', long, value_name = "MAC", default_value = "auto", value_parser = mac)]
     pub mac: Mac,
     /// The zone in which it is made
-    #[arg(short = 'z', long, value_name = "ZONE")]
+    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: Option<String>,
     #[arg(value_name = "NAME")]
     pub name: OsString,
@@ -267,10 +269,10 @@ pub struct CreateVeth {
     #[arg(short = 't', long)]
     pub temporary: bool,
     /// The zone in which NAME is made
-    #[arg(short = 'z', long, value_name = "ZONE")]
+    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: Option<String>,
     /// The zone in which PEER is made
-    #[arg(short = 'Z', long, value_name = "PEER-ZONE")]
+    #[arg(short = 'Z', long, value_name = "PEER-ZONE", add = ArgValueCompleter::new(zones))]
     pub peer_zone: Option<String>,
     #[arg(value_name = "NAME")]
     pub name: OsString,
@@ -288,7 +290,7 @@ impl CreateVeth {
 /// `delete-vnic`, `delete-veth`
 #[derive(Args, Debug)]
 pub struct Delete {
-    #[arg(value_name = "NAME", help = LINK_HELP)]
+    #[arg(value_name = "NAME", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
@@ -303,14 +305,14 @@ pub struct AttachZone {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
     /// Its name
-    #[arg(value_name = "ZONE")]
+    #[arg(value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: OsString,
 }
 
 /// `detach-zone`
 #[derive(Args, Debug)]
 pub struct DetachZone {
-    #[arg(value_name = "ZONE")]
+    #[arg(value_name = "ZONE", add = ArgValueCompleter::new(zones))]
     pub zone: OsString,
 }
 
@@ -319,14 +321,14 @@ pub struct DetachZone {
 pub struct Where {
     #[command(flatten)]
     pub form: Form,
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
 /// `reclaim`
 #[derive(Args, Debug)]
 pub struct Reclaim {
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
@@ -334,7 +336,7 @@ pub struct Reclaim {
 #[derive(Args, Debug)]
 pub struct RenameLink {
     /// Links, each with its new name
-    #[arg(value_names = ["LINK", "NEW-NAME"], num_args = 2.., required = true)]
+    #[arg(value_names = ["LINK", "NEW-NAME"], num_args = 2.., required = true, add = ArgValueCompleter::new(links))]
     pub operands: Vec<OsString>,
 }
 
@@ -351,17 +353,17 @@ impl RenameLink {
 /// `delete-phys`
 #[derive(Args, Debug)]
 pub struct DeletePhys {
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
 /// `hold`
 #[derive(Args, Debug)]
 pub struct Hold {
-    #[arg(value_name = "LINK", help = LINK_HELP)]
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", last = true, required = true)]
+    #[arg(value_name = "COMMAND", last = true, required = true, value_hint = ValueHint::CommandName)]
     pub command: Vec<OsString>,
 }
 
@@ -380,7 +382,7 @@ pub struct Monitor {
 #[derive(Args, Debug)]
 pub struct Import {
     /// The file, or `-` for the standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: OsString,
 }
 

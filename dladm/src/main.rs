@@ -4,9 +4,13 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cli;
+mod colour;
 mod commands;
+mod completion;
 mod failure;
 mod fields;
+#[cfg(test)]
+mod manual;
 mod order;
 mod output;
 mod shape;
@@ -17,6 +21,7 @@ use cli::Parsed;
 use failure::Report;
 
 fn main() -> ExitCode {
+    completion::answer();
     let outcome = match cli::parse(std::env::args_os()) {
         Ok(Parsed::Run(cli)) => commands::run(cli),
         Ok(Parsed::Print(text)) => output::print(text.as_bytes())

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use anstyle::Style;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::colour::Palette;
 use crate::failure::{Failure, Report};
 use crate::fields::{Field, Value};
 
 /// A table for people: a header, aligned columns, `--` for what is absent.
-pub fn table<T>(fields: &[&Field<T>], rows: &[T]) -> String {
+pub fn table<T>(fields: &[&Field<T>], rows: &[T], palette: Palette) -> String {
     let mut cells = Cells::default();
     for field in fields {
         cells.push(|text| text.push_str(&field.name.to_ascii_uppercase()));
@@ -19,7 +21,11 @@ pub fn table<T>(fields: &[&Field<T>], rows: &[T]) -> String {
             cells.push(|text| (field.value)(row).write_to(text));
         }
     }
-    cells.align(fields.len())
+    let columns = fields.len();
+    cells.align(columns, |i, cell| {
+        let is_header = i < columns;
+        if is_header { palette.header() } else { palette.cell(fields[i % columns].name, cell) }
+    })
 }
 
 /// The cells of a table in one text: links may come by the ten thousand, and a text per cell is slow.
@@ -44,7 +50,8 @@ impl Cells {
         starts.zip(&self.ends).map(|(start, end)| &self.text[*start..*end])
     }
 
-    fn align(&self, columns: usize) -> String {
+    /// The cells in columns, each cell in the style that `style` has for its number and its text.
+    fn align(&self, columns: usize, style: impl Fn(usize, &str) -> Style) -> String {
         let mut widths = vec![0; columns];
         for (i, cell) in self.iter().enumerate() {
             let width = &mut widths[i % columns];
@@ -53,7 +60,7 @@ impl Cells {
         let line = widths.iter().sum::<usize>() + 2 * columns;
         let mut out = String::with_capacity(line * self.ends.len() / columns);
         for (i, cell) in self.iter().enumerate() {
-            out.push_str(cell);
+            push_styled(&mut out, cell, style(i, cell));
             let column = i % columns;
             if column + 1 == columns {
                 out.push('\n');
@@ -63,6 +70,15 @@ impl Cells {
             }
         }
         out
+    }
+}
+
+fn push_styled(out: &mut String, cell: &str, style: Style) {
+    if style.is_plain() {
+        out.push_str(cell);
+    } else {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{style}{cell}{style:#}");
     }
 }
 
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn people_see_aligned_columns_dashes_for_the_absent_and_no_trailing_space() {
         let links = [full(b"a"), bare(b"a-long-name0")];
-        let shown = table(&fields("link,class,mtu,state,over"), &links);
+        let shown = table(&fields("link,class,mtu,state,over"), &links, Palette::Plain);
         assert_eq!(
             shown,
             "LINK          CLASS  MTU   STATE    OVER\n\
@@ -198,8 +214,21 @@ mod tests {
 
     #[test]
     fn columns_align_by_characters_not_bytes() {
-        let shown = table(&fields("link,mtu"), &[full("näme".as_bytes()), full(b"name")]);
+        let links = [full("näme".as_bytes()), full(b"name")];
+        let shown = table(&fields("link,mtu"), &links, Palette::Plain);
         assert_eq!(shown, "LINK  MTU\nnäme  1500\nname  1500\n");
+    }
+
+    #[test]
+    fn colours_are_for_headers_and_states_and_columns_align_without_them() {
+        let links = [full(b"up"), bare(b"unknown")];
+        let shown = table(&fields("state,link"), &links, Palette::Bright);
+        assert_eq!(
+            shown,
+            "\x1b[1mSTATE\x1b[0m    \x1b[1mLINK\x1b[0m\n\
+             \x1b[32mup\x1b[0m       up\n\
+             unknown  unknown\n"
+        );
     }
 
     #[test]

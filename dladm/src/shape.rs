@@ -1,6 +1,7 @@
 //! What is shown, and in which form.
 
 use crate::cli::Form;
+use crate::colour::Palette;
 use crate::failure::Failure;
 use crate::fields::{Field, Selection, select};
 use crate::output;
@@ -39,7 +40,7 @@ impl<T> Shape<T> {
     /// Shows `rows`.
     pub fn print(&self, rows: &[T]) -> Result<(), Failure> {
         let text = match self {
-            Self::Table(fields) => output::table(fields, rows),
+            Self::Table(fields) => output::table(fields, rows, Palette::of_output()),
             Self::Parsable(fields) => output::parsable(fields, rows),
             Self::Json(fields) => output::json(fields, rows)?,
         };

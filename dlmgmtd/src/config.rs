@@ -40,13 +40,19 @@ pub struct Args {
 impl Args {
     /// What is asked for instead of a daemon.
     pub fn command(&self) -> Option<Command> {
-        self.command
+        self.command.clone()
     }
 }
 
 /// What the program does that is not to be the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
+    /// Print the introspection data of a D-Bus interface, for what is installed.
+    #[command(hide = true)]
+    Introspect {
+        /// Its name.
+        interface: String,
+    },
     /// Examine a state directory that no daemon uses, and leave it as it is.
     ///
     /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
@@ -151,6 +157,7 @@ fn read_if_there(path: &Path) -> Result<File, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     fn load(args: &[&str]) -> Result<Config, ConfigError> {
         Config::load(Args::parse_from(["dlmgmtd"].iter().chain(args)))
@@ -177,5 +184,55 @@ mod tests {
         assert!(matches!(load(&["--config", &file]), Err(ConfigError::Unreadable(..))));
         std::fs::write(&path, "state-dri = \"/x\"\n").unwrap();
         assert!(matches!(load(&["--config", &file]), Err(ConfigError::Wrong(..))));
+    }
+
+    const PAGE: &str = include_str!("../../man/dlmgmtd.8");
+    const FILE_PAGE: &str = include_str!("../../man/dlmgmtd.toml.5");
+    const EXAMPLE: &str = include_str!("../../docs/examples/dlmgmtd.toml");
+
+    #[test]
+    fn the_example_has_every_key_with_its_default() {
+        let says_all = File {
+            state_dir: Some("/var/lib/dlmgmt".into()),
+            runtime_dir: Some("/run/dlmgmt".into()),
+            netns_dirs: Some(vec!["/run/netns".into()]),
+            bus: Some("system".to_owned()),
+            transient_links_per_zone: Some(EngineLimits::default().transient_links),
+            notification_buffer: Some(rtnetlink::Options::default().notification_buffer),
+        };
+        assert_eq!(toml::from_str::<File>(EXAMPLE).unwrap(), says_all);
+        let dir = tempfile::tempdir().unwrap();
+        let (empty, example) = (dir.path().join("empty"), dir.path().join("example"));
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&example, EXAMPLE).unwrap();
+        let load = |path: &Path| load(&["--config", path.to_str().unwrap()]).unwrap();
+        assert_eq!(load(&example), load(&empty));
+    }
+
+    #[test]
+    fn the_manual_tells_of_every_key_with_its_default() {
+        let example: toml::Table = toml::from_str(EXAMPLE).unwrap();
+        let (_, list) = FILE_PAGE.split_once(".Bl -tag").unwrap();
+        let (list, _) = list.split_once(".Sh ").unwrap();
+        let told: Vec<&str> =
+            list.split(".It Cm ").skip(1).map(|part| part.split(' ').next().unwrap()).collect();
+        assert_eq!(told.len(), example.len(), "{told:?}");
+        for (key, value) in example {
+            let (_, part) = list.split_once(&format!(".It Cm {key} No = ")).expect(&key);
+            let part = part.split(".It Cm ").next().unwrap().replace("\\(dq", "\"");
+            assert!(part.contains(&value.to_string()), "{key}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_manual_tells_of_every_option_and_command() {
+        let program = <Args as CommandFactory>::command();
+        for option in program.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(PAGE.contains(&format!(".It Fl -{option}")), "{option}");
+            assert!(PAGE.contains(&format!(".Op Fl -{option}")), "{option}");
+        }
+        for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(PAGE.contains(&format!(".Cm {}", command.get_name())));
+        }
     }
 }

@@ -17,6 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.command() {
+        Some(Command::Introspect { interface }) => introspect(&interface),
         None => start(args),
         Some(Command::Check) => examine(args),
     };
@@ -24,6 +25,12 @@ fn main() -> ExitCode {
         eprintln!("dlmgmtd: {why}");
         ExitCode::FAILURE
     })
+}
+
+fn introspect(interface: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let unknown = || format!("there is no interface {interface}");
+    print!("{}", dlmgmtd::dbus::introspect(interface).ok_or_else(unknown)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {

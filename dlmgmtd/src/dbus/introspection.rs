@@ -2,11 +2,18 @@
 
 use std::fmt::Write;
 
-use super::table::{Arg, Emits, Interface, Method, Property, Signal};
+use super::table::{Arg, Emits, Interface, Method, OURS, Property, Signal};
 
 const HEAD: &str = "<!DOCTYPE node PUBLIC \
                     \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n \
                     \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n";
+
+/// The introspection data of an interface of the daemon's own, as it is installed for tools and
+/// programmers; `None` for others.
+pub fn introspect(interface: &str) -> Option<String> {
+    let found = OURS.iter().find(|ours| ours.name == interface)?;
+    Some(of_object(&[found], []))
+}
 
 /// Of an object with these interfaces and children.
 pub fn of_object(interfaces: &[&Interface], children: impl IntoIterator<Item = String>) -> String {

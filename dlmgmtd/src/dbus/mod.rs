@@ -10,6 +10,8 @@ mod calls;
 mod events;
 mod introspection;
 mod log_control;
+#[cfg(test)]
+mod manual;
 mod object;
 mod polkit;
 mod signals;
@@ -31,6 +33,7 @@ use zbus::names::OwnedUniqueName;
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DynamicType, Message, MessageStream, fdo};
 
+pub use introspection::introspect;
 pub use log_control::{LogFilter, LogLevel};
 
 use self::object::Object;

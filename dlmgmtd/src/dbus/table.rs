@@ -417,6 +417,9 @@ pub const ZONE_INTERFACE: Interface = Interface {
     signals: &[],
 };
 
+/// The interfaces that are the daemon's own, and not of freedesktop.org.
+pub const OURS: [&Interface; 3] = [&MANAGER, &LINK_INTERFACE, &ZONE_INTERFACE];
+
 /// `org.freedesktop.LogControl1`
 pub const LOG_CONTROL: Interface = Interface {
     name: "org.freedesktop.LogControl1",
