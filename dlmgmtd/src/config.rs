@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Make the door in DIR.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     runtime_dir: Option<PathBuf>,
     /// Watch DIR for the names of network namespaces. May be given several times.
     #[arg(long, value_name = "DIR")]
@@ -38,6 +38,14 @@ pub struct Args {
 }
 
 impl Args {
+    /// The configuration file, which need not be there unless its place was given.
+    fn file(&self) -> Result<File, ConfigError> {
+        match &self.config {
+            Some(path) => read(path),
+            None => read_if_there(Path::new(DEFAULT_CONFIG)),
+        }
+    }
+
     /// What is asked for instead of a daemon.
     pub fn command(&self) -> Option<Command> {
         self.command.clone()
@@ -57,6 +65,13 @@ pub enum Command {
     ///
     /// The exit status is 0 if all is well, 1 if something is wrong, and 2 for a usage error.
     Check,
+    /// Tell udev the name of a physical link whose device appears; for its rule.
+    ///
+    /// The exit status is 1, without a word, if the link is not known from before.
+    UdevName {
+        /// The device's index.
+        ifindex: u32,
+    },
 }
 
 /// What a configuration file may say; each is overruled by its option on the command line.
@@ -69,6 +84,71 @@ struct File {
     bus: Option<String>,
     transient_links_per_zone: Option<usize>,
     notification_buffer: Option<usize>,
+    log_level: Option<LogLevel>,
+    link_files: Option<LinkFiles>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// What went wrong.
+    Error,
+    /// And what may have.
+    Warn,
+    /// And what happens.
+    #[default]
+    Info,
+    /// And how.
+    Debug,
+    /// And each step of it.
+    Trace,
+}
+
+impl LogLevel {
+    /// The filter of the log that this is.
+    pub fn filter(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Where `.link` files for udev are written: `auto`, `none` or a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+enum LinkFiles {
+    /// Where udev looks for them, on a host that systemd runs.
+    #[default]
+    Auto,
+    None,
+    In(PathBuf),
+}
+
+impl From<String> for LinkFiles {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "auto" => Self::Auto,
+            "none" => Self::None,
+            _ => Self::In(text.into()),
+        }
+    }
+}
+
+impl LinkFiles {
+    fn directory(self) -> Option<PathBuf> {
+        match self {
+            Self::Auto if sd_notify::booted().unwrap_or(false) => {
+                Some("/run/systemd/network".into())
+            }
+            Self::Auto | Self::None => None,
+            Self::In(directory) => Some(directory),
+        }
+    }
 }
 
 /// How the daemon is to run.
@@ -88,6 +168,10 @@ pub struct Config {
     pub limits: EngineLimits,
     /// How the kernel is listened to.
     pub kernel: rtnetlink::Options,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Where `.link` files for udev are written, if they are.
+    pub link_files: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -105,10 +189,7 @@ impl Config {
     /// The configuration that the command line asks for. Without `--config` the file need not
     /// exist.
     pub fn load(args: Args) -> Result<Self, ConfigError> {
-        let file = match &args.config {
-            Some(path) => read(path)?,
-            None => read_if_there(Path::new(DEFAULT_CONFIG))?,
-        };
+        let file = args.file()?;
         let or = |first: Option<PathBuf>, second: Option<PathBuf>, default: &str| {
             first.or(second).unwrap_or_else(|| default.into())
         };
@@ -129,7 +210,19 @@ impl Config {
                     .notification_buffer
                     .unwrap_or(rtnetlink::Options::default().notification_buffer),
             },
+            log_level: file.log_level.unwrap_or_default(),
+            link_files: file.link_files.unwrap_or_default().directory(),
         })
+    }
+
+    /// This configuration with what may change while the daemon runs as `new` has it.
+    pub fn reloaded(&self, new: &Self) -> Self {
+        Self {
+            netns_dirs: new.netns_dirs.clone(),
+            limits: new.limits,
+            log_level: new.log_level,
+            ..self.clone()
+        }
     }
 
     /// Where the door is.
@@ -177,6 +270,15 @@ mod tests {
     }
 
     #[test]
+    fn only_some_of_it_changes_while_the_daemon_runs() {
+        let before = load(&["--state-dir", "/before", "--netns-dir", "/a"]).unwrap();
+        let new = load(&["--state-dir", "/after", "--netns-dir", "/b"]).unwrap();
+        let reloaded = before.reloaded(&new);
+        assert_eq!(reloaded.netns_dirs, [Path::new("/b")]);
+        assert_eq!(reloaded.state_dir, Path::new("/before"));
+    }
+
+    #[test]
     fn a_file_that_is_asked_for_must_be_there_and_make_sense() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dlmgmtd.toml");
@@ -199,6 +301,8 @@ mod tests {
             bus: Some("system".to_owned()),
             transient_links_per_zone: Some(EngineLimits::default().transient_links),
             notification_buffer: Some(rtnetlink::Options::default().notification_buffer),
+            log_level: Some(LogLevel::Info),
+            link_files: Some(LinkFiles::Auto),
         };
         assert_eq!(toml::from_str::<File>(EXAMPLE).unwrap(), says_all);
         let dir = tempfile::tempdir().unwrap();

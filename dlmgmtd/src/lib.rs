@@ -17,6 +17,8 @@ mod files;
 pub mod fuzzing;
 pub mod kernel;
 pub mod model;
+pub mod service_manager;
 pub mod store;
 pub mod sys;
+pub mod udev;
 pub mod zones;

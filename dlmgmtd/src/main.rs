@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use dlmgmt_proto::IfIndex;
 use dlmgmtd::config::{Args, Command, Config};
 use dlmgmtd::dbus::{LogFilter, LogLevel};
+use dlmgmtd::udev::Question;
 use dlmgmtd::{check, daemon};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         Some(Command::Introspect { interface }) => introspect(&interface),
         None => start(args),
         Some(Command::Check) => examine(args),
+        Some(Command::UdevName { ifindex }) => tell_udev(args, ifindex),
     };
     outcome.unwrap_or_else(|why| {
         eprintln!("dlmgmtd: {why}");
@@ -34,10 +37,10 @@ fn introspect(interface: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
 }
 
 fn start(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(args)?;
-    let log_level = log(config.foreground);
+    let config = Config::load(args.clone())?;
+    let log_level = log(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(daemon::run(config, log_level))?;
+    runtime.block_on(daemon::run(config, args, log_level))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -48,11 +51,22 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn tell_udev(args: Args, ifindex: u32) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(args)?;
+    let Some(ifindex) = IfIndex::new(ifindex) else { return Err("0 is no device's index".into()) };
+    let question = Question { ifindex, door: config.door(), state_dir: config.state_dir };
+    let Some(name) = question.answer()? else { return Ok(ExitCode::FAILURE) };
+    println!("{name}");
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Logs to the journal with its fields where the standard error leads there, and otherwise to the
 /// standard error, with times if it is for people. A panic is told there too, in one line: sled
 /// has some over damaged files, and the store lives through them.
-fn log(for_people: bool) -> LogLevel {
-    let filter = EnvFilter::try_from_env("DLMGMT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(config: &Config) -> LogLevel {
+    let for_people = config.foreground;
+    let filter = EnvFilter::try_from_env("DLMGMT_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(config.log_level.filter()));
     let (filter, handle) = reload::Layer::new(filter);
     let journal = journal().filter(|_| !for_people);
     let target = if journal.is_some() { "journal" } else { "console" };

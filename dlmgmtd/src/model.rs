@@ -154,7 +154,7 @@ pub struct NewLink {
     pub ns: NsCookie,
     /// Its name.
     pub name: LinkName,
-    /// Its address; without one, the kernel takes one by chance.
+    /// Its address; without one, it gets one by chance.
     pub mac: Option<HwAddr>,
     /// Its largest packet in bytes; without one, what the kernel takes for its kind.
     pub mtu: Option<u32>,
@@ -171,7 +171,7 @@ pub enum NewKind {
         peer_ns: NsCookie,
         /// The other end's name.
         peer_name: LinkName,
-        /// The other end's address; without one, the kernel takes one by chance.
+        /// The other end's address; without one, it gets one by chance.
         peer_mac: Option<HwAddr>,
     },
     /// A share of another link, with an address of its own.
@@ -465,6 +465,13 @@ pub struct ZoneRecord {
     pub name: ZoneName,
     /// How a client registered it, while it is up: no directory tells of it after a restart.
     pub attached: Option<Attachment>,
+}
+
+impl ZoneRecord {
+    /// Whether only a descriptor was passed of it, so that nothing else leads to its namespace.
+    pub fn is_known_by_descriptor(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.by == AttachedBy::Descriptor)
+    }
 }
 
 /// How a client registered a zone.

@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::size_of_val;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::thread::CapabilitySet;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -115,6 +116,21 @@ pub fn receive_with_nsid(
 pub fn may_change_links() -> io::Result<bool> {
     let held = rustix::thread::capabilities(None)?;
     Ok(held.effective.contains(CapabilitySet::NET_ADMIN))
+}
+
+/// The descriptors that the service manager passed to this process at its start (`LISTEN_FDS`), with
+/// their names. Only the first call answers any.
+pub fn passed_descriptors() -> io::Result<Vec<(String, OwnedFd)>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    let passed = sd_notify::listen_fds_with_names()?;
+    // SAFETY: by the protocol (`LISTEN_PID` is this process, which was checked, as was that each
+    // number is open) these descriptors were open before this process began and are for it alone.
+    // Who opens others gets other numbers, so nobody here owns them; and as `TAKEN` lets only one
+    // call come here, nobody will but whom they are answered to.
+    Ok(passed.map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) })).collect())
 }
 
 /// A non-blocking descriptor that tasks can wait for.

@@ -195,6 +195,14 @@ impl Host {
         command.args(["--bus", bus, "--foreground"]);
     }
 
+    /// Writes this host's configuration file, `dlmgmtd.toml` in its directory.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.dir().join("dlmgmtd.toml"), text).expect("the file can be written");
+    }
+
     /// Starts the daemon, and waits until it answers.
     ///
     /// # Panics

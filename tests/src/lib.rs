@@ -8,6 +8,7 @@ mod bus;
 mod host;
 mod monitor;
 mod output;
+mod service_manager;
 mod storm;
 mod zones;
 
@@ -15,6 +16,7 @@ pub use bus::Bus;
 pub use host::{Host, Namespace, bin, release_bin};
 pub use monitor::Monitor;
 pub use output::Output;
+pub use service_manager::ServiceManager;
 pub use storm::Storm;
 pub use zones::{Attire, Guest};
 

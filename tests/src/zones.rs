@@ -211,13 +211,22 @@ impl Host {
     /// # Panics
     /// When it does not start.
     pub fn guest(&self) -> Guest {
-        let mut command = self.command("unshare");
-        command.args(["--net", "--", "sh", "-c", "echo ready && exec sleep infinity"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("unshare runs");
+        let script = "echo ready && exec sleep infinity";
+        self.saying_ready(&["unshare", "--net", "--", "sh", "-c", script])
+    }
+
+    /// Starts a process, and waits until it says `ready`.
+    ///
+    /// # Panics
+    /// When it says something else.
+    pub fn saying_ready(&self, words: &[&str]) -> Guest {
+        let mut command = self.command(words[0]);
+        command.args(&words[1..]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the process starts");
         let mut said = String::new();
         let stdout = child.stdout.take().expect("its output is piped");
         BufReader::new(stdout).read_line(&mut said).expect("its output can be read");
-        assert_eq!(said, "ready\n", "no namespace for a guest");
+        assert_eq!(said, "ready\n", "{words:?} is not ready");
         Guest { child }
     }
 

@@ -1,6 +1,7 @@
 //! The one pipeline: request → authorise → plan → persist → apply → publish → reply.
 
 mod arrivals;
+mod custody;
 mod following;
 mod hub;
 mod observer;
@@ -13,20 +14,25 @@ mod zones;
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{LinkId, Result, Seq, ZoneId};
+use arc_swap::ArcSwap;
+use dlmgmt_proto::{IfIndex, LinkId, Result, Seq, ZoneId};
+use futures_util::FutureExt;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::core::{LinkIds, restore};
+use crate::core::{LinkIds, Registry, restore};
 use crate::crash;
 use crate::kernel::Kernel;
 use crate::model::{BootId, NsCookie};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use crate::zones::{SourceEvents, ZoneSources};
+use hub::Subscription;
 use observer::Glance;
+use perimeter::Key;
 use pipeline::Pipeline;
 use zones::ZoneKeeper;
 
+pub use custody::{Custody, NoCustody};
 pub use service::{Caller, EventStream, HoldGuard, Service, Snapshot};
 pub use zones::Arrival;
 
@@ -34,7 +40,7 @@ pub use zones::Arrival;
 pub struct Engine {
     pipeline: Arc<Pipeline>,
     zones: Arc<ZoneKeeper>,
-    limits: EngineLimits,
+    limits: ArcSwap<EngineLimits>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -69,13 +75,16 @@ pub struct Parts {
     pub present: Vec<Arrival>,
     /// What callers may have.
     pub limits: EngineLimits,
+    /// Who keeps namespaces open while the daemon is not there.
+    pub custody: Arc<dyn Custody>,
 }
 
 impl Engine {
     /// Starts on what the store kept. When this returns, the first reconciliation is done, also in
     /// the zones that are there.
     pub async fn start(parts: Parts) -> std::result::Result<Self, StoreError> {
-        let Parts { kernel, store, loaded, boot, read_only, sources, present, limits } = parts;
+        let Parts { kernel, store, loaded, boot, read_only, sources, present, limits, custody } =
+            parts;
         let epoch = loaded.epoch.saturating_add(1);
         let is_same_boot = loaded.boot.as_ref() == Some(&boot);
         let seq = Seq::first_of_epoch(epoch);
@@ -84,11 +93,12 @@ impl Engine {
         crash::point("start.before_epoch");
         open_epoch(store.as_ref(), boot, epoch, ended).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
-        let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only));
+        let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only, custody));
         let (sources, events) = sources;
         let zones = Arc::new(ZoneKeeper::new(pipeline.clone(), sources));
         crash::point("start.before_look");
         observer::reconcile(&pipeline, home, Glance::whole()).await;
+        zones.take_back_what_was_kept().await;
         let (settle, settled) = oneshot::channel();
         let followers = vec![
             tokio::spawn(zones.clone().follow_sources(events, settle)),
@@ -105,9 +115,10 @@ impl Engine {
                 tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
             }
         }
+        zones.end_unclaimed().await;
         crash::point("start.before_finish");
         zones.finish_start().await;
-        Ok(Self { pipeline, zones, limits, followers })
+        Ok(Self { pipeline, zones, limits: ArcSwap::from_pointee(limits), followers })
     }
 
     /// The zone that a namespace is, unless it is ending.
@@ -132,9 +143,52 @@ impl Engine {
         self.zones.ended()
     }
 
+    /// From now on, callers may have this much.
+    pub fn set_limits(&self, limits: EngineLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Goes the way of a change of everything, without changing anything: it returns as long as
+    /// changes come to their ends and the kernel answers. What it answers does not matter.
+    pub async fn pulse(&self) {
+        let links = self.pipeline.registry();
+        let everything = links.links().map(|link| Key::Link(link.record.id)).collect();
+        drop(self.pipeline.perimeters.enter(everything).await);
+        drop(self.pipeline.looks.lock().await);
+        if let Some(loopback) = IfIndex::new(1) {
+            let home = self.pipeline.kernel.home();
+            let _ = self.pipeline.kernel.get(home, loopback).await;
+        }
+    }
+
+    /// The links as they are now, and again after changes.
+    pub fn changes(&self) -> Changes {
+        let following = self.pipeline.hub.subscribe(Vec::new(), Box::new(|_| true));
+        Changes { pipeline: self.pipeline.clone(), following, is_new: true }
+    }
+
     /// Tells subscribers that no more follows.
     pub fn close(&self) {
         self.pipeline.hub.close();
+    }
+}
+
+/// See [`Engine::changes`].
+pub struct Changes {
+    pipeline: Arc<Pipeline>,
+    following: Subscription,
+    is_new: bool,
+}
+
+impl Changes {
+    /// All links, once they have changed since the last call; the first call answers at once. `None`
+    /// when the engine is closed. Changes that come in swarms are answered together.
+    pub async fn next(&mut self) -> Option<Arc<Registry>> {
+        if !std::mem::take(&mut self.is_new) {
+            self.following.next().await?;
+            while self.following.next().now_or_never().is_some_and(|change| change.is_some()) {}
+        }
+        Some(self.pipeline.registry())
     }
 }
 

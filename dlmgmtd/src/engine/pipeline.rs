@@ -1,16 +1,18 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId,
+    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId, ZoneName,
 };
 
 use super::arrivals::Arrivals;
+use super::custody::Custody;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
@@ -35,6 +37,8 @@ pub(super) struct Pipeline {
     pub looks: tokio::sync::Mutex<()>,
     /// Where links are being made or moved to, until the registry knows them there.
     pub arrivals: Arrivals,
+    /// Who keeps namespaces of zones open while the daemon is not there.
+    pub custody: Arc<dyn Custody>,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -54,6 +58,7 @@ impl Pipeline {
         registry: Registry,
         ids: LinkIds,
         read_only: Option<String>,
+        custody: Arc<dyn Custody>,
     ) -> Self {
         Self {
             kernel,
@@ -62,6 +67,7 @@ impl Pipeline {
             perimeters: Perimeters::default(),
             looks: tokio::sync::Mutex::default(),
             arrivals: Arrivals::default(),
+            custody,
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),
@@ -251,10 +257,39 @@ impl Pipeline {
             && *to != self.kernel.home()
         {
             crash::point("kernel.before_pin");
-            self.kernel.pin(*to).await?;
+            self.pin(*to).await?;
         }
         crash::point("kernel.before_step");
         Ok(self.kernel.apply(&step).await?.at)
+    }
+
+    /// Keeps the namespace of a zone alive, also over a restart of the daemon.
+    pub async fn pin(&self, ns: NsCookie) -> std::result::Result<(), KernelError> {
+        self.kernel.pin(ns).await?;
+        let registry = self.registry();
+        let zone = registry.zone_of_ns(ns).map(|zone| registry.zone_label(zone));
+        if let Some(zone) = zone.filter(|zone| !self.custody.has(zone)) {
+            let open = self.kernel.open(ns).await?;
+            self.keep(zone, open).await;
+        }
+        Ok(())
+    }
+
+    /// Has the namespace of a zone kept while the daemon is not there.
+    pub async fn keep(&self, zone: ZoneName, ns: OwnedFd) {
+        let custody = self.custody.clone();
+        // It says itself what goes wrong, and nothing depends on it now.
+        let _ = tokio::task::spawn_blocking(move || custody.keep(&zone, ns)).await;
+    }
+
+    /// Ends what [`Pipeline::pin`] began. A zone that only a descriptor was passed of stays kept.
+    pub fn unpin(&self, ns: NsCookie) {
+        self.kernel.unpin(ns);
+        let registry = self.registry();
+        let zone = registry.zone_of_ns(ns).and_then(|zone| registry.zone(zone));
+        if let Some(zone) = zone.filter(|zone| !zone.record.is_known_by_descriptor()) {
+            self.custody.let_go(&zone.record.name);
+        }
     }
 
     async fn take_back(&self, plan: &Plan, done: &Done) {
@@ -494,7 +529,7 @@ impl Pipeline {
             let is_used =
                 zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
             if !is_used && !is_expected {
-                self.kernel.unpin(ns);
+                self.unpin(ns);
             }
         }
     }

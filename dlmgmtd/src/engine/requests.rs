@@ -151,7 +151,7 @@ impl Service for Engine {
         let scope = authorise(caller, Action::MakeInside)?;
         let quota = match scope.zone {
             ZoneId::GLOBAL => None,
-            _ => Some(self.limits.transient_links),
+            _ => Some(self.limits.load().transient_links),
         };
         let Make { zone, name, what, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
         let gates = self.zones.enter_unless_ending(zones_of(zone, &what)).await?;

@@ -1,5 +1,7 @@
 //! Zones come up and end: SPEC.md section 6.
 
+mod taking_back;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use crate::model::{
     Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
 };
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
+use taking_back::{Kept, Unclaimed};
 
 /// How long a namespace may take to die by itself, before transient links in it are ended one
 /// by one. The kernel ends those of a dying namespace all at once, which is far quicker.
@@ -90,6 +93,7 @@ pub(super) struct ZoneKeeper {
     /// Namespaces become zones one by one, and no strangers meanwhile.
     births: tokio::sync::Mutex<()>,
     deaths: Mutex<BTreeMap<NsCookie, watch::Sender<bool>>>,
+    unclaimed: Unclaimed,
     /// Persistent virtual links that died with a namespace, or with the machine.
     owed: Mutex<BTreeSet<LinkId>>,
     ended: broadcast::Sender<NsCookie>,
@@ -105,6 +109,7 @@ impl ZoneKeeper {
             began_to_end: Notify::new(),
             births: tokio::sync::Mutex::default(),
             deaths: Mutex::default(),
+            unclaimed: Unclaimed::default(),
             owed: Mutex::default(),
             ended: broadcast::Sender::new(1024),
         }
@@ -156,42 +161,60 @@ impl ZoneKeeper {
 
     /// A namespace has a name: it is a zone from now on.
     pub async fn zone_appeared(self: &Arc<Self>, arrival: Arrival) -> Result<ZoneId> {
+        let name = arrival.name.clone();
+        let zone = self.bring_up(arrival).await?;
+        tracing::info!(ZONE = name.as_str(), "zone {name} is up");
+        crash::point("zone_up.before_loans");
+        self.send_loans(zone).await;
+        Ok(zone)
+    }
+
+    async fn bring_up(&self, arrival: Arrival) -> Result<ZoneId> {
         let Arrival { name, ns, opener, pid, path, attached } = arrival;
         if let Some(ending) = self.pipeline.registry().zone_by_name(&name) {
             // An earlier zone of that name may still be on its way down.
             drop(self.enter(ending).await);
         }
-        let zone = {
-            let _birth = self.births.lock().await;
-            let registry = self.pipeline.registry();
-            refuse_known_name(&registry, &name)?;
-            let watched = self.pipeline.kernel.watch(ns, opener).await;
-            let ns = watched.map_err(|why| {
-                Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
-            })?;
-            if let Some(other) = registry.zone_of_ns(ns) {
-                let other = registry.zone_label(other);
-                let text = format!("zone {name} has the namespace of zone {other}");
-                return Err(Error::new(ErrorCode::Exists, text));
-            }
-            self.deaths().insert(ns, watch::Sender::new(false));
-            let up = ZoneUp { ns, is_ending: false, pid, path };
-            let plan = plan_zone_up(&registry, &name, up, attached);
-            let zone = plan.zones[0].record.id;
-            crash::point("zone_up.before_persist");
-            if let Err(why) = self.pipeline.carry_out_always(plan).await {
-                self.forget(ns).await;
-                return Err(why);
-            }
-            self.pipeline.strangers().remove(&ns);
-            crash::point("zone_up.before_look");
-            observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
-            zone
+        let only_way = match &attached {
+            Some(AttachedBy::Descriptor) => ns.try_clone().ok(),
+            _ => None,
         };
-        tracing::info!(ZONE = name.as_str(), "zone {name} is up");
-        crash::point("zone_up.before_loans");
-        self.send_loans(zone).await;
+        let _birth = self.births.lock().await;
+        let registry = self.pipeline.registry();
+        refuse_known_name(&registry, &name)?;
+        let watched = self.pipeline.kernel.watch(ns, opener).await;
+        let ns = watched.map_err(|why| {
+            Error::kernel(why.errno, format!("zone {name} cannot be watched: {why}"))
+        })?;
+        if let Some(other) = registry.zone_of_ns(ns) {
+            let other = registry.zone_label(other);
+            let text = format!("zone {name} has the namespace of zone {other}");
+            return Err(Error::new(ErrorCode::Exists, text));
+        }
+        self.deaths().insert(ns, watch::Sender::new(false));
+        let up = ZoneUp { ns, is_ending: false, pid, path };
+        let plan = plan_zone_up(&registry, &name, up, attached);
+        let zone = plan.zones[0].record.id;
+        crash::point("zone_up.before_persist");
+        if let Err(why) = self.pipeline.carry_out_always(plan).await {
+            self.forget(ns).await;
+            return Err(why);
+        }
+        if let Some(open) = only_way {
+            self.pipeline.keep(name, open).await;
+        }
+        self.pipeline.strangers().remove(&ns);
+        crash::point("zone_up.before_look");
+        observer::reconcile(&self.pipeline, ns, Glance::whole()).await;
         Ok(zone)
+    }
+
+    /// A source has the namespace of a zone: of a new one, or of one that waits for its source.
+    async fn take_up(self: &Arc<Self>, found: Found) -> Result<ZoneId> {
+        match self.claimed_by(&found).await {
+            Some(_kept_until_then) => self.claim(found).await,
+            None => self.zone_appeared(found.into()).await,
+        }
     }
 
     /// A client registered a namespace: it is a zone from now on.
@@ -199,7 +222,7 @@ impl ZoneKeeper {
         let (name, ns) = (found.name.clone(), found.cookie);
         let registry = self.pipeline.registry();
         registry.zone_of_ns(ns).map_or(Ok(()), |zone| refuse_ending(&registry, zone))?;
-        let zone = self.zone_appeared(found.into()).await?;
+        let zone = self.take_up(found).await?;
         if self.sources.has(&name, ns) {
             return Ok(());
         }
@@ -216,7 +239,7 @@ impl ZoneKeeper {
         let Some(ns) = up.map(|up| up.ns) else { return };
         let inside = registry.lent_to(zone).find(|link| link.is_lent());
         if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
-            && let Err(why) = self.pipeline.kernel.pin(bound.ns).await
+            && let Err(why) = self.pipeline.pin(bound.ns).await
         {
             tracing::warn!("zone {} cannot be kept: {why}", registry.zone_label(zone));
         }
@@ -291,7 +314,7 @@ impl ZoneKeeper {
 
     async fn source_appeared(self: &Arc<Self>, found: Found) {
         let name = found.name.clone();
-        if let Err(why) = self.zone_appeared(found.into()).await {
+        if let Err(why) = self.take_up(found).await {
             tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
         }
     }
@@ -305,10 +328,14 @@ impl ZoneKeeper {
             .filter_map(|zone| Some((zone.record.name.clone(), zone.record.attached.clone()?)));
         for (name, Attachment { ns, by }) in attached.collect::<Vec<_>>() {
             let (sources, called) = (self.sources.clone(), name.clone());
+            let kept = self.unclaimed().get(&name).and_then(Kept::open);
             let found = tokio::task::spawn_blocking(move || match by {
                 AttachedBy::Process(pid) => sources.add_process(&called, pid),
                 AttachedBy::Path(path) => sources.add_path(&called, path.into()),
-                AttachedBy::Descriptor => sources.find_again(&called, ns),
+                AttachedBy::Descriptor => match kept {
+                    Some(kept) => sources.claim_again(&called, kept),
+                    None => sources.find_again(&called, ns),
+                },
             });
             match found.await {
                 Ok(Ok(found)) if found.cookie == ns => {
@@ -399,7 +426,13 @@ impl ZoneKeeper {
     }
 
     /// Ends a zone: its loans come home first, then its namespace is let go.
-    pub async fn end_zone(self: &Arc<Self>, zone: ZoneId) {
+    pub async fn end_zone(&self, zone: ZoneId) {
+        self.take_down(zone).await;
+        crash::point("zone_end.before_remake");
+        self.remake_lost_links().await;
+    }
+
+    async fn take_down(&self, zone: ZoneId) {
         let gate = self.enter(zone).await;
         let registry = self.pipeline.registry();
         let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
@@ -413,6 +446,7 @@ impl ZoneKeeper {
         self.bring_loans_home(zone).await;
         crash::point("zone_end.before_unpin");
         self.pipeline.kernel.unpin(up.ns);
+        self.pipeline.custody.let_go(&registry.zone_label(zone));
         // Nobody may be listening, which is fine.
         let _ = self.ended.send(up.ns);
         crash::point("zone_end.before_transient_links");
@@ -423,8 +457,6 @@ impl ZoneKeeper {
         self.forget(up.ns).await;
         drop(gate);
         tracing::info!("zone {} has ended", registry.zone_label(zone));
-        crash::point("zone_end.before_remake");
-        self.remake_lost_links().await;
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {

@@ -61,6 +61,14 @@ use self::state::EncodedBatch;
 use self::writer::{SnapshotState, Writer};
 use super::{Batch, ChangeGuard, Loaded, Store, StoreError};
 
+/// What the last snapshot in the state directory `dir` has, if there is one. A daemon may be using the
+/// directory; then this is what it had some time ago.
+pub fn read_snapshot(dir: &Path) -> Result<Option<Loaded>, StoreError> {
+    let damaged = |why: String| StoreError::Damaged { dir: dir.display().to_string(), why };
+    let state = snapshot::read(&dir.join(directory::SNAPSHOT)).map_err(damaged)?;
+    state.map(|state| state.loaded().map_err(|why| damaged(why.to_string()))).transpose()
+}
+
 /// How long the store may put things off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {

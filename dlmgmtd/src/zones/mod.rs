@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use crate::model::NsCookie;
 use crate::sys;
 use names::Names;
-pub use source::{Opener, Source, SourceError, namespace_of};
+pub use source::{Opener, Source, SourceError, identify, namespace_of};
 
 /// Events that wait for the engine. Each may hold a descriptor, so there are few; nothing is lost
 /// by it, as the watching thread looks again once there is room.
@@ -51,6 +51,8 @@ pub struct Found {
 pub enum EndReason {
     /// Its name was taken away, or now stands for another namespace.
     NameRemoved,
+    /// The directory with its name is watched no longer.
+    NotWatched,
     /// The process that it was registered by has exited.
     ProcessExited,
     /// [`ZoneSources::remove`] was called.
@@ -95,10 +97,16 @@ impl ZoneSources {
     /// first one found has it.
     pub fn start(directories: Vec<PathBuf>) -> io::Result<(Self, SourceEvents)> {
         let own = NsCookie(sys::netns_cookie(UnixDatagram::unbound()?)?);
-        let shared = Arc::new(Shared::new(own)?);
+        let shared = Arc::new(Shared::new(own, directories)?);
         let (sender, queue) = mpsc::channel(QUEUE);
-        watch::start(directories, Arc::clone(&shared), sender)?;
+        watch::start(Arc::clone(&shared), sender)?;
         Ok((Self { shared: Arc::clone(&shared) }, SourceEvents { shared, queue }))
+    }
+
+    /// Watches these directories instead. The zones of those that are not among them end.
+    pub fn set_directories(&self, directories: Vec<PathBuf>) {
+        *self.shared.directories() = directories;
+        self.shared.wake();
     }
 
     /// Registers the namespace in which the process `pid` is, as a zone that ends with the process.
@@ -143,6 +151,16 @@ impl ZoneSources {
     /// As [`Self::add_descriptor`] for a namespace that is known from before, if a process is in it.
     pub fn find_again(&self, name: &ZoneName, cookie: NsCookie) -> Result<Found, SourceError> {
         self.add_descriptor(name, users::find(cookie).ok_or(SourceError::NoProcess)?)
+    }
+
+    /// As [`Self::add_descriptor`] for a namespace that was kept open meanwhile, if anybody has it.
+    pub fn claim_again(&self, name: &ZoneName, ns: OwnedFd) -> Result<Found, SourceError> {
+        let (ns, cookie) = source::identify(ns)?;
+        let source = Source::descriptor(&ns)?;
+        if source.inode().is_none() {
+            return Err(SourceError::NoProcess);
+        }
+        self.claim(Found { name: name.clone(), source, cookie, ns })
     }
 
     /// Whether a zone's source is still there, which may end before the zone is up.
@@ -199,15 +217,17 @@ impl Drop for SourceEvents {
 #[derive(Debug)]
 struct Shared {
     names: Mutex<Names>,
+    directories: Mutex<Vec<PathBuf>>,
     /// What the thread sleeps on. A pidfd is in it under its own number.
     epoll: OwnedFd,
     wake: OwnedFd,
 }
 
 impl Shared {
-    fn new(own: NsCookie) -> io::Result<Self> {
+    fn new(own: NsCookie, directories: Vec<PathBuf>) -> io::Result<Self> {
         Ok(Self {
             names: Mutex::new(Names::new(own)),
+            directories: Mutex::new(directories),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
@@ -216,6 +236,10 @@ impl Shared {
     /// The table of names. It is whole at every point where a holder of the lock can panic.
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directories(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the watching thread look.

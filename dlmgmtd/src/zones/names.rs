@@ -99,6 +99,16 @@ impl Names {
         }
     }
 
+    /// Ends the zones of names in other directories than these.
+    pub fn end_outside(&mut self, directories: &[PathBuf]) {
+        let is_outside = |path: &Path| !directories.iter().any(|dir| path.parent() == Some(dir));
+        for entry in self.entries.values_mut() {
+            if matches!(&entry.source, Source::Directory(path) if is_outside(path)) {
+                entry.end(EndReason::NotWatched);
+            }
+        }
+    }
+
     /// Ends the zones of the process whose pidfd has this [`token`], if it has exited.
     pub fn end_exited(&mut self, exited: u64) {
         for entry in self.entries.values_mut() {

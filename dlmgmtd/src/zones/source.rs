@@ -258,7 +258,7 @@ fn pid_of(pidfd: &OwnedFd) -> Result<i32, SourceError> {
 ///
 /// The descriptor returned is another one: it leaves the mount by which the namespace was found
 /// free to be unmounted.
-pub(super) fn identify(ns: OwnedFd) -> Result<(OwnedFd, NsCookie), SourceError> {
+pub fn identify(ns: OwnedFd) -> Result<(OwnedFd, NsCookie), SourceError> {
     if !is_namespace(&ns)? {
         return Err(SourceError::NotANamespace("a plain file"));
     }

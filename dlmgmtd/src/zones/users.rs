@@ -1,5 +1,7 @@
 //! Who has a namespace.
 //!
+//! What the service manager has open is what this process gave it to keep, and does not count.
+//!
 //! A namespace that the daemon itself keeps open, since links are lent to it, does not die with its
 //! last user, and the kernel tells nobody who that was. So where neither a name nor a process ends
 //! a zone, its users are looked for.
@@ -47,7 +49,8 @@ fn has_thread_in(process: &Path, ns: &str) -> bool {
 }
 
 fn has_open(process: &Path, ns: &str) -> bool {
-    any_entry(&process.join("fd"), |file| is_link_to(file, ns))
+    service_manager().as_deref() != Some(process)
+        && any_entry(&process.join("fd"), |file| is_link_to(file, ns))
 }
 
 fn is_mounted(ns: &str) -> bool {
@@ -58,6 +61,13 @@ fn is_mounted(ns: &str) -> bool {
         let mounts = || fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
         is_new && mounts().lines().any(is_root_of)
     })
+}
+
+/// The service manager, if there is one.
+fn service_manager() -> Option<PathBuf> {
+    std::env::var_os("NOTIFY_SOCKET")?;
+    let parent = rustix::process::getppid()?;
+    Some(Path::new("/proc").join(parent.as_raw_pid().to_string()))
 }
 
 fn any_entry(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> bool {

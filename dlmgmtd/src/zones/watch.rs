@@ -36,12 +36,8 @@ const CENSUS: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// Starts the thread, which ends when the events' receiver is gone.
-pub(super) fn start(
-    directories: Vec<PathBuf>,
-    shared: Arc<Shared>,
-    events: mpsc::Sender<SourceEvent>,
-) -> io::Result<()> {
-    let watcher = Watcher::new(directories, shared, events)?;
+pub(super) fn start(shared: Arc<Shared>, events: mpsc::Sender<SourceEvent>) -> io::Result<()> {
+    let watcher = Watcher::new(shared, events)?;
     thread::Builder::new().name("zone-sources".into()).spawn(move || watcher.run())?;
     Ok(())
 }
@@ -90,11 +86,7 @@ struct Round {
 }
 
 impl Watcher {
-    fn new(
-        directories: Vec<PathBuf>,
-        shared: Arc<Shared>,
-        events: mpsc::Sender<SourceEvent>,
-    ) -> io::Result<Self> {
+    fn new(shared: Arc<Shared>, events: mpsc::Sender<SourceEvent>) -> io::Result<Self> {
         let inotify =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -107,7 +99,7 @@ impl Watcher {
             epoll::add(&shared.epoll, source, epoll::EventData::new_u64(token(source)), flags)?;
         }
         Ok(Self {
-            directories,
+            directories: Vec::new(),
             shared,
             events,
             inotify,
@@ -181,6 +173,7 @@ impl Watcher {
         if self.events.is_closed() {
             return Err(Interrupt::Closed);
         }
+        self.take_directories();
         self.renew_watches();
         self.end_abandoned();
         let round = self.look_around();
@@ -333,6 +326,15 @@ impl Watcher {
             round.identified.insert(path.to_owned(), Identified { mount, cookie });
         }
         Ok(cookie)
+    }
+
+    /// Looks where it is to look now.
+    fn take_directories(&mut self) {
+        let directories = self.shared.directories().clone();
+        if directories != self.directories {
+            self.directories = directories;
+            self.shared.names().end_outside(&self.directories);
+        }
     }
 
     /// Watches the directories as they are now. For one that is missing, all that leads to it.

@@ -9,7 +9,7 @@ use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
 use dlmgmtd::auth::Process;
-use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, Parts, Service};
+use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, NoCustody, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
 use dlmgmtd::store::Loaded;
@@ -140,7 +140,8 @@ pub fn parts(kernel: Arc<SimKernel>, store: Arc<SimStore>, loaded: Loaded, boot:
     let sources = ZoneSources::start(Vec::new()).unwrap();
     let limits = EngineLimits::default();
     let present = Vec::new();
-    Parts { kernel, store, loaded, boot, read_only: None, sources, present, limits }
+    let custody = Arc::new(NoCustody);
+    Parts { kernel, store, loaded, boot, read_only: None, sources, present, limits, custody }
 }
 
 impl Daemon {

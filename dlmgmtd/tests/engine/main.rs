@@ -20,6 +20,7 @@ mod machine;
 #[cfg(debug_assertions)]
 mod model;
 mod perimeters;
+mod pulse;
 mod random;
 mod refusals;
 mod zones;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use dlmgmt_proto::{IfIndex, LinkName};
+use dlmgmt_proto::{HwAddr, IfIndex, LinkName};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -89,13 +89,13 @@ pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMess
     let mut link = LinkMessage::default();
     link.attributes.extend(target.map(Target::attribute));
     link.attributes.push(ifname(&new.name));
-    link.attributes.extend(new.mac.map(|mac| LinkAttribute::Address(mac.as_bytes().to_vec())));
+    link.attributes.push(address(new.mac));
     link.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
     match &new.kind {
         NewKind::Veth { peer_name, peer_mac, .. } => {
             let mut peer = LinkMessage::default();
             peer.attributes.push(ifname(peer_name));
-            peer.attributes.extend(peer_mac.map(|m| LinkAttribute::Address(m.as_bytes().to_vec())));
+            peer.attributes.push(address(*peer_mac));
             let data = InfoData::Veth(InfoVeth::Peer(peer));
             link.attributes.push(info(InfoKind::Veth, data));
         }
@@ -106,6 +106,20 @@ pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMess
         }
     }
     Ok(RouteNetlinkMessage::NewLink(link))
+}
+
+/// An address that the kernel took by chance udev would soon replace; one that was asked for, it
+/// leaves alone. So chance is at work here.
+fn address(wanted: Option<HwAddr>) -> LinkAttribute {
+    LinkAttribute::Address(match wanted {
+        Some(mac) => mac.as_bytes().to_vec(),
+        None => {
+            let mut mac: [u8; 6] = std::array::from_fn(|_| fastrand::u8(..));
+            // Of nobody's making, and of one link alone.
+            mac[0] = mac[0] & 0xfe | 0x02;
+            mac.to_vec()
+        }
+    })
 }
 
 fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
