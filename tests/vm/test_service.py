@@ -27,6 +27,10 @@ class Enabled(unittest.TestCase):
     def test_it_is_on_the_system_bus(self):
         self.assertIn("/org/dlmgmt1", self.guest.sh("busctl tree org.dlmgmt1"))
 
+    def test_it_may_do_little_else(self):
+        """systemd's rating of its exposure is 3.0 or better."""
+        self.guest.sh("systemd-analyze security --threshold=30 dlmgmtd")
+
     def test_no_unit_failed(self):
         self.assertEqual(self.guest.sh("systemctl --failed --no-legend --plain"), "")
 
