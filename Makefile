@@ -37,12 +37,10 @@ test: deps
 	cargo build --locked --release -p dlmgmtd
 	$(AS_ROOT) cargo test --locked --workspace
 
-# Random lives of a simulated machine, and the same requests to a simulated and the real kernel, with
-# fresh seeds on all processors for SECONDS seconds each. A seed that fails is printed with its replay.
-soak: SOAK = ENGINE_SOAK=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+# Random lives of a simulated machine, two kernels compared, and kill -9 of the release binary, with
+# fresh seeds, SECONDS in all. What fails is printed with its replay.
 soak: deps
-	$(SOAK) cargo test --locked -p dlmgmtd --test engine -- --nocapture model::
-	$(SOAK) $(AS_ROOT) cargo test --locked -p dlmgmtd --lib -- --nocapture kernel::differential::
+	scripts/soak.sh $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 
 # What only a whole machine shows: systemd, udev, cards that come and go, power cuts. Debian under
 # QEMU, half an hour; root makes its disk. TESTS="NAME..." are those whose names have that in them.

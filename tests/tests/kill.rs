@@ -1,12 +1,12 @@
 //! SPEC.md rule 3.3 for the release binary: it is killed at random moments under load from many
 //! clients in several zones, and each acknowledged change is checked after each restart.
 //!
-//! `KILLS=N` says how often, `KILL_SEED=N` replays the requests of a run; when the kills meet them is
-//! up to the machine.
+//! `KILLS=N` says how often, `KILL_SECONDS=N` for how long, `KILL_SEED=N` replays the requests of a run;
+//! when the kills meet them is up to the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dlmgmt_proto::door::{CreateLink, RenameItem, ResetZone, SetZone};
 use dlmgmt_proto::{LinkClass, LinkRef, LinkSpec};
@@ -15,10 +15,10 @@ use fastrand::Rng;
 use libdlmgmt::{Client, ClientError};
 
 /// How often the daemon is killed, over all hosts.
-const KILLS: usize = 300;
+const KILLS: u64 = 300;
 
 /// Hosts side by side, so that one daemon starts while another one is under load.
-const HOSTS: usize = 3;
+const HOSTS: u64 = 3;
 
 const ZONES: [&str; 2] = ["red", "blue"];
 
@@ -273,7 +273,8 @@ fn agreed(host: &Host) -> BTreeMap<String, u32> {
     shown
 }
 
-fn live_on_one_host(seed: u64, kills: usize) {
+/// Kills the daemon so often, but not after a moment. Answers how often it was killed.
+fn live_on_one_host(seed: u64, kills: u64, until: Option<Instant>) -> u64 {
     let mut chance = Rng::with_seed(seed);
     let mut host = Host::new();
     start(&mut host);
@@ -284,7 +285,8 @@ fn live_on_one_host(seed: u64, kills: usize) {
         .enumerate()
         .map(|(number, zone)| Actor::new(zone, number, seed ^ number as u64))
         .collect();
-    for _ in 0..kills {
+    let mut killed = 0;
+    while killed < kills && until.is_none_or(|until| Instant::now() < until) {
         let after = Duration::from_micros(chance.u64(..60_000));
         load_and_kill(&mut host, &mut actors, after);
         start(&mut host);
@@ -294,7 +296,9 @@ fn live_on_one_host(seed: u64, kills: usize) {
         actors.iter_mut().for_each(|actor| actor.settle(&shown));
         let known: usize = actors.iter().map(|actor| actor.known.len() * 2).sum();
         assert_eq!(shown.len(), known, "links that nobody asked for: {shown:?}");
+        killed += 1;
     }
+    killed
 }
 
 fn number_of(variable: &str) -> Option<u64> {
@@ -303,13 +307,17 @@ fn number_of(variable: &str) -> Option<u64> {
 
 #[test]
 fn kill_9_of_the_release_binary_loses_nothing_that_was_acknowledged() {
-    let kills = number_of("KILLS").map_or(KILLS, |kills| kills as usize);
+    let until = number_of("KILL_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let kills = number_of("KILLS").unwrap_or(if until.is_some() { u64::MAX } else { KILLS });
     let seed = number_of("KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("KILL_SEED={seed}");
-    thread::scope(|scope| {
-        for host in 0..HOSTS {
-            let seed = seed.wrapping_add(1000 * host as u64);
-            scope.spawn(move || live_on_one_host(seed, kills.div_ceil(HOSTS)));
-        }
+    println!("replay with KILL_SEED={seed}");
+    let killed: u64 = thread::scope(|scope| {
+        let lives = (0..HOSTS).map(|host| {
+            let seed = seed.wrapping_add(1000 * host);
+            scope.spawn(move || live_on_one_host(seed, kills.div_ceil(HOSTS), until))
+        });
+        let lives: Vec<_> = lives.collect();
+        lives.into_iter().map(|life| life.join().expect("a life that fails has said why")).sum()
     });
+    println!("killed {killed} times");
 }

@@ -194,6 +194,17 @@ fn a_disk_that_cannot_be_written_refuses_changes_until_it_can_again() {
     assert_refused_while_failing(&mut host, &flag, "Read-only file system");
 }
 
+#[test]
+fn a_zone_that_appears_while_the_disk_fails_is_one_when_it_works_again() {
+    let (host, flag) = host_with_failing_disk("SYNC_FAILS");
+    fs::write(&flag, "").unwrap();
+    host.ip("netns add web");
+    eventually("the zone is not taken", || host.log().contains("zone web is not taken"));
+    assert!(!host.zones().contains_key("web"));
+    fs::remove_file(&flag).unwrap();
+    host.await_ready("web");
+}
+
 /// The kernel's name for its run, as the daemon sees it.
 fn set_boot_id(host: &Host, id: &str) {
     let file = host.dir().join("boot-id");

@@ -216,8 +216,11 @@ fn the_monitor_tells_zones_that_come_and_go() {
     let monitor = host.monitor("");
     host.add_zone("web");
     monitor.wait_for("the zone", |line| line.contains(" zone-ready web "));
+    host.ip_in("web", "link add name inside type bridge");
+    monitor.wait_for("a link in it", |line| line.contains(" added inside "));
     host.ip("netns delete web");
     monitor.wait_for("its last hour", |line| line.contains(" zone-shutting-down web "));
+    monitor.wait_for("that of its link", |line| line.contains(" detaching inside "));
     monitor.wait_for("its end", |line| line.contains(" zone-gone web "));
 }
 

@@ -29,6 +29,17 @@ pub fn events_between(
         .collect()
 }
 
+/// A link is about to end where it is, unless it is one that nobody is told of.
+pub fn detaching(registry: &Registry, link: &Link) -> Option<Event> {
+    let LinkInfo { id, name, zone, .. } = describe(registry, link);
+    (!link.is_loopback()).then_some(Event::Detaching { id, name, zone })
+}
+
+/// A link is as it was, after all.
+pub fn changed(registry: &Registry, link: &Link) -> Option<Event> {
+    (!link.is_loopback()).then(|| Event::Changed(describe(registry, link)))
+}
+
 fn gone(before: &Registry, old: &Link) -> Event {
     let LinkInfo { id, name, zone, .. } = describe(before, old);
     Event::Gone { id, name, zone }

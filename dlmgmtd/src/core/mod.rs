@@ -19,7 +19,7 @@ mod retire;
 mod transfer;
 mod zones;
 
-pub use events::events_between;
+pub use events::{changed, detaching, events_between};
 pub use import::{Addresses, links_to_lend, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe, resolve, visible_zone};
@@ -33,7 +33,7 @@ pub use retire::plan_delete_phys;
 pub use transfer::{Document, export};
 pub use zones::{
     describe_zone, is_shown, plan_forget_lost, plan_space_lost, plan_zone_down, plan_zone_ending,
-    plan_zone_up, refuse_ending, zone_event, zone_named,
+    plan_zone_up, refuse_ending, zone_events, zone_named,
 };
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Zones come and go: SPEC.md section 6.
 
+use std::sync::Arc;
+
 use dlmgmt_proto::{
     Error, ErrorCode, Event, LinkClass, Result, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
+use super::events::detaching;
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
 use crate::model::{
@@ -131,19 +134,32 @@ pub fn is_shown(registry: &Registry, zone: &Zone) -> bool {
     zone.up.is_some() || registry.lent_to(zone.record.id).next().is_some()
 }
 
-/// What subscribers are told of a zone when `before` becomes `after`.
-pub fn zone_event(before: &Registry, after: &Registry, zone: ZoneId) -> Option<Event> {
+/// What subscribers are told of a zone, and of what ends with it, when `before` becomes `after`.
+pub fn zone_events(before: &Registry, after: &Registry, zone: ZoneId) -> Vec<Event> {
     let state = |registry: &Registry| {
         let up = registry.zone(zone)?.up.as_ref()?;
         Some(up.is_ending)
     };
     let info = || after.zone(zone).map(|zone| describe_zone(after, zone));
     match (state(before), state(after)) {
-        (before, after) if before == after => None,
-        (_, Some(false)) => info().map(Event::ZoneReady),
-        (_, Some(true)) => info().map(Event::ZoneShuttingDown),
-        (_, None) => Some(Event::ZoneGone { id: zone, name: after.zone_label(zone) }),
+        (before, after) if before == after => Vec::new(),
+        (_, Some(false)) => info().map(Event::ZoneReady).into_iter().collect(),
+        (_, Some(true)) => {
+            let ending = info().map(Event::ZoneShuttingDown);
+            ending.into_iter().chain(detaching_with(after, zone)).collect()
+        }
+        (_, None) => vec![Event::ZoneGone { id: zone, name: after.zone_label(zone) }],
     }
+}
+
+/// A zone's end takes the links that are in it from there, and ends its transient ones wherever
+/// they are.
+fn detaching_with(registry: &Registry, zone: ZoneId) -> impl Iterator<Item = Event> {
+    let leaves = move |link: &&Arc<Link>| {
+        let is_own = link.record.lifetime == Lifetime::Transient && link.record.owner == zone;
+        link.kernel.is_some() && (link.place() == Some(zone) || is_own)
+    };
+    registry.links().filter(leaves).filter_map(|link| detaching(registry, link))
 }
 
 /// What of an earlier run of the daemon is lost, once every namespace was looked at: links that

@@ -150,18 +150,28 @@ async fn serve_once(
     parts: &Arc<Parts>,
     tell: &mut Option<oneshot::Sender<()>>,
 ) -> Result<(), BusError> {
-    let connection = connect(which).await?;
+    serve_connection(connect(which).await?, parts, || {
+        let Some(tell) = tell.take() else { return };
+        tracing::info!("on D-Bus as {BUS_NAME}");
+        // Whoever does not wait for it does not mind.
+        let _ = tell.send(());
+    })
+    .await
+}
+
+/// Serves a connection to a bus until it is gone; `ready` is called when the daemon has its name.
+pub(crate) async fn serve_connection(
+    connection: Connection,
+    parts: &Arc<Parts>,
+    ready: impl FnOnce(),
+) -> Result<(), BusError> {
     let face = Arc::new(Face::new(connection.clone(), parts.clone()).await?);
     let mut calls = MessageStream::from(&connection);
     let signals = signals::start(connection.clone(), parts.service.clone())?;
     let mut followers = JoinSet::new();
     followers.spawn(signals);
     claim_name(&connection).await?;
-    if let Some(tell) = tell.take() {
-        tracing::info!("on D-Bus as {BUS_NAME}");
-        // Whoever does not wait for it does not mind.
-        let _ = tell.send(());
-    }
+    ready();
     let room = Arc::new(Semaphore::new(CALLS_MAX));
     while let Some(message) = calls.next().await {
         let message = message?;
@@ -272,6 +282,19 @@ impl Face {
         let call = Call { message, header, sender, caller };
         self.dispatch(object, interface, method, &call).await
     }
+}
+
+/// Interface, name and arguments of each method that an object has, for who tries them all.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn methods_at(path: &str) -> Vec<(&'static str, &'static str, String)> {
+    let interfaces = Object::at(path).map_or(&[][..], Object::interfaces);
+    let methods = interfaces.iter().flat_map(|interface| {
+        interface.methods.iter().map(|method| {
+            let takes = method.takes.iter().map(|arg| arg.signature).collect();
+            (interface.name, method.name, takes)
+        })
+    });
+    methods.collect()
 }
 
 /// The method that is called, whose arguments are of the right types.

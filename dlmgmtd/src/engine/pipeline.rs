@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::custody::Custody;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use crate::core::{
-    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, events_between, zone_event,
+    Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, changed, detaching,
+    events_between, zone_events,
 };
 use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
@@ -47,6 +48,8 @@ pub(super) struct Pipeline {
     last_hold: AtomicU64,
     strangers: Mutex<BTreeMap<NsCookie, Stranger>>,
     looks_to_come: Arc<Mutex<BTreeSet<Where>>>,
+    /// Refused changes that the store does not give up, whose perimeters nobody can enter.
+    not_given_up: AtomicUsize,
     /// Links whose records the store refused: it has other ones than the registry.
     unstored: Mutex<BTreeSet<LinkId>>,
 }
@@ -75,6 +78,7 @@ impl Pipeline {
             last_hold: AtomicU64::new(0),
             strangers: Mutex::default(),
             looks_to_come: Arc::default(),
+            not_given_up: AtomicUsize::new(0),
             unstored: Mutex::default(),
         }
     }
@@ -130,7 +134,51 @@ impl Pipeline {
         }
     }
 
-    /// Carries out a request's plan: all of it, or nothing and an error.
+    /// As [`Pipeline::plan_inside`], but does not wait for as long as the store may fail.
+    pub async fn plan_unless_store_fails(
+        &self,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync,
+    ) -> Result<(Plan, Perimeter)> {
+        let planned = self.plan_inside(prepare);
+        tokio::pin!(planned);
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut planned).await {
+                Ok(planned) => return planned,
+                Err(_) if self.not_given_up.load(Ordering::Relaxed) > 0 => {
+                    let text = "the store cannot give up an earlier change, which was refused";
+                    return Err(Error::new(ErrorCode::Store, text));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Carries out a request's plan: all of it, or nothing and an error. While the store does not
+    /// work, a refusal is told before it has given up the plan's records; their perimeter is left
+    /// when it has.
+    pub async fn carry_out_inside(
+        self: &Arc<Self>,
+        plan: Plan,
+        perimeter: Perimeter,
+    ) -> Result<Seq> {
+        self.refuse_if_read_only()?;
+        match self.try_to_carry_out(plan).await {
+            Ok(seq) => Ok(seq),
+            Err(Refusal { why, intent: None }) => Err(why),
+            Err(Refusal { why, intent: Some(intent) }) => {
+                let pipeline = self.clone();
+                self.not_given_up.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    pipeline.take_intent_back(&intent).await;
+                    pipeline.not_given_up.fetch_sub(1, Ordering::Relaxed);
+                    drop(perimeter);
+                });
+                Err(not_taken_back(&why))
+            }
+        }
+    }
+
+    /// As [`Pipeline::carry_out_inside`], but waits for the store.
     pub async fn carry_out(&self, plan: Plan) -> Result<Seq> {
         self.refuse_if_read_only()?;
         self.carry_out_always(plan).await
@@ -138,20 +186,34 @@ impl Pipeline {
 
     /// As [`Pipeline::carry_out`], for what is no change of a link.
     pub async fn carry_out_always(&self, plan: Plan) -> Result<Seq> {
+        match self.try_to_carry_out(plan).await {
+            Ok(seq) => Ok(seq),
+            Err(Refusal { why, intent }) => {
+                if let Some(intent) = intent {
+                    self.take_intent_back(&intent).await;
+                }
+                Err(why)
+            }
+        }
+    }
+
+    async fn try_to_carry_out(&self, plan: Plan) -> std::result::Result<Seq, Refusal> {
         let left = left_or_entered(&self.registry(), &plan);
         let result = self.carry_out_expected(plan).await;
         self.let_go_of_unused(left);
         result
     }
 
-    async fn carry_out_expected(&self, mut plan: Plan) -> Result<Seq> {
+    async fn carry_out_expected(&self, mut plan: Plan) -> std::result::Result<Seq, Refusal> {
         let before = self.registry();
         let is_of_this_boot = self.store_intent(&before, &plan).await?;
         let _expected = self.arrivals.expect(plan.arrivals());
         let mut done = Done::default();
-        if let Err(refusal) = self.apply_all(&before, &plan, &mut done).await {
-            self.undo(&plan, &done, is_of_this_boot).await;
-            return Err(refusal);
+        self.tell_of_deleted(&plan, detaching);
+        if let Err(why) = self.apply_all(&before, &plan, &mut done).await {
+            let intent = self.undo(&plan, &done, is_of_this_boot).await;
+            self.tell_of_deleted(&plan, changed);
+            return Err(Refusal { why, intent });
         }
         crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &mut done).await;
@@ -184,12 +246,12 @@ impl Pipeline {
         plan: &Plan,
         done: &Done,
         is_of_this_boot: bool,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Refusal> {
         let outcome = outcome(before, plan, self.ids().next());
         let is_short = ends_with_this_boot(before, &outcome);
         let Err(why) = self.store_now(plan, outcome, is_short).await else { return Ok(()) };
-        self.undo(plan, done, is_of_this_boot).await;
-        Err(why)
+        let intent = self.undo(plan, done, is_of_this_boot).await;
+        Err(Refusal { why, intent })
     }
 
     async fn store_now(&self, plan: &Plan, batch: Batch, is_of_this_boot: bool) -> Result<()> {
@@ -209,9 +271,13 @@ impl Pipeline {
         }
     }
 
-    async fn undo(&self, plan: &Plan, done: &Done, is_of_this_boot: bool) {
+    /// The intent is what the store has not given up within [`PATIENCE`].
+    async fn undo(&self, plan: &Plan, done: &Done, is_of_this_boot: bool) -> Option<Intent> {
         self.take_back(plan, done).await;
-        self.take_intent_back(plan, is_of_this_boot).await;
+        let ids = plan.changes.iter().map(|change| change.id).collect();
+        let intent = Intent { ids, is_of_this_boot };
+        let given_up = tokio::time::timeout(PATIENCE, self.take_intent_back(&intent)).await;
+        given_up.err().map(|_| intent)
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -352,14 +418,13 @@ impl Pipeline {
         }
     }
 
-    /// While the store has the intent, a crash would let a restart carry it out. So nobody is told of
-    /// the refusal before the store has given it up, as durably as it had it, however long that
-    /// takes.
-    async fn take_intent_back(&self, plan: &Plan, is_of_this_boot: bool) {
-        let ids = plan.changes.iter().map(|change| change.id).collect();
+    /// While the store has the intent, a crash would let a restart carry it out. So it is to give it
+    /// up as durably as it had it, however long that takes.
+    async fn take_intent_back(&self, intent: &Intent) {
         loop {
             crash::point("take_back.before_persist");
-            let stored = self.store(as_known(&self.registry(), &ids), is_of_this_boot).await;
+            let batch = as_known(&self.registry(), &intent.ids);
+            let stored = self.store(batch, intent.is_of_this_boot).await;
             crash::point("take_back.after_persist");
             match stored {
                 Ok(()) => return,
@@ -556,7 +621,7 @@ impl Pipeline {
         ids.extend(before.displaced_by(&after));
         let mut seq = before.seq();
         let zones = before.zones_that_differ(&after);
-        let zone_events = zones.into_iter().filter_map(|id| zone_event(&before, &after, id));
+        let zone_events = zones.into_iter().flat_map(|id| zone_events(&before, &after, id));
         let (gone, come): (Vec<Event>, Vec<Event>) =
             zone_events.partition(|event| matches!(event, Event::ZoneGone { .. }));
         let events: Vec<SequencedEvent> = told
@@ -579,6 +644,18 @@ impl Pipeline {
             .filter(|at| !was_settleable.contains(at))
             .for_each(|at| self.kernel.hints().push(at, Hint::default()));
         seq
+    }
+
+    /// Tells of each link that a plan deletes in the kernel, as the registry knows it.
+    fn tell_of_deleted(&self, plan: &Plan, event: fn(&Registry, &Link) -> Option<Event>) {
+        if !plan.deletes() {
+            return;
+        }
+        self.commit_telling(|registry| {
+            let deleted = ends(plan).filter_map(|id| registry.link(id));
+            let told = deleted.filter_map(|link| event(registry, link)).collect();
+            (registry.clone(), BTreeSet::new(), told)
+        });
     }
 
     /// A zone's end overrides holds, and tells who had them.
@@ -645,6 +722,28 @@ impl Pipeline {
 /// How long a store that fails is left alone, in which new links are not shown, and a kernel that
 /// refuses to give a link its name.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long who asked for a change that was refused waits for the store to give it up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a plan was not carried out.
+struct Refusal {
+    why: Error,
+    /// What the store still has of it.
+    intent: Option<Intent>,
+}
+
+impl From<Error> for Refusal {
+    fn from(why: Error) -> Self {
+        Self { why, intent: None }
+    }
+}
+
+/// Links that the store has as a change would have made them, and that are to be as they are.
+struct Intent {
+    ids: BTreeSet<LinkId>,
+    is_of_this_boot: bool,
+}
 
 /// A namespace that is no zone.
 #[derive(Clone, Copy, Debug)]
@@ -840,6 +939,15 @@ fn cannot_make(registry: &Registry, creation: &Creation, why: &KernelError) -> E
     let zone = registry.zone_of_ns(*ns).map(|zone| registry.zone_label(zone));
     let place = zone.map_or_else(String::new, |zone| format!(" in zone {zone}"));
     Error::kernel(why.errno, format!("the kernel refused to make {name}{place}: {why}"))
+}
+
+fn not_taken_back(why: &Error) -> Error {
+    let text = format!(
+        "{}, and the store cannot give the change up yet, which is tried until it can: nothing is \
+         changed now, but if dlmgmtd ends before that, its next start may make all of it",
+        why.message
+    );
+    Error::new(ErrorCode::Store, text)
 }
 
 fn store_error(why: StoreError) -> Error {

@@ -40,8 +40,8 @@ impl Engine {
         let pipeline = self.pipeline.clone();
         let in_progress = pipeline.store.begin();
         let change = tokio::spawn(async move {
-            let (plan, _perimeter) = pipeline.plan_inside(prepare).await?;
-            let seq = pipeline.carry_out(plan).await?;
+            let (plan, perimeter) = pipeline.plan_unless_store_fails(prepare).await?;
+            let seq = pipeline.carry_out_inside(plan, perimeter).await?;
             drop(in_progress);
             Ok(Changed { seq })
         });

@@ -34,6 +34,9 @@ const DYING: Duration = Duration::from_millis(500);
 /// Zones that come up at one time; each keeps its namespace open until it is up.
 const ARRIVALS: usize = 64;
 
+/// How long a store that fails is left alone before a zone that appeared is brought to it again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Tries to bring one link home, while others take the names it is to have.
 const TRIES: usize = 3;
 
@@ -313,9 +316,16 @@ impl ZoneKeeper {
     }
 
     async fn source_appeared(self: &Arc<Self>, found: Found) {
-        let name = found.name.clone();
-        if let Err(why) = self.take_up(found).await {
-            tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+        let (name, cookie) = (found.name.clone(), found.cookie);
+        let Err(why) = self.take_up(found).await else { return };
+        tracing::warn!(ZONE = name.as_str(), "zone {name} is not taken: {why}");
+        if why.code == ErrorCode::Store {
+            // What refuses it now may work again; its namespace is not kept open until then.
+            let sources = self.sources.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(RETRY).await;
+                sources.tell_again(&name, cookie);
+            });
         }
     }
 

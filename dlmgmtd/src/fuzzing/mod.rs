@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::expect_used)]
 
 mod codec;
+mod dbus;
 mod door;
 mod echo;
 mod import;
@@ -17,6 +18,7 @@ mod seeds;
 mod tests;
 
 pub use codec::codec;
+pub use dbus::dbus;
 pub use door::door;
 pub use import::import;
 pub use netlink::netlink;
@@ -28,6 +30,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target, as `fuzz/Cargo.toml` lists them.
 pub const TARGETS: &[Target] = &[
     ("codec", codec),
+    ("dbus", dbus),
     ("door", door),
     ("import", import),
     ("netlink", netlink),

@@ -15,6 +15,7 @@ pub fn all() -> Vec<Seed> {
         .chain(records())
         .chain(datagrams())
         .chain(imports())
+        .chain(bus_calls())
         .collect()
 }
 
@@ -167,4 +168,51 @@ fn imports() -> Vec<Seed> {
         ("format-1-swap", document(&[entry(1, "eth1", 1), entry(2, "eth0", 2)])),
     ];
     seeds.map(|(name, text)| ("import", name.to_owned(), text.into_bytes())).into()
+}
+
+/// A call of a method by its name, with this body, as the bus's target reads it.
+fn bus_call(path: &str, method: &str, body: &(impl serde::Serialize + zbus::DynamicType)) -> Seed {
+    let at = super::dbus::PATHS.iter().position(|known| *known == path).unwrap();
+    let methods = crate::dbus::methods_at(path);
+    let which = methods.iter().position(|(_, name, _)| *name == method).unwrap();
+    let message = zbus::Message::method_call("/", method).build(body).unwrap();
+    let body = message.body();
+    let body = body.data().bytes();
+    let len = u16::try_from(body.len()).unwrap().to_le_bytes();
+    let bytes = [&[at as u8, which as u8, 0], &len[..], body].concat();
+    ("dbus", method.to_lowercase(), bytes)
+}
+
+fn bus_calls() -> Vec<Seed> {
+    use std::collections::HashMap;
+    use zbus::Variant;
+    let (manager, link) = ("/org/dlmgmt1", "/org/dlmgmt1/link/_1");
+    let none: HashMap<&str, Variant<'_>> = HashMap::new();
+    let lend = HashMap::from([("temporary", Variant::from(true)), ("name-inside", "up0".into())]);
+    let view = HashMap::from([("view", Variant::from("all")), ("max", 2_u32.into())]);
+    let pair = HashMap::from([("peer", Variant::from("p0")), ("temporary", true.into())]);
+    let vnic = HashMap::from([("over", Variant::from("net1")), ("mode", "bridge".into())]);
+    let seeds = [
+        bus_call(manager, "GetLink", &"net1"),
+        bus_call(manager, "ListLinks", &view),
+        bus_call(manager, "Rename", &vec![("net1", "lan"), ("net2", "wan")]),
+        bus_call(manager, "SetZone", &("net1", "web", lend)),
+        bus_call(manager, "CreateLink", &("veth", "v0", pair)),
+        bus_call(manager, "CreateLink", &("vnic", "v0", vnic)),
+        bus_call(manager, "EventsSince", &0_u64),
+        bus_call(manager, "TakePart", &()),
+        bus_call(manager, "GetManagedObjects", &()),
+        bus_call(link, "Rename", &"lan"),
+        bus_call(link, "Hold", &()),
+        bus_call(link, "ResetZone", &none),
+        bus_call(link, "GetAll", &"org.dlmgmt1.Link"),
+        bus_call("/org/dlmgmt1/zone/_0", "Detach", &()),
+        bus_call(
+            "/org/freedesktop/LogControl1",
+            "Set",
+            &("org.freedesktop.LogControl1", "LogLevel", Variant::from("debug")),
+        ),
+    ];
+    let named = seeds.into_iter().enumerate();
+    named.map(|(n, (target, name, bytes))| (target, format!("{n}-{name}"), bytes)).collect()
 }

@@ -18,7 +18,7 @@
 //! | `acknowledged`  | the number of the last acknowledged commit                        |
 //! | `journal`       | batches that the database does not have yet                       |
 //! | `snapshot.json` | a plain export, from which a damaged database is restored         |
-//! | `damaged-N/`    | a damaged database, as it was found                               |
+//! | `damaged-N/`    | a damaged database or journal, as it was found                    |
 //! | `db.copy/`      | a copy of the database, while it is opened                        |
 //! | `db.rebuilt/`   | a restored database, until it takes its place                     |
 
@@ -108,7 +108,11 @@ impl SledStore {
     pub fn open(dir: &Path, options: Options) -> Result<(Self, Loaded), StoreError> {
         let dir = StateDir::take(dir)?;
         let high_water = HighWater::open(&dir.high_water()).map_err(|why| dir.unusable(why))?;
-        let (journal, entries) = Journal::open(&dir.journal()).map_err(|why| dir.unusable(why))?;
+        let journal = Journal::open(&dir.journal()).map_err(|why| dir.unusable(why))?;
+        let (journal, entries, unread) = journal;
+        if unread > 0 {
+            tell_of_damage(&dir, &journal, entries.len(), unread);
+        }
         let Opened { database, state, reserve, given, recovery } =
             recovery::open(&dir, high_water.read().unwrap_or(0))?;
         high_water.set(state.meta.commit).map_err(|why| dir.unusable(why))?;
@@ -141,6 +145,22 @@ impl SledStore {
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()
     }
+}
+
+/// Neither the database nor the snapshot has what is lost: it can only be told, and kept.
+fn tell_of_damage(dir: &StateDir, journal: &Journal, entries: usize, unread: usize) {
+    let kept = match dir.keep_journal() {
+        Ok(evidence) => {
+            journal.cut_off();
+            format!("it is kept in {}", evidence.display())
+        }
+        Err(why) => format!("it cannot be kept: {why}"),
+    };
+    tracing::error!(
+        "the journal is damaged: after {entries} entries there are {unread} bytes that cannot be \
+         read, and unless the machine was started anew, changes of links that end with the boot \
+         may be lost, though they were acknowledged; {kept}"
+    );
 }
 
 fn start(mut writer: Writer) -> Result<JoinHandle<()>, StoreError> {

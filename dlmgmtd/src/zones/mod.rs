@@ -168,6 +168,15 @@ impl ZoneSources {
         self.shared.names().is_up(name, cookie)
     }
 
+    /// Has a zone in a watched directory told once more, if it is still there: it could not be taken.
+    pub fn tell_again(&self, name: &ZoneName, cookie: NsCookie) {
+        let mut names = self.shared.names();
+        if names.is_up(name, cookie) {
+            names.forget(name);
+            self.shared.wake();
+        }
+    }
+
     /// Ends a zone that a client registered. Its [`SourceEvent::Ended`] follows, once.
     pub fn remove(&self, name: &ZoneName) -> Result<(), SourceError> {
         self.shared.names().unregister(name)?;

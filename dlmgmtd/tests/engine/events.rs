@@ -64,7 +64,7 @@ impl Reducer {
                 | Event::Removed(link) => drop(self.0.insert(link.id, link)),
                 Event::State { id, state, .. } => self.0.get_mut(&id).unwrap().state = state,
                 Event::Gone { id, .. } => drop(self.0.remove(&id).unwrap()),
-                Event::SnapshotEnd => {}
+                Event::SnapshotEnd | Event::Detaching { .. } => {}
                 _ => panic!("{event:?}"),
             }
         }

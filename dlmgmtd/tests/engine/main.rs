@@ -10,6 +10,7 @@
 #[cfg(debug_assertions)]
 mod crash_points;
 mod crashes;
+mod detaching;
 mod dumps;
 mod events;
 mod hints;

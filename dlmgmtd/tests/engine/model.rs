@@ -807,5 +807,5 @@ fn after_any_life_engine_kernel_disk_and_model_agree() {
             (0..workers).map(|worker| scope.spawn(move || soak(worker))).collect();
         soaking.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
-    println!("{lives} lives from seed {first}");
+    println!("lived {lives} lives from seed {first}");
 }

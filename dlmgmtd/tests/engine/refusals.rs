@@ -117,6 +117,44 @@ async fn a_store_that_fails_when_a_refused_change_is_taken_back_is_put_right_lat
     assert_eq!(everything(&machine, &daemon), before);
 }
 
+/// A ring of renames was refused by the kernel, and the store, which has it, fails ever since.
+async fn ring_that_the_store_keeps(machine: &Machine, daemon: &Daemon) {
+    machine.world.fail_step(2, libc::EBUSY);
+    (1..1000).for_each(|nth| machine.disk.fail_at(nth));
+    let refused = outcome(daemon.rename(&RING)).await.expect("an answer").unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Store);
+    for told in ["the kernel refused to change eth", "its next start may make all of it"] {
+        assert!(refused.message.contains(told), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_store_that_does_not_give_a_refused_change_up() {
+    let (machine, daemon) = three_cards().await;
+    let before = everything(&machine, &daemon);
+    let links = daemon.links();
+    ring_that_the_store_keeps(&machine, &daemon).await;
+    assert_eq!(daemon.links(), links);
+    let next = outcome(daemon.rename(&[("eth0", "lan")])).await.expect("an answer");
+    assert_eq!(next.unwrap_err().code, ErrorCode::Store);
+    machine.disk.disarm();
+    settle().await;
+    assert_eq!(everything(&machine, &daemon), before);
+    daemon.rename(&RING).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_change_that_the_store_did_not_give_up_is_made_wholly_by_a_restart() {
+    let (machine, daemon) = three_cards().await;
+    ring_that_the_store_keeps(&machine, &daemon).await;
+    drop(daemon);
+    machine.disk.disarm();
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(machine.kernel_names(), ["eth1", "eth2", "eth0"]);
+    machine.assert_agrees(&daemon);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_seen_while_the_store_fails_is_stored_when_it_works_again() {
     let (machine, daemon) = three_cards().await;

@@ -19,10 +19,10 @@ pub const SNAPSHOT: &str = "snapshot.json";
 pub const HIGH_WATER: &str = "acknowledged";
 /// the batches that the database does not have yet,
 pub const JOURNAL: &str = "journal";
-/// and, with a number behind it, each damaged database that was kept.
+/// and, with a number behind it, each damaged database or journal that was kept.
 pub const EVIDENCE: &str = "damaged-";
 
-/// Damaged databases that are kept.
+/// Damaged databases and journals that are kept.
 const EVIDENCE_MAX: u32 = 8;
 
 /// The state directory, which nobody else uses while this lives.
@@ -155,6 +155,14 @@ impl StateDir {
         exchange(&self.rebuilt(), &self.database())?;
         sync_all_in(&self.path)?;
         remove_dir(&self.rebuilt())
+    }
+
+    /// Keeps a copy of the journal, of which not everything can be read, in the directory returned.
+    pub fn keep_journal(&self) -> io::Result<PathBuf> {
+        let evidence = self.evidence_dir()?;
+        fs::create_dir(&evidence)?;
+        fs::copy(self.journal(), evidence.join(JOURNAL))?;
+        Ok(evidence)
     }
 
     fn copy(&self) -> PathBuf {

@@ -43,7 +43,7 @@ pub struct Inspection {
     pub snapshot: Option<(u64, usize)>,
     /// Entries of the journal that the database does not have yet: the next start brings them in.
     pub journal: usize,
-    /// Damaged databases that were kept.
+    /// Damaged databases and journals that were kept.
     pub evidence: Vec<String>,
     /// Two links of ours with one name at home. That is no damage: somebody else gave one of them
     /// the name while the other was away or absent, which is then shown as in conflict.
@@ -78,6 +78,9 @@ pub enum Problem {
     /// There would be nothing to restore.
     #[error("the snapshot cannot be read: {0}")]
     Snapshot(String),
+    /// What was acknowledged in this boot may be lost.
+    #[error("the journal ends with {0} bytes that cannot be read")]
+    Journal(usize),
     /// A record is damaged, or of a newer version.
     #[error("{what} cannot be read: {why}")]
     Record {
@@ -175,9 +178,9 @@ impl Inspection {
         }
     }
 
-    /// An entry at the end that is not whole is no damage: a daemon that was killed left it.
     fn look_into_the_journal(&mut self, journal: &Path) -> io::Result<()> {
-        let (_, entries) = Journal::open(journal)?;
+        let (_, entries, unread) = Journal::open(journal)?;
+        self.problems.extend((unread > 0).then_some(Problem::Journal(unread)));
         self.journal = entries.iter().filter(|(commit, _)| *commit > self.commit).count();
         Ok(())
     }

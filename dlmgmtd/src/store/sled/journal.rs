@@ -32,23 +32,15 @@ pub type Entry = (u64, Vec<EncodedBatch>);
 
 impl Journal {
     /// Opens the file, made when absent, and reads what is in it up to the first entry that is not
-    /// whole.
-    pub fn open(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
+    /// whole. Tells how many bytes that leaves unread.
+    pub fn open(path: &Path) -> io::Result<(Self, Vec<Entry>, usize)> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (entries, rest) = read(&bytes);
-        if !rest.is_empty() {
-            tracing::warn!(
-                "the journal {} ends with {} bytes that cannot be read, after {} entries",
-                path.display(),
-                rest.len(),
-                entries.len(),
-            );
-        }
         let end = bytes.len() - rest.len();
-        Ok((Self { file, end: end as u64 }, entries))
+        Ok((Self { file, end: end as u64 }, entries, rest.len()))
     }
 
     /// Appends an entry: all of it, or nothing and an error.
@@ -58,8 +50,10 @@ impl Journal {
         if end > LEN_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        // Of one that failed, any part may be there: the next one is written over it.
-        self.file.write_all_at(&entry, self.end)?;
+        if let Err(why) = self.file.write_all_at(&entry, self.end) {
+            self.cut_off();
+            return Err(why);
+        }
         self.end = end;
         Ok(())
     }
@@ -70,8 +64,13 @@ impl Journal {
             return;
         }
         self.end = 0;
-        if let Err(why) = self.file.set_len(0) {
-            tracing::warn!("the journal cannot be emptied: {why}");
+        self.cut_off();
+    }
+
+    /// Ends the file behind the last whole entry: what lies there the next life takes for damage.
+    pub fn cut_off(&self) {
+        if let Err(why) = self.file.set_len(self.end) {
+            tracing::warn!("the journal cannot be cut off: {why}");
         }
     }
 }

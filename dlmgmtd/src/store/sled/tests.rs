@@ -802,6 +802,25 @@ async fn a_damaged_journal_counts_up_to_the_damage() {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_journal_is_kept_as_it_was_found_and_a_whole_one_is_not() {
+    for (damage, is_damaged) in
+        [(Damage::Flip(30), true), (Damage::Cut(30), true), (Damage::Cut(0), false)]
+    {
+        let dir = dir_in_memory();
+        written_journal(dir.path()).await;
+        let (journal, kept) = (dir.path().join("journal"), dir.path().join("damaged-1/journal"));
+        damage.strike(&journal);
+        let found = fs::read(&journal).unwrap();
+        let problems = inspect(dir.path()).unwrap().problems;
+        assert_eq!(!problems.is_empty(), is_damaged, "{damage:?}: {problems:?}");
+        drop(open(dir.path()));
+        assert_eq!(fs::read(&kept).ok(), is_damaged.then_some(found), "{damage:?}");
+        drop(open(dir.path()));
+        assert!(!dir.path().join("damaged-2").exists(), "{damage:?}: a second start");
+    }
+}
+
 /// The journal of a life that was killed after the database had its batches, and before it was
 /// emptied.
 #[tokio::test]
