@@ -42,6 +42,14 @@ test: deps
 soak: deps
 	scripts/soak.sh $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 
+# What only a whole machine shows: systemd, udev, cards that come and go, power cuts. Debian under
+# QEMU, half an hour; root makes its disk. TESTS="NAME..." are those whose names have that in them.
+test-vm: release
+	rm -rf target/vm/install
+	$(MAKE) install DESTDIR=$(CURDIR)/target/vm/install
+	tests/vm/image.sh target/vm
+	python3 -B tests/vm/run.py $(TESTS)
+
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.
 bench: deps
 	cargo build --locked --release --workspace

@@ -71,6 +71,8 @@ pub enum Command {
     UdevName {
         /// The device's index.
         ifindex: u32,
+        /// The name with which it appeared.
+        appeared_as: String,
     },
 }
 

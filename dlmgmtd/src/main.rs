@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Some(Command::Introspect { interface }) => introspect(&interface),
         None => start(args),
         Some(Command::Check) => examine(args),
-        Some(Command::UdevName { ifindex }) => tell_udev(args, ifindex),
+        Some(Command::UdevName { ifindex, appeared_as }) => tell_udev(args, ifindex, appeared_as),
     };
     outcome.unwrap_or_else(|why| {
         eprintln!("dlmgmtd: {why}");
@@ -51,10 +51,15 @@ fn examine(args: Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_udev(args: Args, ifindex: u32) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn tell_udev(
+    args: Args,
+    ifindex: u32,
+    appeared_as: String,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(args)?;
     let Some(ifindex) = IfIndex::new(ifindex) else { return Err("0 is no device's index".into()) };
-    let question = Question { ifindex, door: config.door(), state_dir: config.state_dir };
+    let door = config.door();
+    let question = Question { ifindex, appeared_as, door, state_dir: config.state_dir };
     let Some(name) = question.answer()? else { return Ok(ExitCode::FAILURE) };
     println!("{name}");
     Ok(ExitCode::SUCCESS)

@@ -153,7 +153,7 @@ fn udev_gets_no_name_for_what_the_daemon_does_not_keep_a_name_for() {
     let links = host.kernel();
     let name = |host: &Host, ifindex: u32| {
         let mut command = host.daemon_command();
-        let output = command.args(["udev-name", &ifindex.to_string()]).output().unwrap();
+        let output = command.args(["udev-name", &ifindex.to_string(), "eth0"]).output().unwrap();
         (output.status.code(), output.stdout)
     };
     for stop in [false, true] {
@@ -176,7 +176,7 @@ fn the_name_that_our_rule_asks_for_wins_over_that_of_a_link_file_and_nothing_els
     let rule: String = rule
         .split_inclusive('\n')
         .filter(|line| !line.contains("/devices/virtual/"))
-        .map(|line| line.replace("/usr/sbin/dlmgmtd udev-name $env{IFINDEX}", "/bin/echo lan"))
+        .map(|line| line.replace("/usr/sbin/dlmgmtd udev-name $env{IFINDEX} %k", "/bin/echo lan"))
         .collect();
     // What udev's own 80-net-setup-link.rules does.
     let setup = "SUBSYSTEM==\"net\", IMPORT{builtin}=\"net_setup_link\"\n\

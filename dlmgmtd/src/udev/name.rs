@@ -32,6 +32,8 @@ const HERE: NsCookie = NsCookie(1);
 pub struct Question {
     /// The device.
     pub ifindex: IfIndex,
+    /// The name with which it appeared.
+    pub appeared_as: String,
     /// The daemon's state directory.
     pub state_dir: PathBuf,
     /// The daemon's door.
@@ -59,12 +61,24 @@ impl Question {
     /// A running daemon is asked. Without one, its last snapshot tells, which can be half a minute
     /// older than its last word; the daemon itself corrects that when it starts.
     pub fn answer(&self) -> Result<Option<LinkName>, NameError> {
-        let Some(known) = read_snapshot(&self.state_dir)? else { return Ok(None) };
-        Ok(match ask_daemon(self.door.clone(), self.ifindex) {
-            Some((id, name)) => known.links.iter().any(|link| link.id == id).then_some(name),
-            None => remembered(known, rtnetlink::look_around()?, self.ifindex),
+        let known = read_snapshot(&self.state_dir)?;
+        Ok(match (ask_daemon(self.door.clone(), self.ifindex), known) {
+            (Some(told), known) => given(told, &self.appeared_as, known.as_ref()),
+            (None, Some(known)) => remembered(known, rtnetlink::look_around()?, self.ifindex),
+            (None, None) => None,
         })
     }
+}
+
+/// The name that the daemon tells, if that is not merely the one with which a new device appeared.
+/// Any other name was given, perhaps after the snapshot was written.
+fn given(
+    (id, name): (LinkId, LinkName),
+    appeared_as: &str,
+    known: Option<&Loaded>,
+) -> Option<LinkName> {
+    let is_old = || known.is_some_and(|known| known.links.iter().any(|link| link.id == id));
+    (name.as_bytes() != appeared_as.as_bytes() || is_old()).then_some(name)
 }
 
 /// The name that a daemon that knows this would give the device if it saw these links now.
@@ -205,10 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_the_daemon_gave_holds_though_no_snapshot_has_it_yet() {
+        let kept = kept(&[(card(2, "eth0", 1, 1), "eth0")]);
+        let (old, new) = (kept.links[0].id, LinkId::new(99).unwrap());
+        let told = |id, told| given((id, name(told)), "eth0", Some(&kept));
+        assert_eq!(told(new, "lan"), Some(name("lan")));
+        assert_eq!(told(old, "eth0"), Some(name("eth0")));
+        assert_eq!(told(new, "eth0"), None, "a new card is for udev to name");
+    }
+
+    #[test]
     fn where_no_daemon_ever_was_udev_names() {
         let dir = tempfile::tempdir().unwrap();
         let question = Question {
             ifindex: index(1),
+            appeared_as: "eth0".to_owned(),
             state_dir: dir.path().to_owned(),
             door: dir.path().join("door"),
         };
