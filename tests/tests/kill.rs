@@ -307,7 +307,8 @@ fn number_of(variable: &str) -> Option<u64> {
 
 #[test]
 fn kill_9_of_the_release_binary_loses_nothing_that_was_acknowledged() {
-    let until = number_of("KILL_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let until =
+        number_of("KILL_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let kills = number_of("KILLS").unwrap_or(if until.is_some() { u64::MAX } else { KILLS });
     let seed = number_of("KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("replay with KILL_SEED={seed}");
