@@ -236,6 +236,10 @@ impl Model {
             // A zone that ended owns nothing.
             let is_left = known.owner != ZoneName::global();
             assert!(is.owner == known.owner || is_left, "@{id}: its owner is {}", is.owner);
+            // One whose owner ended while it was lent is the borrower's, under its name there.
+            if self.has_zone_ended && is.owner != known.owner {
+                continue;
+            }
             let names = self.possible(*id, &known.own_name, |wish| match wish {
                 Wish::Name(name) => Some(*name),
                 _ => None,
