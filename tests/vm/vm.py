@@ -131,6 +131,8 @@ class Guest:
         LOGS.mkdir(exist_ok=True)
         self._console = LOGS / f"{name}.console"
         self._console.unlink(missing_ok=True)
+        # What QEMU itself complains of; that no cable leads anywhere, for one.
+        self._complaints = LOGS / f"{name}.qemu"
 
     # -- power
 
@@ -139,11 +141,14 @@ class Guest:
         see as a second disk."""
         for path in self._ports.values():
             path.unlink(missing_ok=True)
-        self._qemu = subprocess.Popen(self._command(drive), stdin=subprocess.DEVNULL)
+        with self._complaints.open("w") as complaints:
+            self._qemu = subprocess.Popen(
+                self._command(drive), stdin=subprocess.DEVNULL, stderr=complaints
+            )
         for path in self._ports.values():
             wait_until(f"{path} is there", lambda: path.exists() or self._has_ended(), pause=0.05)
         if self._has_ended():
-            raise RuntimeError(f"QEMU ended with {self._qemu.returncode}")
+            raise RuntimeError(f"QEMU ended: {self._complaints.read_text()}")
         self._monitor = self._opened(Monitor(self._ports["qmp"]))
         self._agent = self._opened(Channel(self._ports["agent"]))
         self.stream = self._opened(Channel(self._ports["stream"]))
