@@ -147,10 +147,19 @@ impl Draft {
             let looked_at = look.seen.iter().map(|sighting| self.at(sighting.ifindex));
             looked_at.filter_map(|at| Some((at, self.registry.by_binding(at)?))).collect()
         };
+        let outrun: Vec<LinkId> = if look.is_whole {
+            self.registry.outrun_in(self.space.ns).collect()
+        } else {
+            let looked_at = look.seen.iter().map(|sighting| self.at(sighting.ifindex));
+            looked_at.filter_map(|at| self.registry.outrun_at(at)).collect()
+        };
         let lost: Vec<LinkChange> = bound
             .into_iter()
-            .filter(|(at, id)| !survives.contains(&at.ifindex) && !look.spared.contains(id))
-            .filter_map(|(_, id)| self.registry.link(id))
+            .filter(|(at, _)| !survives.contains(&at.ifindex))
+            .map(|(_, id)| id)
+            .chain(outrun)
+            .filter(|id| !look.spared.contains(id))
+            .filter_map(|id| self.registry.link(id))
             .map(|link| lost(link))
             .collect();
         self.put(lost);

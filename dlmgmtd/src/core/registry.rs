@@ -57,6 +57,9 @@ pub struct Registry {
     stand_ins: OrdMap<LinkId, LinkName>,
     altnames: OrdMap<(ZoneId, AltName), LinkId>,
     bindings: OrdMap<Binding, LinkId>,
+    /// Links that are thought to be where another one is found by now: they must have gone from
+    /// there, which is only to be heard yet.
+    outrun: OrdMap<Binding, LinkId>,
     macs: OrdSet<(HwAddr, LinkId)>,
     paths: OrdSet<(DevicePath, LinkId)>,
     holds: OrdMap<(LinkId, HoldNumber), Holder>,
@@ -81,6 +84,7 @@ impl Registry {
             stand_ins: OrdMap::new(),
             altnames: OrdMap::new(),
             bindings: OrdMap::new(),
+            outrun: OrdMap::new(),
             macs: OrdSet::new(),
             paths: OrdSet::new(),
             holds: OrdMap::new(),
@@ -206,6 +210,16 @@ impl Registry {
     /// The link that the kernel has there.
     pub fn by_binding(&self, at: Binding) -> Option<LinkId> {
         self.bindings.get(&at).copied()
+    }
+
+    /// The link that was there before the one that is, and of which nothing was heard since.
+    pub fn outrun_at(&self, at: Binding) -> Option<LinkId> {
+        self.outrun.get(&at).copied()
+    }
+
+    /// Links that must have gone from where they are thought to be in a namespace.
+    pub fn outrun_in(&self, ns: NsCookie) -> impl Iterator<Item = LinkId> {
+        self.outrun.iter().filter(move |(at, _)| at.ns == ns).map(|(_, id)| *id)
     }
 
     /// Every link that the kernel has in a namespace.
@@ -340,7 +354,11 @@ impl Registry {
         let Some(link) = self.links.remove(&id) else { return };
         let zone = link.zone();
         if let Some(at) = link.binding() {
-            self.bindings.remove(&at);
+            for places in [&mut self.bindings, &mut self.outrun] {
+                if places.get(&at) == Some(&id) {
+                    places.remove(&at);
+                }
+            }
         }
         for key in altname_keys(&link) {
             self.altnames.remove(&key);
@@ -380,8 +398,10 @@ impl Registry {
 
     fn put_in(&mut self, link: &Link) {
         let id = link.record.id;
-        if let Some(at) = link.binding() {
-            self.bindings.insert(at, id);
+        if let Some(at) = link.binding()
+            && let Some(earlier) = self.bindings.insert(at, id).filter(|earlier| *earlier != id)
+        {
+            self.outrun.insert(at, earlier);
         }
         for key in altname_keys(link) {
             self.altnames.insert(key, id);

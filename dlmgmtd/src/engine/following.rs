@@ -99,7 +99,8 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     let mut arrivals = BTreeSet::new();
     for (at, hint) in hints.links {
         if let Some(moved) = &hint.moved_to
-            && let (Some(ns), Some(id)) = (moved.ns, registry.by_binding(at))
+            && let (Some(ns), Some(id)) =
+                (moved.ns, registry.outrun_at(at).or_else(|| registry.by_binding(at)))
         {
             let there = glances.entry(ns).or_default().links.entry(moved.ifindex).or_default();
             there.known_as = Some(id);
