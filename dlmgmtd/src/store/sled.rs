@@ -35,6 +35,7 @@ mod state;
 mod tests;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,7 +131,12 @@ impl SledStore {
             durable: state,
             has_hole: false,
             high_water,
-            snapshot: SnapshotState { reserve, commit: None, at: Instant::now() },
+            snapshot: SnapshotState {
+                reserve,
+                commit: None,
+                at: Instant::now(),
+                hardware: BTreeMap::new(),
+            },
         };
         if let Err(why) = writer.take_over(&entries, given) {
             writer.close();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dlmgmt_proto::{LinkId, ZoneId};
+use dlmgmt_proto::{LinkId, LinkName, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::model::BootId;
@@ -91,9 +91,17 @@ pub struct EncodedBatch {
     next_link_id: Option<u32>,
     boot: Option<BootId>,
     epoch: Option<u32>,
+    /// Of no use once it is written.
+    #[serde(skip)]
+    hardware: Vec<(LinkId, LinkName)>,
 }
 
 impl EncodedBatch {
+    /// The names that it gives to hardware.
+    pub fn hardware(&self) -> impl Iterator<Item = (LinkId, LinkName)> {
+        self.hardware.iter().copied()
+    }
+
     /// Ids below this were given, as far as the batch tells.
     pub fn next_link_id(&self) -> u32 {
         self.next_link_id.unwrap_or(0)
@@ -107,7 +115,9 @@ impl TryFrom<Batch> for EncodedBatch {
         let put = batch.put.iter().map(|link| Ok((link.id, Some(encode_link(link)?))));
         let delete = batch.delete.iter().map(|id| Ok((*id, None)));
         let zones = batch.zones.iter().map(|zone| Ok((zone.id, encode_zone(zone)?)));
+        let hardware = batch.put.iter().filter(|link| link.phys.is_some());
         Ok(Self {
+            hardware: hardware.map(|link| (link.id, link.name)).collect(),
             links: put.chain(delete).collect::<Result<_, CodecError>>()?,
             zones: zones.collect::<Result<_, CodecError>>()?,
             next_link_id: batch.next_link_id,

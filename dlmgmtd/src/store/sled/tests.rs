@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::model::{BootId, Lifetime, LinkRecord, Location, Origin, ZoneRecord};
+use crate::model::{BootId, Lifetime, LinkRecord, Location, Origin, PhysIdentity, ZoneRecord};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -1002,5 +1002,21 @@ fn a_crash_at_any_point_of_the_journal_keeps_what_was_acknowledged() {
                 "{point}:{passage}: {told} were acknowledged, found {journalled:?}"
             );
         }
+    }
+}
+
+/// udev gets it at the next boot, when nobody but the snapshot is there to be asked.
+#[tokio::test]
+async fn the_name_of_hardware_is_in_the_snapshot_when_it_is_acknowledged() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path());
+    let card = PhysIdentity { mac: Some("02:00:00:00:00:01".parse().unwrap()), path: None };
+    for name in ["eth0", "lan", "wan"] {
+        let card = LinkRecord { phys: Some(card.clone()), ..link(1, name) };
+        let batch = Batch { put: vec![Arc::new(card)], ..Batch::default() };
+        store.commit(batch).await.unwrap();
+        let kept = fs::read_to_string(dir.path().join("snapshot.json")).unwrap();
+        let kept = kept.matches(&format!("\"{name}\"")).count();
+        assert_eq!(kept, 1, "{name} is not in the snapshot");
     }
 }

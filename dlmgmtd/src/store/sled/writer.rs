@@ -1,9 +1,12 @@
 //! The one thread that writes: it takes all batches that wait as one group, and makes it durable
 //! with one transaction, one flush and one fdatasync.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use dlmgmt_proto::{LinkId, LinkName};
 
 use super::Options;
 use super::database::{Database, DatabaseError};
@@ -40,6 +43,8 @@ pub struct SnapshotState {
     pub commit: Option<u64>,
     /// When it was written or tried to be.
     pub at: Instant,
+    /// The names of hardware that it was written for.
+    pub hardware: BTreeMap<LinkId, LinkName>,
 }
 
 impl Writer {
@@ -97,6 +102,7 @@ impl Writer {
         match &written {
             Ok(()) => {
                 self.conclude(changes);
+                self.keep_names(&group);
                 group.into_iter().for_each(|waiting| waiting.tell(Ok(())));
             }
             Err(why) => self.refuse_group(group, why),
@@ -111,6 +117,18 @@ impl Writer {
         crash::point("journal.before_clear");
         let commit = self.durable.meta.commit;
         self.queue.written(Durable { commit, reserve: self.snapshot.reserve });
+    }
+
+    /// At the next boot udev asks for the names of hardware before the daemon runs, and gets those
+    /// of the snapshot: it must not be older than a name that was acknowledged.
+    fn keep_names(&mut self, group: &[Waiting]) {
+        let mut is_new = false;
+        for (id, name) in group.iter().flat_map(|waiting| waiting.batch.hardware()) {
+            is_new |= self.snapshot.hardware.insert(id, name) != Some(name);
+        }
+        if is_new {
+            self.save_snapshot();
+        }
     }
 
     fn refuse_group(&self, group: Vec<Waiting>, why: &DatabaseError) {
