@@ -126,12 +126,29 @@ impl Draft {
         let moved = look.seen.iter().filter_map(|sighting| {
             let kernel = sighting.kernel.as_ref()?;
             let link = self.registry.link(sighting.known_as?)?;
-            let is_here = self.registry.by_binding(self.at(sighting.ifindex)).is_some();
-            let is_it = link.record.kind == kernel.kind && !is_here;
-            is_it.then(|| link.bound_to(self.space, kernel).into())
+            if link.record.kind != kernel.kind {
+                return None;
+            }
+            let rebound = LinkChange::from(link.bound_to(self.space, kernel));
+            match self.registry.by_binding(self.at(sighting.ifindex)) {
+                None => Some(vec![rebound]),
+                Some(id) => {
+                    let taken_for_new = self.is_taken_for_new(id) && had_mac_of(link, kernel);
+                    taken_for_new.then(|| vec![LinkChange::end(id), rebound])
+                }
+            }
         });
-        let moved: Vec<LinkChange> = moved.collect();
+        let moved: Vec<LinkChange> = moved.flatten().collect();
         self.put(moved);
+    }
+
+    /// Whether a link is one that nobody knows more of than that it is there: a look that came
+    /// before the word of its move takes a link for such a one.
+    fn is_taken_for_new(&self, id: LinkId) -> bool {
+        let link = self.registry.link(id);
+        link.is_some_and(|link| {
+            link.record.origin == Origin::Foreign && link.record.lifetime == Lifetime::Temporary
+        })
     }
 
     fn end_the_lost(&mut self, look: &Look) {
