@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use dlmgmt_proto::LinkInfo;
-use dlmgmt_proto::door::{LinkFilter, View};
+use dlmgmt_proto::door::LinkFilter;
 use libdlmgmt::{Client, ClientError, DOOR};
 
 use crate::cli::Cli;
@@ -30,12 +30,11 @@ pub fn answer() {
 pub fn links(begun: &OsStr) -> Vec<CompletionCandidate> {
     let names = ask(|client| {
         let own = client.greeting().zone.clone();
-        let everywhere = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
         let name = |link: LinkInfo| match Some(&link.zone) == own.as_ref() {
             true => link.name.to_string(),
             false => format!("{}/{}", link.zone, link.name),
         };
-        Ok(client.list(everywhere)?.into_iter().map(name).collect())
+        Ok(client.list(LinkFilter::everything())?.into_iter().map(name).collect())
     });
     that_begin_with(begun, names)
 }

@@ -18,7 +18,6 @@ use super::arguments::{Options, invalid};
 use super::object::{Object, Properties, link_path, link_properties, zone_path, zone_properties};
 use super::table::{Interface, LINK_INTERFACE, MANAGER, Method, ZONE_INTERFACE};
 use super::{Call, Face, Failure, events, tokens};
-use crate::engine::Snapshot;
 use crate::files;
 
 type Answer = Result<Message, Failure>;
@@ -151,7 +150,7 @@ impl Face {
         options.finish()?;
         let snapshot = self.parts.service.snapshot();
         let max = max.map_or(usize::MAX, |max| max as usize);
-        let links = links(call, snapshot.as_ref(), &filter, after, max)?;
+        let links = snapshot.list(&call.caller, &filter, after, max)?;
         let told: Vec<(ObjectPath<'_>, Properties)> =
             links.iter().map(|link| (link_path(link.id), link_properties(link))).collect();
         call.reply(&(snapshot.seq().0, told))
@@ -303,24 +302,6 @@ impl Face {
         let text = blocking(move || files::read(fd.into())).await?;
         seq(call, self.parts.service.import(&call.caller, text).await?.seq)
     }
-}
-
-/// The links that a caller may see, in the order of their ids.
-pub(super) fn links(
-    call: &Call<'_>,
-    snapshot: &dyn Snapshot,
-    filter: &LinkFilter,
-    mut after: Option<LinkId>,
-    max: usize,
-) -> Result<Vec<LinkInfo>, Failure> {
-    let mut links = Vec::new();
-    while links.len() < max
-        && let Some(link) = snapshot.next(&call.caller, filter, after)?
-    {
-        after = Some(link.id);
-        links.push(link);
-    }
-    Ok(links)
 }
 
 fn filter(options: &mut Options) -> Result<LinkFilter, Failure> {

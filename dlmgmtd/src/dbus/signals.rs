@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dlmgmt_proto::door::{LinkFilter, Subscribe, View};
+use dlmgmt_proto::door::{LinkFilter, Subscribe};
 use dlmgmt_proto::{Event, LinkId, LinkInfo, Result, SequencedEvent, ZoneId, ZoneInfo};
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, Message, ObjectPath};
@@ -113,13 +113,8 @@ fn zones_of(service: &dyn Service) -> HashMap<ZoneId, ZoneInfo> {
 }
 
 fn all_ids(snapshot: &dyn Snapshot) -> Vec<LinkId> {
-    let filter = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
-    let mut ids = Vec::new();
-    let next = |after| snapshot.next(&Caller::daemon(), &filter, after);
-    while let Ok(Some(link)) = next(ids.last().copied()) {
-        ids.push(link.id);
-    }
-    ids
+    let all = snapshot.list(&Caller::daemon(), &LinkFilter::everything(), None, usize::MAX);
+    all.unwrap_or_default().into_iter().map(|link| link.id).collect()
 }
 
 fn of_link(

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use dlmgmt_proto::door::{LinkFilter, View};
+use dlmgmt_proto::door::LinkFilter;
 use dlmgmt_proto::{LinkInfo, LinkRef};
 use zbus::{Message, ObjectPath, OwnedVariant, Variant, fdo};
 
-use super::calls::links;
 use super::object::{Object, Properties, link_path, link_properties, zone_path, zone_properties};
 use super::table::{
     INTROSPECTABLE, Interface, LINK_INTERFACE, OBJECT_MANAGER, PEER, PROPERTIES, ZONE_INTERFACE,
@@ -59,8 +58,8 @@ impl Face {
     }
 
     fn all_links(&self, call: &Call<'_>) -> Result<Vec<LinkInfo>, Failure> {
-        let everything = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
-        links(call, self.parts.service.snapshot().as_ref(), &everything, None, usize::MAX)
+        let snapshot = self.parts.service.snapshot();
+        Ok(snapshot.list(&call.caller, &LinkFilter::everything(), None, usize::MAX)?)
     }
 
     fn managed_objects(&self, call: &Call<'_>) -> Answer {

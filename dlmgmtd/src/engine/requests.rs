@@ -561,11 +561,7 @@ pub(super) fn quotable(text: &str) -> String {
 
 fn told_snapshot(registry: &Registry, scope: Scope) -> Result<Vec<SequencedEvent>> {
     let seq = registry.seq();
-    let everything = LinkFilter {
-        view: dlmgmt_proto::door::View::All,
-        all_zones: true,
-        ..LinkFilter::default()
-    };
+    let everything = LinkFilter::everything();
     let mut told = Vec::new();
     let mut after = None;
     while let Some(link) = registry.next_link(scope, &everything, after)? {

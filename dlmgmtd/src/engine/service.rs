@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
     GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named, Reclaim, Rename, ResetZone, SetZone,
-    Subscribe, View, Where,
+    Subscribe, Where,
 };
 use dlmgmt_proto::{
     LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
@@ -82,10 +82,28 @@ pub trait Snapshot: Send + Sync {
         after: Option<LinkId>,
     ) -> Result<Option<LinkInfo>>;
 
+    /// The first `max` links after `after` that pass the filter and that the caller may see, in
+    /// the order of ids.
+    fn list(
+        &self,
+        caller: &Caller,
+        filter: &LinkFilter,
+        mut after: Option<LinkId>,
+        max: usize,
+    ) -> Result<Vec<LinkInfo>> {
+        let mut links = Vec::new();
+        while links.len() < max
+            && let Some(link) = self.next(caller, filter, after)?
+        {
+            after = Some(link.id);
+            links.push(link);
+        }
+        Ok(links)
+    }
+
     /// One link, if it is there and the caller may see it.
     fn link(&self, caller: &Caller, id: LinkId) -> Result<Option<LinkInfo>> {
-        let filter = LinkFilter { view: View::All, all_zones: true, ..LinkFilter::default() };
-        let next = self.next(caller, &filter, LinkId::new(id.get() - 1))?;
+        let next = self.next(caller, &LinkFilter::everything(), LinkId::new(id.get() - 1))?;
         Ok(next.filter(|link| link.id == id))
     }
 }

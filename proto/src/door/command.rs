@@ -193,6 +193,13 @@ pub struct LinkFilter {
     pub all_zones: bool,
 }
 
+impl LinkFilter {
+    /// Every record of every zone that the caller may see.
+    pub fn everything() -> Self {
+        Self { view: View::All, all_zones: true, ..Self::default() }
+    }
+}
+
 /// A page of the links of one moment, in the order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
