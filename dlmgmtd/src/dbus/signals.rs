@@ -1,6 +1,6 @@
 //! What the bus is told: each commit's changes, with the new values.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dlmgmt_proto::door::{LinkFilter, Subscribe};
@@ -64,7 +64,11 @@ impl Herald {
         }
         match event {
             Event::Lost { .. } | Event::Resync => {
-                for id in all_ids(before.as_ref()).into_iter().chain(all_ids(after.as_ref())) {
+                let ids: BTreeSet<LinkId> = [&before, &after]
+                    .into_iter()
+                    .flat_map(|links| all_ids(links.as_ref()))
+                    .collect();
+                for id in ids {
                     signals.extend(of_link(id, before.as_ref(), after.as_ref()));
                 }
                 signals.extend(self.zone_signals());
