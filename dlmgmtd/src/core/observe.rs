@@ -158,23 +158,19 @@ impl Draft {
             .filter(|sighting| !sighting.was_deleted && self.is_same_link(sighting))
             .map(|sighting| sighting.ifindex)
             .collect();
-        let bound: Vec<(Binding, LinkId)> = if look.is_whole {
-            self.registry.bound_in(self.space.ns).collect()
+        let places = if look.is_whole {
+            self.registry.places_in(self.space.ns)
         } else {
-            let looked_at = look.seen.iter().map(|sighting| self.at(sighting.ifindex));
-            looked_at.filter_map(|at| Some((at, self.registry.by_binding(at)?))).collect()
+            look.seen.iter().map(|sighting| self.at(sighting.ifindex)).collect()
         };
-        let outrun: Vec<LinkId> = if look.is_whole {
-            self.registry.outrun_in(self.space.ns).collect()
-        } else {
-            let looked_at = look.seen.iter().map(|sighting| self.at(sighting.ifindex));
-            looked_at.filter_map(|at| self.registry.outrun_at(at)).collect()
+        let gone = |at: &Binding| {
+            let bound = self.registry.by_binding(*at);
+            let bound = bound.filter(|_| !survives.contains(&at.ifindex));
+            bound.into_iter().chain(self.registry.outrun_at(*at))
         };
-        let lost: Vec<LinkChange> = bound
-            .into_iter()
-            .filter(|(at, _)| !survives.contains(&at.ifindex))
-            .map(|(_, id)| id)
-            .chain(outrun)
+        let lost: Vec<LinkChange> = places
+            .iter()
+            .flat_map(gone)
             .filter(|id| !look.spared.contains(id))
             .filter_map(|id| self.registry.link(id))
             .map(|link| lost(link))

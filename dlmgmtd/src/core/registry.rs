@@ -217,9 +217,10 @@ impl Registry {
         self.outrun.get(&at).copied()
     }
 
-    /// Links that must have gone from where they are thought to be in a namespace.
-    pub fn outrun_in(&self, ns: NsCookie) -> impl Iterator<Item = LinkId> {
-        self.outrun.iter().filter(move |(at, _)| at.ns == ns).map(|(_, id)| *id)
+    /// Where links are thought to be in a namespace.
+    pub fn places_in(&self, ns: NsCookie) -> BTreeSet<Binding> {
+        let places = self.bindings.keys().chain(self.outrun.keys());
+        places.filter(|at| at.ns == ns).copied().collect()
     }
 
     /// Every link that the kernel has in a namespace.
@@ -277,6 +278,13 @@ impl Registry {
             .find(|name| is_usable(*name))
             // The candidates are endless and the names taken are not, so one is always found.
             .unwrap_or(link.record.name)
+    }
+
+    /// What a link is called in messages: the name that it is shown under, or its linkid where it
+    /// is not known.
+    pub fn label(&self, id: LinkId) -> String {
+        let link = self.link(id);
+        link.map_or_else(|| format!("@{id}"), |link| self.shown_name(link).to_string())
     }
 
     /// The name under which a link is shown in the zone where it is.

@@ -282,9 +282,7 @@ impl Pipeline {
 
     /// A link's name for the log.
     pub fn label(&self, id: LinkId) -> String {
-        let registry = self.registry();
-        let link = registry.link(id);
-        link.map_or_else(|| format!("@{id}"), |link| registry.shown_name(link).to_string())
+        self.registry().label(id)
     }
 
     /// Nothing is changed by a daemon that may not.
@@ -972,9 +970,9 @@ fn store_error(why: StoreError) -> Error {
 }
 
 fn refusal(registry: &Registry, id: LinkId, why: &KernelError) -> Error {
-    let link = registry.link(id);
-    let name = link.map_or_else(|| format!("@{id}"), |link| registry.shown_name(link).to_string());
-    let zone = link
+    let name = registry.label(id);
+    let zone = registry
+        .link(id)
         .map_or_else(String::new, |link| format!(" in zone {}", registry.zone_label(link.zone())));
     Error::kernel(why.errno, format!("the kernel refused to change {name}{zone}: {why}"))
 }
