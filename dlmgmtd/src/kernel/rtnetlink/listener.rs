@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dlmgmt_proto::LinkState;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -21,10 +20,6 @@ use crate::model::{Binding, NsCookie};
 use crate::sys::{self, Watched};
 
 const RTM_DELNSID: u16 = 89;
-
-/// How long notifications gather before they are heard. The kernel tells of one change several
-/// times while it is being made: to wake for each would compete with who waits for that change.
-const GATHERING: Duration = Duration::from_millis(1);
 
 /// The set of the multicast groups of links (`RTNLGRP_LINK`, 1) and of the numbers of namespaces
 /// (`RTNLGRP_NSID`, 28). Group 1 is the lowest bit.
@@ -69,17 +64,8 @@ fn subscribe(buffer: usize) -> io::Result<OwnedFd> {
 async fn listen(socket: Watched, mut ear: Ear) {
     let mut datagram = vec![0; DATAGRAM_MAX];
     // Waiting fails only when the runtime goes down.
-    while let Ok(ready) = socket.readable().await {
-        drop(ready);
-        tokio::time::sleep(GATHERING).await;
-        hear_all(&socket, &mut ear, &mut datagram).await;
-    }
-}
-
-/// Hears all that waits.
-async fn hear_all(socket: &Watched, ear: &mut Ear, datagram: &mut [u8]) {
     while let Ok(mut ready) = socket.readable().await {
-        match ready.try_io(|socket| sys::receive_with_nsid(socket.get_ref(), datagram)) {
+        match ready.try_io(|socket| sys::receive_with_nsid(socket.get_ref(), &mut datagram)) {
             Ok(Ok((len, nsid))) => match datagram.get(..len) {
                 Some(datagram) => ear.hear(datagram, nsid).await,
                 None => ear.lost = true,
@@ -90,7 +76,7 @@ async fn hear_all(socket: &Watched, ear: &mut Ear, datagram: &mut [u8]) {
             }
             // Once it has lost a message, the kernel drops all others, without another word,
             // until everything that waits is read. Whoever looked before would miss those.
-            Err(_nothing_waits) => return ear.make_good().await,
+            Err(_nothing_waits) => ear.make_good().await,
         }
     }
 }
