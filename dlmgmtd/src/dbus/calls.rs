@@ -18,6 +18,7 @@ use super::arguments::{Options, invalid};
 use super::object::{Object, Properties, link_path, link_properties, zone_path, zone_properties};
 use super::table::{Interface, LINK_INTERFACE, MANAGER, Method, ZONE_INTERFACE};
 use super::{Call, Face, Failure, events, tokens};
+use crate::engine::going_down;
 use crate::files;
 
 type Answer = Result<Message, Failure>;
@@ -126,18 +127,22 @@ impl Face {
     }
 
     fn zone(&self, call: &Call<'_>, name: &str) -> Result<ZoneInfo, Failure> {
-        let zones = self.parts.service.list_zones(&call.caller)?;
-        let found = zones.into_iter().find(|zone| zone.name.as_str() == name);
-        found.ok_or_else(|| {
-            let text = format!("no zone {}", name.escape_debug());
-            Error::new(ErrorCode::NoZone, text).into()
-        })
+        self.find_zone(call, &name.escape_debug(), |zone| zone.name.as_str() == name)
     }
 
     pub(super) fn zone_numbered(&self, call: &Call<'_>, id: ZoneId) -> Result<ZoneInfo, Failure> {
-        let zones = self.parts.service.list_zones(&call.caller)?;
-        let found = zones.into_iter().find(|zone| zone.id == id);
-        found.ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {id}")).into())
+        self.find_zone(call, &id, |zone| zone.id == id)
+    }
+
+    fn find_zone(
+        &self,
+        call: &Call<'_>,
+        called: &dyn std::fmt::Display,
+        is_it: impl Fn(&ZoneInfo) -> bool,
+    ) -> Result<ZoneInfo, Failure> {
+        let found = self.parts.service.list_zones(&call.caller)?.into_iter().find(is_it);
+        let missing = || Error::new(ErrorCode::NoZone, format!("no zone {called}"));
+        Ok(found.ok_or_else(missing)?)
     }
 
     fn list_links(&self, call: &Call<'_>) -> Answer {
@@ -376,8 +381,7 @@ fn seq(call: &Call<'_>, seq: Seq) -> Answer {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let going_down = |_| Err(Error::new(ErrorCode::ShuttingDown, "dlmgmtd is going down"));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(going_down)
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(going_down()))
 }
 
 fn system(why: std::io::Error) -> Failure {

@@ -45,9 +45,7 @@ impl Engine {
             drop(in_progress);
             Ok(Changed { seq })
         });
-        change
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorCode::ShuttingDown, "dlmgmtd is going down")))
+        change.await.unwrap_or_else(|_| Err(going_down()))
     }
 }
 
@@ -545,7 +543,8 @@ fn given(name: &str) -> Result<LinkName> {
     })
 }
 
-fn going_down() -> Error {
+/// What a request comes to whose task ends with the daemon.
+pub(crate) fn going_down() -> Error {
     Error::new(ErrorCode::ShuttingDown, "dlmgmtd is going down")
 }
 
