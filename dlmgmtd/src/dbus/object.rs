@@ -141,34 +141,12 @@ fn text_or_none<T: ToString>(value: Option<&T>) -> Variant<'static> {
 
 #[cfg(test)]
 mod tests {
-    use dlmgmt_proto::{
-        Flags, Generation, LinkClass, LinkName, LinkState, Media, ZoneName, ZoneState,
-    };
+    use dlmgmt_proto::{ZoneName, ZoneState};
 
     use super::*;
 
     fn link() -> LinkInfo {
-        LinkInfo {
-            id: LinkId::new(7).unwrap(),
-            name: LinkName::given("net0").unwrap(),
-            class: LinkClass::Veth,
-            kind: None,
-            media: Media::Ethernet,
-            flags: Flags::ACTIVE,
-            state: LinkState::Up,
-            mtu: None,
-            ifindex: None,
-            zone: ZoneName::global(),
-            owner: ZoneName::global(),
-            mac: None,
-            permanent_mac: None,
-            path: None,
-            device: None,
-            over: Vec::new(),
-            speed: None,
-            duplex: None,
-            generation: Generation(0),
-        }
+        crate::fuzzing::echo::link(1).unwrap()
     }
 
     fn zone() -> ZoneInfo {

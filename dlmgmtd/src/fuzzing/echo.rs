@@ -33,7 +33,8 @@ fn not_found() -> Error {
     Error::new(ErrorCode::NotFound, "no such link")
 }
 
-fn link(number: u32) -> Option<LinkInfo> {
+/// A link, where there is one of that linkid.
+pub fn link(number: u32) -> Option<LinkInfo> {
     Some(LinkInfo {
         id: LinkId::new(number).filter(|id| id.get() <= LAST)?,
         name: LinkName::numbered("net", number)?,

@@ -8,7 +8,7 @@
 mod codec;
 mod dbus;
 mod door;
-mod echo;
+pub(crate) mod echo;
 mod import;
 mod netlink;
 mod records;
