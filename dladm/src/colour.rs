@@ -4,6 +4,7 @@ use std::io;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use anstyle_query::{clicolor_force, term_supports_color};
 
 /// How the cells of a table are painted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,9 @@ impl Palette {
     pub fn of_output() -> Self {
         match AutoStream::choice(&io::stdout()) {
             ColorChoice::Never => Self::Plain,
-            _ => Self::Bright,
+            // Where `CI` is set the library has colours for a dumb terminal too.
+            _ if clicolor_force() || term_supports_color() => Self::Bright,
+            _ => Self::Plain,
         }
     }
 

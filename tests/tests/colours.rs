@@ -5,7 +5,7 @@ use dlmgmt_tests::{Host, Output};
 /// What `dladm` with these words shows on a terminal.
 fn on_a_terminal(host: &Host, words: &str, environment: &[(&str, &str)]) -> String {
     let mut terminal = host.command("script");
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
         terminal.env_remove(name);
     }
     terminal.env("TERM", "xterm").env("DLMGMT_DOOR", host.door());
@@ -33,8 +33,10 @@ fn a_terminal_gets_a_bold_header_and_coloured_states() {
 fn no_color_and_dumb_terminals_are_honoured() {
     let host = Host::with_links(&["a"]);
     for environment in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
-        let shown = on_a_terminal(&host, "show-link", &[environment]);
-        assert!(shown.contains("LINK") && !is_coloured(&shown), "{environment:?}: {shown:?}");
+        for elsewhere in [environment, ("CI", "true")] {
+            let shown = on_a_terminal(&host, "show-link", &[environment, elsewhere]);
+            assert!(shown.contains("LINK") && !is_coloured(&shown), "{environment:?}: {shown:?}");
+        }
     }
     assert!(is_coloured(&on_a_terminal(&host, "show-link", &[("NO_COLOR", "")])));
 }
