@@ -115,22 +115,22 @@ impl Pipeline {
         &self,
         prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync,
     ) -> Result<(Plan, Perimeter)> {
-        let registry = self.registry();
-        let mut unused = *self.ids();
-        let planned = prepare(&registry, &mut unused)?;
-        let mut needed = keys_of(&registry, &planned);
+        let before = *self.ids();
+        let mut draft = Draft::new(self.registry(), before, &prepare)?;
         loop {
-            let perimeter = self.perimeters.enter(needed.clone()).await;
-            let registry = self.registry();
+            let perimeter = self.perimeters.enter(draft.keys.clone()).await;
             let mut ids = self.ids();
-            let mut given = *ids;
-            let planned = prepare(&registry, &mut given)?;
-            let now_needed = keys_of(&registry, &planned);
-            if now_needed.is_subset(&needed) {
-                *ids = given;
-                return Ok((planned, perimeter));
+            let registry = self.registry();
+            if !draft.is_of(&registry, *ids) {
+                let again = Draft::new(registry, *ids, &prepare)?;
+                let is_covered = again.keys.is_subset(&draft.keys);
+                draft = again;
+                if !is_covered {
+                    continue;
+                }
             }
-            needed = now_needed;
+            *ids = draft.given;
+            return Ok((draft.plan, perimeter));
         }
     }
 
@@ -767,6 +767,35 @@ pub(super) struct Stranger {
     pub nsid: i32,
     /// A process in it, if one was found.
     pub pid: Option<i32>,
+}
+
+/// A plan, and what it was made of.
+struct Draft {
+    registry: Arc<Registry>,
+    ids: LinkIds,
+    plan: Plan,
+    /// The ids without those that the plan uses.
+    given: LinkIds,
+    /// What the plan touches.
+    keys: Keys,
+}
+
+impl Draft {
+    fn new(
+        registry: Arc<Registry>,
+        ids: LinkIds,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan>,
+    ) -> Result<Self> {
+        let mut given = ids;
+        let plan = prepare(&registry, &mut given)?;
+        let keys = keys_of(&registry, &plan);
+        Ok(Self { registry, ids, plan, given, keys })
+    }
+
+    /// Whether it would be the same if it were made of these.
+    fn is_of(&self, registry: &Arc<Registry>, ids: LinkIds) -> bool {
+        Arc::ptr_eq(&self.registry, registry) && self.ids == ids
+    }
 }
 
 /// What is to be looked at.
