@@ -143,6 +143,8 @@ impl SledStore {
             return Err(writer.dir.unusable(why));
         }
         let loaded = writer.durable.loaded().map_err(|why| writer.dir.damaged(why))?;
+        let hardware = loaded.links.iter().filter(|link| link.phys.is_some());
+        writer.snapshot.hardware = hardware.map(|link| (link.id, link.name)).collect();
         let writer = start(writer)?;
         Ok((Self { queue, flushes, recovery, writer: Some(writer) }, loaded))
     }

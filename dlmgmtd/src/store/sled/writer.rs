@@ -43,7 +43,7 @@ pub struct SnapshotState {
     pub commit: Option<u64>,
     /// When it was written or tried to be.
     pub at: Instant,
-    /// The names of hardware that it was written for.
+    /// The names of hardware that are durable.
     pub hardware: BTreeMap<LinkId, LinkName>,
 }
 
@@ -120,13 +120,15 @@ impl Writer {
     }
 
     /// At the next boot udev asks for the names of hardware before the daemon runs, and gets those
-    /// of the snapshot: it must not be older than a name that was acknowledged.
+    /// of the snapshot: it must not be older than a name that was acknowledged. Hardware that was
+    /// only just found nobody has named yet, and udev, which may be about to, is not told otherwise.
     fn keep_names(&mut self, group: &[Waiting]) {
-        let mut is_new = false;
+        let mut is_renamed = false;
         for (id, name) in group.iter().flat_map(|waiting| waiting.batch.hardware()) {
-            is_new |= self.snapshot.hardware.insert(id, name) != Some(name);
+            let known = self.snapshot.hardware.insert(id, name);
+            is_renamed |= known.is_some_and(|known| known != name);
         }
-        if is_new {
+        if is_renamed {
             self.save_snapshot();
         }
     }
