@@ -129,7 +129,7 @@ impl Draft {
             if link.record.kind != kernel.kind {
                 return None;
             }
-            let rebound = LinkChange::from(link.bound_to(self.space, kernel));
+            let rebound = LinkChange::from(link.brought_to(self.space, kernel));
             match self.registry.by_binding(self.at(sighting.ifindex)) {
                 None => Some(vec![rebound]),
                 Some(id) => {
@@ -196,7 +196,9 @@ impl Draft {
             let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
             let was_named = link.kernel.as_ref().map(|bound| bound.name);
             let mut link = link.bound_to(self.space, kernel);
-            if was_named != Some(kernel.name) {
+            if was_named != Some(kernel.name) && has_fallen(kernel) {
+                self.unsettled.insert(link.record.id);
+            } else if was_named != Some(kernel.name) {
                 link.follow_name(kernel.name);
             } else if kernel.name != link.wanted_name() && link.record.leads_the_kernel() {
                 self.unsettled.insert(link.record.id);
@@ -421,6 +423,12 @@ fn is_hardware(kernel: &KernelLink) -> bool {
     kernel.class() == LinkClass::Phys && !kernel.is_loopback()
 }
 
+/// Whether this is the name that the kernel itself gives to hardware whose namespace died: it may
+/// have been away and back where it was, and neither was heard.
+fn has_fallen(kernel: &KernelLink) -> bool {
+    is_hardware(kernel) && LinkName::numbered("dev", kernel.ifindex.get()) == Some(kernel.name)
+}
+
 /// What becomes of a link that the kernel no longer has: a persistent one's record stays.
 fn lost(link: &Link) -> LinkChange {
     match link.record.lifetime {
@@ -475,6 +483,13 @@ impl Link {
         link.record.phys = link.record.phys.map(|_| kernel.phys_identity());
         link.record.media = kernel.media;
         link.kernel = Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
+        link
+    }
+
+    /// The link where somebody moved it: at home, one that was lent is owed its own name again.
+    fn brought_to(&self, space: Space, kernel: &KernelLink) -> Link {
+        let mut link = self.bound_to(space, kernel);
+        link.record.unsettled |= link.is_at_home() && self.is_lent();
         link
     }
 

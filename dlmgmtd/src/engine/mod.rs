@@ -7,6 +7,7 @@ mod hub;
 mod observer;
 mod participants;
 mod perimeter;
+mod pins;
 mod pipeline;
 mod requests;
 mod service;

@@ -1,20 +1,20 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId, ZoneName,
+    Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId,
 };
 
 use super::arrivals::Arrivals;
 use super::custody::Custody;
 use super::hub::Hub;
 use super::perimeter::{Key, Keys, Perimeter, Perimeters};
+use super::pins::{Used, lent_where_they_are, spaces_of};
 use crate::core::{
     Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, changed, detaching,
     events_between, zone_events,
@@ -40,6 +40,8 @@ pub(super) struct Pipeline {
     pub arrivals: Arrivals,
     /// Who keeps namespaces of zones open while the daemon is not there.
     pub custody: Arc<dyn Custody>,
+    /// Namespaces that are not to be let go at this moment.
+    pub used: Used,
     /// Why the kernel and the store are left as they are, if they are.
     pub read_only: Option<String>,
     registry: ArcSwap<Registry>,
@@ -71,6 +73,7 @@ impl Pipeline {
             looks: tokio::sync::Mutex::default(),
             arrivals: Arrivals::default(),
             custody,
+            used: Used::default(),
             read_only,
             registry: ArcSwap::from_pointee(registry),
             ids: Mutex::new(ids),
@@ -198,9 +201,9 @@ impl Pipeline {
     }
 
     async fn try_to_carry_out(&self, plan: Plan) -> std::result::Result<Seq, Refusal> {
-        let left = left_or_entered(&self.registry(), &plan);
+        let in_use = self.using(spaces_of(&self.registry(), &plan));
         let result = self.carry_out_expected(plan).await;
-        self.let_go_of_unused(left);
+        in_use.end();
         result
     }
 
@@ -316,7 +319,7 @@ impl Pipeline {
     /// Somebody else brought these links to where they are lent to now: no step takes them there.
     async fn pin_lent(&self, before: &Registry, plan: &Plan) -> Result<()> {
         for (id, ns) in lent_where_they_are(before, plan) {
-            let pinned = self.kernel.pin(ns).await;
+            let pinned = self.pin(ns).await;
             pinned.map_err(|why| refusal(before, id, &why))?;
         }
         Ok(())
@@ -332,35 +335,6 @@ impl Pipeline {
         }
         crash::point("kernel.before_step");
         Ok(self.kernel.apply(&step).await?.at)
-    }
-
-    /// Keeps the namespace of a zone alive, also over a restart of the daemon.
-    pub async fn pin(&self, ns: NsCookie) -> std::result::Result<(), KernelError> {
-        self.kernel.pin(ns).await?;
-        let registry = self.registry();
-        let zone = registry.zone_of_ns(ns).map(|zone| registry.zone_label(zone));
-        if let Some(zone) = zone.filter(|zone| !self.custody.has(zone)) {
-            let open = self.kernel.open(ns).await?;
-            self.keep(zone, open).await;
-        }
-        Ok(())
-    }
-
-    /// Has the namespace of a zone kept while the daemon is not there.
-    pub async fn keep(&self, zone: ZoneName, ns: OwnedFd) {
-        let custody = self.custody.clone();
-        // It says itself what goes wrong, and nothing depends on it now.
-        let _ = tokio::task::spawn_blocking(move || custody.keep(&zone, ns)).await;
-    }
-
-    /// Ends what [`Pipeline::pin`] began. A zone that only a descriptor was passed of stays kept.
-    pub fn unpin(&self, ns: NsCookie) {
-        self.kernel.unpin(ns);
-        let registry = self.registry();
-        let zone = registry.zone_of_ns(ns).and_then(|zone| registry.zone(zone));
-        if let Some(zone) = zone.filter(|zone| !zone.record.is_known_by_descriptor()) {
-            self.custody.let_go(&zone.record.name);
-        }
     }
 
     async fn take_back(&self, plan: &Plan, done: &Done) {
@@ -492,7 +466,7 @@ impl Pipeline {
     /// what the store refuses is known, but no new link is shown before it is stored.
     pub async fn follow(&self, mut plan: Plan) {
         let before = self.registry();
-        let left = left_or_entered(&before, &plan);
+        let in_use = self.using(spaces_of(&before, &plan));
         let batch = intent(&before, &plan, self.ids().next());
         let is_of_this_boot = ends_with_this_boot(&before, &batch);
         crash::point("observer.before_persist");
@@ -511,7 +485,7 @@ impl Pipeline {
         }
         crash::point("observer.before_commit");
         self.commit_plan(&plan);
-        self.let_go_of_unused(left);
+        in_use.end();
         crash::point("observer.before_settle");
         self.settle_records(&plan).await;
     }
@@ -597,21 +571,6 @@ impl Pipeline {
             let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
             (with_zones.with(&plan.changes), ids)
         })
-    }
-
-    /// A zone without loans is not kept alive by the daemon.
-    fn let_go_of_unused(&self, left: BTreeSet<NsCookie>) {
-        for ns in left.into_iter().filter(|ns| *ns != self.kernel.home()) {
-            // Who is expected is pinned before it is known there.
-            let is_expected = !self.arrivals.names_in(ns).is_empty();
-            let registry = self.registry();
-            let zone = registry.zone_of_ns(ns);
-            let is_used =
-                zone.is_some_and(|zone| registry.lent_to(zone).any(|link| link.is_lent()));
-            if !is_used && !is_expected {
-                self.unpin(ns);
-            }
-        }
     }
 
     /// Replaces the registry by what `change` makes of it; the ids are of the links that differ.
@@ -920,24 +879,6 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
         }
     }
     batch
-}
-
-/// Links that the plan makes loans, or finds to be where they are lent to, with the namespaces.
-fn lent_where_they_are(before: &Registry, plan: &Plan) -> Vec<(LinkId, NsCookie)> {
-    let is_new = |link: &&Link| {
-        let was = before.link(link.record.id);
-        link.is_lent() && was.is_none_or(|was| !was.is_lent() || was.binding() != link.binding())
-    };
-    let lent = plan.changes.iter().filter_map(|change| change.after.as_ref()).filter(is_new);
-    lent.filter_map(|link| Some((link.record.id, link.binding()?.ns))).collect()
-}
-
-/// Namespaces that links on loan leave, or in which the plan lets links appear.
-fn left_or_entered(before: &Registry, plan: &Plan) -> BTreeSet<NsCookie> {
-    let arrivals = plan.arrivals().into_iter().map(|(ns, _)| ns);
-    let lent = plan.changes.iter().filter_map(|change| before.link(change.id));
-    let lent = lent.filter(|link| link.is_lent()).filter_map(|link| link.binding());
-    arrivals.chain(lent.map(|at| at.ns)).collect()
 }
 
 /// Links that end.

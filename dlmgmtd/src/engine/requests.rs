@@ -85,6 +85,7 @@ impl Service for Engine {
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {
         let scope = authorise(caller, Action::Rename)?;
         let items = call.items.iter().map(checked).collect::<Result<Vec<_>>>()?;
+        self.make_sure_of_names(scope, &items).await;
         self.change(move |registry, _| {
             let known = |(link, to): &(LinkRef, LinkName)| {
                 Ok((resolve(registry, scope, link)?.record.id, *to))
@@ -354,6 +355,18 @@ impl Engine {
                 let name = link.record.name;
                 let text = format!("the addresses of {name} cannot be read: {why}");
                 Err(Error::kernel(why.errno, text))
+            }
+        }
+    }
+
+    /// A link that has the name already takes no step to it: so it must truly have it, and not
+    /// just have lost it to somebody else.
+    async fn make_sure_of_names(&self, scope: Scope, items: &[(LinkRef, LinkName)]) {
+        for (link, to) in items {
+            let registry = self.pipeline.registry();
+            let Ok(found) = resolve(&registry, scope, link) else { continue };
+            if found.kernel.as_ref().is_some_and(|bound| bound.name == *to) {
+                observer::refresh(&self.pipeline, found.record.id).await;
             }
         }
     }

@@ -238,13 +238,6 @@ impl ZoneKeeper {
         let registry = self.pipeline.registry();
         let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
         let Some(ns) = up.map(|up| up.ns) else { return };
-        let inside = registry.lent_to(zone).find(|link| link.is_lent());
-        if let Some(bound) = inside.and_then(|link| link.kernel.as_ref())
-            && let Err(why) = self.pipeline.pin(bound.ns).await
-        {
-            let name = registry.zone_label(zone);
-            tracing::warn!(ZONE = name.as_str(), "zone {name} cannot be kept: {why}");
-        }
         let waiting: Vec<LinkId> = registry
             .lent_to(zone)
             .filter(|link| link.kernel.is_some() && !link.is_lent() && link.is_for(ns))

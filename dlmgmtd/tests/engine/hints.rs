@@ -4,7 +4,7 @@ use dlmgmt_proto::LinkState;
 use dlmgmtd::kernel::sim::HintFaults;
 use dlmgmtd::model::{Action, Step};
 
-use crate::machine::{Daemon, Machine, card, settle};
+use crate::machine::{Daemon, Machine, card, name, settle};
 
 /// Others change everything that can be changed.
 fn storm(machine: &Machine) {
@@ -94,5 +94,36 @@ async fn a_kernel_that_cannot_be_read_for_a_while_is_followed_again() {
     storm(&machine);
     daemon.hear_that_hints_were_lost();
     settle().await;
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_to_the_name_that_others_took_from_a_link_just_now_gives_it_back() {
+    let (machine, daemon) = before_the_storm(0).await;
+    machine.world.hold_hints();
+    let link = format!("@{}", daemon.id("eth0"));
+    machine.rename_by_others("eth0", "lan");
+    daemon.rename(&[(&link, "eth0")]).await.unwrap();
+    machine.world.release_hints();
+    settle().await;
+    assert_eq!(machine.kernel_names(), ["eth0", "eth1"]);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hardware_that_was_away_and_fell_home_unheard_gets_its_name_back() {
+    let (machine, daemon) = before_the_storm(0).await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let (id, at) = (daemon.id("eth1"), machine.at("eth1"));
+    machine.world.set_hint_faults(HintFaults { lost: 100, ..HintFaults::default() });
+    let action = Action::Move { to: web, name: name("eth1") };
+    machine.world.by_others(&Step { at, action }).unwrap();
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    machine.world.plug(card("eth1", 1, 1));
+    machine.world.end_users(web).unwrap();
+    let fallen = format!("dev{}", at.ifindex);
+    assert_eq!(machine.at(&fallen), at, "as if somebody had merely renamed it");
+    settle().await;
+    assert_eq!(daemon.id("eth1"), id);
     machine.assert_agrees(&daemon);
 }

@@ -1,7 +1,8 @@
 //! A simulated machine, and the daemons that run on it one after the other.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, RenameItem, View};
@@ -9,7 +10,7 @@ use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
 use dlmgmtd::auth::Process;
-use dlmgmtd::engine::{Arrival, Caller, Engine, EngineLimits, NoCustody, Parts, Service};
+use dlmgmtd::engine::{Arrival, Caller, Custody, Engine, EngineLimits, NoCustody, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
 use dlmgmtd::store::Loaded;
@@ -76,6 +77,17 @@ impl Machine {
         Daemon { engine: Arc::new(Engine::start(parts).await.unwrap()), kernel }
     }
 
+    /// As [`Machine::start`], with somebody who keeps namespaces.
+    pub async fn start_with_custody(&self) -> (Daemon, Keeper) {
+        let kernel = Arc::new(self.world.kernel());
+        let (store, loaded) = self.disk.open();
+        let boot = BootId(format!("boot {}", self.boot));
+        let keeper = Keeper::default();
+        let custody = Arc::new(keeper.clone());
+        let parts = Parts { custody, ..parts(kernel.clone(), Arc::new(store), loaded, boot) };
+        (Daemon { engine: Arc::new(Engine::start(parts).await.unwrap()), kernel }, keeper)
+    }
+
     /// A namespace with a name.
     pub fn arrival(&self, called: &str, ns: NsCookie) -> Arrival {
         Arrival {
@@ -132,6 +144,35 @@ impl Machine {
             .filter_map(|link| Some((link.ifindex?, (link.name, link.mac, link.mtu?, link.state))))
             .collect();
         assert_eq!(shown, real, "registry (left) and kernel (right)");
+    }
+}
+
+/// Somebody who knows whose namespaces are to be kept.
+#[derive(Clone, Default)]
+pub struct Keeper(Arc<Mutex<BTreeSet<ZoneName>>>);
+
+impl Keeper {
+    /// The zones whose namespaces are kept.
+    pub fn kept(&self) -> BTreeSet<ZoneName> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Custody for Keeper {
+    fn take_back(&self) -> Vec<(ZoneName, OwnedFd)> {
+        Vec::new()
+    }
+
+    fn has(&self, zone: &ZoneName) -> bool {
+        self.kept().contains(zone)
+    }
+
+    fn keep(&self, zone: &ZoneName, _: OwnedFd) {
+        self.0.lock().unwrap().insert(zone.clone());
+    }
+
+    fn let_go(&self, zone: &ZoneName) {
+        self.0.lock().unwrap().remove(zone);
     }
 }
 

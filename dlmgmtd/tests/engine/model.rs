@@ -273,6 +273,8 @@ struct Life {
     machine: Machine,
     daemon: Option<Daemon>,
     named: BTreeMap<&'static str, NsCookie>,
+    /// Namespaces that nobody but the daemon keeps alive.
+    unused: BTreeSet<NsCookie>,
     asked: JoinSet<Answer>,
     made: BTreeMap<usize, (Known, Option<LinkName>)>,
     holds: Vec<Box<dyn HoldGuard>>,
@@ -295,6 +297,7 @@ impl Life {
             machine,
             daemon: None,
             named: BTreeMap::new(),
+            unused: BTreeSet::new(),
             asked: JoinSet::new(),
             made: BTreeMap::new(),
             holds: Vec::new(),
@@ -522,7 +525,9 @@ impl Life {
                 let Some((called, ns)) = self.zone_up(which) else { return };
                 self.model.zones_end();
                 self.machine.world.end_users(ns).unwrap();
-                if !self.machine.world.is_alive(ns) {
+                if self.machine.world.is_alive(ns) {
+                    self.unused.insert(ns);
+                } else {
                     self.named.remove(called);
                 }
             }
@@ -543,15 +548,16 @@ impl Life {
             }
             Happening::OthersRename(link, to) => {
                 let Some((link, at)) = self.known_in_kernel(link) else { return };
-                let step = Step { at, action: Action::Rename(a_name(to)) };
-                if link.class != LinkClass::Phys && self.machine.world.by_others(&step).is_ok() {
-                    self.model.by_others(link.id, Wish::Name(a_name(to)));
-                }
+                self.others_rename(link.id, at, a_name(to));
             }
             Happening::OthersMove { link, zone } => {
                 let Some((link, at)) = self.known_in_kernel(link) else { return };
                 let spaces: Vec<NsCookie> = self.spaces().into_values().collect();
                 let to = spaces[zone % spaces.len()];
+                if to == at.ns {
+                    // Its name may be another one by now than the daemon knows.
+                    return self.others_rename(link.id, at, link.name);
+                }
                 let action = Action::Move { to, name: link.name };
                 let _ = self.machine.world.by_others(&Step { at, action });
             }
@@ -579,6 +585,13 @@ impl Life {
             Happening::Rest => self.rest().await,
             Happening::Crash(points) => self.crash(points).await,
             Happening::Reboot => self.reboot().await,
+        }
+    }
+
+    fn others_rename(&mut self, link: LinkId, at: Binding, to: LinkName) {
+        let step = Step { at, action: Action::Rename(to) };
+        if self.machine.world.by_others(&step).is_ok() {
+            self.model.by_others(link, Wish::Name(to));
         }
     }
 
@@ -689,6 +702,11 @@ impl Life {
         let shown = self.daemon().all_links();
         let seen = shown.iter().map(|link| (link.id, self.known(link))).collect();
         self.model.check(seen);
+        self.unused.retain(|ns| world.is_alive(*ns));
+        if !self.unused.is_empty() {
+            // They end when the last loan leaves them.
+            self.model.zones_end();
+        }
     }
 
     fn whereabouts(&self, id: LinkId) -> Whereabouts {

@@ -33,6 +33,14 @@ impl Machine {
         daemon.engine.zone_appeared(self.arrival(called, ns)).await.unwrap();
     }
 
+    /// Somebody else moves a link of `global` there. How it is asked for from then on.
+    async fn brought_by_others(&self, daemon: &Daemon, link: &str, to: NsCookie) -> String {
+        let action = Action::Move { to, name: name(link) };
+        self.world.by_others(&Step { at: self.at(link), action }).unwrap();
+        settle().await;
+        format!("@{}", daemon.id(link))
+    }
+
     /// The names of the records on the disk.
     fn recorded(&self) -> Vec<String> {
         self.records().iter().map(|record| record.name.to_string()).collect()
@@ -557,14 +565,72 @@ async fn a_zone_is_not_kept_for_a_loan_that_somebody_moved_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loan_that_somebody_else_moved_home_has_its_own_name_there_also_if_others_made_it() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    machine.create("v0");
+    settle().await;
+    let inside = SetZone { name_inside: Some("up0".to_owned()), ..lend("v0", "web") };
+    daemon.lend(inside).await.unwrap();
+    let at = machine.world.find(web, &name("up0")).unwrap();
+    let action = Action::Move { to: machine.world.home(), name: name("up0") };
+    machine.world.by_others(&Step { at, action }).unwrap();
+    settle().await;
+    assert_eq!(machine.kernel_names(), ["v0"]);
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zone_is_kept_also_for_a_loan_that_somebody_else_brought_there() {
     let machine = Machine::with_cards([card("eth0", 1, 1)]);
     let daemon = machine.start().await;
     let web = machine.zone_up(&daemon, "web").await;
-    let action = Action::Move { to: web, name: name("eth0") };
-    machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
-    settle().await;
-    let link = format!("@{}", daemon.id("eth0"));
+    let link = machine.brought_by_others(&daemon, "eth0", web).await;
     daemon.lend(lend(&link, "web")).await.unwrap();
     assert_eq!(daemon.kernel.pinned(), [web].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_not_kept_for_a_loan_that_was_refused_where_somebody_else_had_brought_the_link() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let link = machine.brought_by_others(&daemon, "eth0", web).await;
+    machine.world.fail_next(libc::EBUSY, None);
+    let under_another_name = SetZone { name_inside: Some("up0".to_owned()), ..lend(&link, "web") };
+    assert!(daemon.lend(under_another_name).await.is_err());
+    assert!(daemon.kernel.pinned().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_is_kept_for_a_loan_that_begins_while_the_last_one_ends() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = Arc::new(machine.start().await);
+    let web = machine.zone_up(&daemon, "web").await;
+    let link = machine.brought_by_others(&daemon, "eth0", web).await;
+    daemon.lend(lend("eth1", "web")).await.unwrap();
+    machine.world.hang_next();
+    let under_another_name = SetZone { name_inside: Some("up0".to_owned()), ..lend(&link, "web") };
+    let lending = daemon.clone();
+    let begun = tokio::spawn(async move { lending.lend(under_another_name).await });
+    settle().await;
+    daemon.recall(recall("eth1")).await.unwrap();
+    assert!(!begun.is_finished());
+    assert_eq!(daemon.kernel.pinned(), [web].into());
+    begun.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_loans_is_in_custody_whoever_brought_them_there() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let (daemon, custody) = machine.start_with_custody().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    machine.zone_up(&daemon, "db").await;
+    let link = machine.brought_by_others(&daemon, "eth0", web).await;
+    daemon.lend(lend(&link, "web")).await.unwrap();
+    daemon.lend(lend("eth1", "db")).await.unwrap();
+    assert_eq!(custody.kept(), [zone("db"), zone("web")].into());
+    daemon.recall(recall(&link)).await.unwrap();
+    assert_eq!(custody.kept(), [zone("db")].into());
 }

@@ -74,7 +74,7 @@ impl ZoneKeeper {
     /// A zone that was taken back has its source again.
     pub(super) async fn claim(&self, found: Found) -> Result<ZoneId> {
         let Arrival { name, ns, opener, pid, path, attached } = found.into();
-        let zone = {
+        let (zone, ns) = {
             let _birth = self.births.lock().await;
             let watched = self.pipeline.kernel.watch(ns, opener).await;
             let ns = watched.map_err(|why| Error::kernel(why.errno, why.to_string()))?;
@@ -82,21 +82,13 @@ impl ZoneKeeper {
             let plan = plan_zone_up(&self.pipeline.registry(), &name, up, attached);
             let zone = plan.zones[0].record.id;
             self.pipeline.carry_out_always(plan).await?;
-            zone
+            (zone, ns)
         };
         tracing::info!(ZONE = name.as_str(), "zone {name} is up again");
         self.send_loans(zone).await;
-        self.let_go_if_unused(zone);
+        // The last loan may have come home without its custodian being told.
+        self.pipeline.using([ns].into()).end();
         Ok(zone)
-    }
-
-    /// The last loan may have come home without its custodian being told.
-    fn let_go_if_unused(&self, zone: ZoneId) {
-        let registry = self.pipeline.registry();
-        let ns = registry.zone(zone).and_then(|zone| Some(zone.up.as_ref()?.ns));
-        if let Some(ns) = ns.filter(|_| !registry.lent_to(zone).any(|link| link.is_lent())) {
-            self.pipeline.unpin(ns);
-        }
     }
 
     /// Takes the kept zone that has this name and namespace; one that has only one of the two ended
