@@ -137,7 +137,10 @@ impl Engine {
 
     /// Ends a zone: when this returns, its loans are home and its namespace is let go.
     pub async fn end_zone(&self, zone: ZoneId) {
-        self.zones.end_zone(zone).await;
+        let registry = self.pipeline.registry();
+        if let Some(up) = registry.zone(zone).and_then(|zone| zone.up.as_ref()) {
+            self.zones.end_zone(zone, up.ns).await;
+        }
     }
 
     /// Tells of namespaces that are zones no longer, while they can still be let go.

@@ -239,15 +239,15 @@ impl Service for Engine {
     async fn detach_zone(&self, caller: &Caller, call: DetachZone) -> Result<Changed> {
         authorise(caller, Action::ManageZones)?;
         let registry = self.pipeline.registry();
-        let zone = registry
+        let (zone, ns) = registry
             .zone_by_name(&call.zone)
-            .filter(|zone| registry.zone(*zone).is_some_and(|zone| zone.up.is_some()))
+            .and_then(|zone| Some((zone, registry.zone(zone)?.up.as_ref()?.ns)))
             .ok_or_else(|| Error::new(ErrorCode::NoZone, format!("no zone {}", call.zone)))?;
         self.zones.sources.remove(&call.zone).map_err(|why| {
             let text = format!("zone {} cannot be detached: {why}", call.zone);
             Error::new(ErrorCode::Invalid, text)
         })?;
-        self.zones.end_zone(zone).await;
+        self.zones.end_zone(zone, ns).await;
         Ok(Changed { seq: self.pipeline.registry().seq() })
     }
 

@@ -228,7 +228,7 @@ impl ZoneKeeper {
             return Ok(());
         }
         // Its end was told when there was nothing to end yet.
-        self.end_zone(zone).await;
+        self.end_zone(zone, ns).await;
         Err(Error::new(ErrorCode::NoZone, format!("zone {name} ended while it was attached")))
     }
 
@@ -360,7 +360,7 @@ impl ZoneKeeper {
         let registry = self.pipeline.registry();
         let Some(zone) = registry.zone_of_ns(cookie) else { return };
         if registry.zone_label(zone) == *name {
-            self.end_zone(zone).await;
+            self.end_zone(zone, cookie).await;
         }
     }
 
@@ -427,21 +427,24 @@ impl ZoneKeeper {
             // Only a zone without a source that watches it is told of here.
             let _ = self.sources.remove(&self.pipeline.registry().zone_label(zone));
             let keeper = self.clone();
-            tokio::spawn(async move { keeper.end_zone(zone).await });
+            tokio::spawn(async move { keeper.end_zone(zone, ns).await });
         }
     }
 
-    /// Ends a zone: its loans come home first, then its namespace is let go.
-    pub async fn end_zone(&self, zone: ZoneId) {
-        self.take_down(zone).await;
+    /// Ends a zone while it is that namespace: its loans come home first, then the namespace is let
+    /// go. Another one of the name, which came up meanwhile, is left alone.
+    pub async fn end_zone(&self, zone: ZoneId, ns: NsCookie) {
+        self.take_down(zone, ns).await;
         crash::point("zone_end.before_remake");
         self.remake_lost_links().await;
     }
 
-    async fn take_down(&self, zone: ZoneId) {
+    async fn take_down(&self, zone: ZoneId, ns: NsCookie) {
         let gate = self.enter(zone).await;
         let registry = self.pipeline.registry();
-        let Some(up) = registry.zone(zone).and_then(|zone| zone.up.clone()) else { return };
+        if registry.zone_of_ns(ns) != Some(zone) {
+            return;
+        }
         self.participants.expect(zone);
         self.pipeline.commit_plan(&plan_zone_ending(&registry, zone));
         self.began_to_end.notify_waiters();
@@ -455,16 +458,16 @@ impl ZoneKeeper {
         crash::point("zone_end.before_loans");
         self.bring_loans_home(zone).await;
         crash::point("zone_end.before_unpin");
-        self.pipeline.kernel.unpin(up.ns);
+        self.pipeline.kernel.unpin(ns);
         self.pipeline.custody.let_go(&registry.zone_label(zone));
         // Nobody may be listening, which is fine.
-        let _ = self.ended.send(up.ns);
+        let _ = self.ended.send(ns);
         crash::point("zone_end.before_transient_links");
-        self.end_transient_links(zone, up.ns).await;
+        self.end_transient_links(zone, ns).await;
         crash::point("zone_end.before_down");
         self.follow_planned(|registry| plan_zone_down(registry, zone)).await;
         crash::point("zone_end.before_unwatch");
-        self.forget(up.ns).await;
+        self.forget(ns).await;
         drop(gate);
         let name = registry.zone_label(zone);
         tracing::info!(ZONE = name.as_str(), "zone {name} has ended");

@@ -493,12 +493,14 @@ impl Life {
                 self.named.insert(called, ns);
                 // It may be over before it is looked at; where the disk fails it is told again.
                 let arrivals: Vec<_> = (0..4).map(|_| self.machine.arrival(called, ns)).collect();
+                let world = self.machine.world.clone();
                 self.ask(Vec::new(), async move {
                     for arrival in arrivals {
                         match engine.zone_appeared(arrival).await {
                             Err(why) if why.code == ErrorCode::Store => {}
                             // A name is free when the death of its namespace was heard.
                             Err(why) if why.code == ErrorCode::Exists => {
+                                world.release_hints();
                                 tokio::time::sleep(Duration::from_secs(1)).await;
                             }
                             _ => break,

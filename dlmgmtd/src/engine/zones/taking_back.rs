@@ -99,7 +99,7 @@ impl ZoneKeeper {
             if name == found.name && kept.cookie == found.cookie {
                 claimed = Some(kept);
             } else {
-                self.take_down(kept.zone).await;
+                self.take_down(kept.zone, kept.cookie).await;
             }
         }
         claimed
@@ -119,7 +119,7 @@ impl ZoneKeeper {
         let ended = std::mem::take(&mut *self.unclaimed());
         for (name, kept) in ended {
             tracing::info!(ZONE = name.as_str(), "zone {name} ended meanwhile");
-            self.take_down(kept.zone).await;
+            self.take_down(kept.zone, kept.cookie).await;
         }
     }
 
