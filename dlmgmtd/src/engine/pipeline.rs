@@ -780,9 +780,16 @@ impl Link {
     }
 }
 
-/// The links that a plan changes, and every name that they have, had or want.
+/// The links that a plan changes, every name that they have, had or want, and whoever is known by
+/// the index that a link keeps where it moves: if somebody took that one away, a change of it that is
+/// under way would change the link that comes.
 fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
-    let mut keys = BTreeSet::new();
+    let mut keys: Keys = plan
+        .steps
+        .iter()
+        .filter_map(|step| Some(Binding { ns: step.moves_to()?, ..step.forward.at }))
+        .filter_map(|landing| registry.by_binding(landing).map(Key::Link))
+        .collect();
     for change in &plan.changes {
         keys.insert(Key::Link(change.id));
         let before = registry.link(change.id).map(|link| link.as_ref());

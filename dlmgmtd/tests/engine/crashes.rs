@@ -11,7 +11,7 @@ use dlmgmtd::kernel::sim::SimKernel;
 use dlmgmtd::model::{Action, AltName, BootId, Step};
 use dlmgmtd::store::sim::Hang;
 
-use crate::machine::{Daemon, Machine, card, outcome, parts, root, settle};
+use crate::machine::{Daemon, Machine, card, name, outcome, parts, root, settle};
 
 /// Where the daemon crashes.
 #[derive(Clone, Copy, Debug)]
@@ -251,4 +251,45 @@ async fn an_imported_link_keeps_the_linkid_that_was_never_given_here() {
     assert_eq!(daemon.id("new0").get(), 77);
     assert!(daemon.id("new1").get() > 77);
     assert_eq!([daemon.id("eth1"), daemon.id("old")], known);
+}
+
+/// A daemon crashed in the middle of a ring of renames, and the kernel refuses every change of one of
+/// the links from then on.
+async fn crashed_in_a_ring(steps: u64, stubborn: &str) -> Machine {
+    let cards = [card("eth0", 1, 1), card("eth1", 2, 2), card("eth2", 3, 3)];
+    let machine = Machine::with_cards(cards);
+    let daemon = machine.start().await;
+    let stubborn = machine.at(stubborn);
+    daemon.kernel.crash_after_steps(steps);
+    let ring = [("eth0", "eth1"), ("eth1", "eth2"), ("eth2", "eth0")];
+    assert!(outcome(daemon.rename(&ring)).await.is_none());
+    machine.world.refuse_all_of(stubborn);
+    machine
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_the_kernel_refuses_to_end_after_a_crash_is_there_with_the_rest_in_conflict() {
+    let names = ["eth1", "eth2", "eth0"];
+    for (steps, stubborn) in (0..4).flat_map(|steps| names.map(|link| (steps, link))) {
+        let context = format!("{steps} steps, and then no more of {stubborn}");
+        let machine = crashed_in_a_ring(steps, stubborn).await;
+        for _restart in 0..2 {
+            let daemon = machine.start().await;
+            settle().await;
+            machine.assert_agrees(&daemon);
+            let records = machine.records();
+            let cards = records.iter().filter(|record| record.phys.is_some());
+            let own_names: Vec<LinkName> = cards.map(|record| record.name).collect();
+            assert_eq!(own_names, names.map(name), "{context}");
+            for (link, own_name) in daemon.links().iter().zip(own_names) {
+                let is_in_conflict = link.flags.contains(Flags::CONFLICT);
+                assert_eq!(is_in_conflict, link.name != own_name, "{context}: {link:?}");
+            }
+        }
+        let daemon = machine.start().await;
+        machine.world.disarm();
+        settle().await;
+        assert_eq!(daemon.names(), names, "{context}");
+        machine.assert_agrees(&daemon);
+    }
 }

@@ -581,6 +581,26 @@ async fn a_loan_that_somebody_else_moved_home_has_its_own_name_there_also_if_oth
     machine.assert_agrees(&daemon);
 }
 
+/// A link that is moved keeps its index where that is free.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_comes_home_is_not_taken_for_the_one_that_had_its_index_there() {
+    for seed in 0..100 {
+        let machine = Machine::new(seed);
+        machine.world.plug(card("eth0", 1, 1));
+        machine.world.plug(card("eth1", 2, 2));
+        let daemon = machine.start().await;
+        let web = machine.zone_up(&daemon, "web").await;
+        daemon.lend(lend("eth1", "web")).await.unwrap();
+        machine.world.hold_hints();
+        let action = Action::Move { to: web, name: name("eth0") };
+        machine.world.by_others(&Step { at: machine.at("eth0"), action }).unwrap();
+        let inside = SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") };
+        let (_, recalled) = tokio::join!(daemon.lend(inside), daemon.recall(recall("eth1")));
+        recalled.unwrap();
+        assert_eq!(machine.kernel_names(), ["eth1"], "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_zone_is_kept_also_for_a_loan_that_somebody_else_brought_there() {
     let machine = Machine::with_cards([card("eth0", 1, 1)]);

@@ -250,6 +250,7 @@ impl SimWorld {
         let mut world = self.world();
         world.armed.clear();
         world.refusal_percent = 0;
+        world.stubborn = None;
     }
 
     /// As [`SimWorld::fail_next`], for the next dump.
@@ -266,6 +267,11 @@ impl SimWorld {
     /// So many of 100 steps of the daemon are refused with EBUSY from now on.
     pub fn refuse_randomly(&self, percent: u8) {
         self.world().refusal_percent = percent;
+    }
+
+    /// Every step of the daemon for this link is refused with EBUSY from now on.
+    pub fn refuse_all_of(&self, at: Binding) {
+        self.world().stubborn = Some(at);
     }
 
     /// Every step of a daemon that took effect, oldest first.

@@ -31,6 +31,8 @@ pub struct World {
     pub hangs_next: bool,
     pub inconsistent_dumps_percent: u8,
     pub refusal_percent: u8,
+    /// The link of which every step of the daemon is refused.
+    pub stubborn: Option<Binding>,
     pub applied: Vec<Step>,
     pub created: Vec<NewLink>,
     last_cookie: u64,
@@ -62,6 +64,7 @@ impl World {
             hangs_next: false,
             inconsistent_dumps_percent: 0,
             refusal_percent: 0,
+            stubborn: None,
             applied: Vec::new(),
             created: Vec::new(),
             last_cookie: home.0,
@@ -158,6 +161,9 @@ impl World {
     /// A step of the daemon.
     pub fn apply(&mut self, step: &Step) -> Result<Applied, KernelError> {
         self.permit()?;
+        if self.stubborn == Some(step.at) {
+            return Err(refusal(libc::EBUSY));
+        }
         let applied = self.act(step, true)?;
         self.applied.push(step.clone());
         Ok(applied)
