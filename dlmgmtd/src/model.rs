@@ -440,6 +440,11 @@ impl Link {
         }
     }
 
+    /// Whether the kernel has it under that name.
+    pub fn is_named(&self, name: LinkName) -> bool {
+        self.kernel.as_ref().is_some_and(|bound| bound.name == name)
+    }
+
     /// Where the kernel has it.
     pub fn binding(&self) -> Option<Binding> {
         self.kernel.as_ref().map(Bound::at)

@@ -27,6 +27,15 @@ pub fn links_to_lend(registry: &Registry, document: &Document) -> Vec<LinkId> {
     lent.filter_map(|entry| find(registry, document, entry)).collect()
 }
 
+/// The links that are known here and have the name already that the text gives them.
+pub fn links_with_their_names(registry: &Registry, document: &Document) -> Vec<LinkId> {
+    let known = document.links.iter().filter_map(|entry| {
+        let link = registry.link(find(registry, document, entry)?)?;
+        link.is_named(entry.link).then_some(link.record.id)
+    });
+    known.collect()
+}
+
 /// Brings a text in.
 ///
 /// A link that is known here keeps its linkid and takes the name: hardware is known by its

@@ -24,9 +24,9 @@ use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
     Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope,
-    What, describe, describe_zone, export, is_shown, links_to_lend, plan_delete, plan_delete_phys,
-    plan_import, plan_lend, plan_make, plan_recall, plan_rename, refuse_ending, resolve,
-    visible_zone,
+    What, describe, describe_zone, export, is_shown, links_to_lend, links_with_their_names,
+    plan_delete, plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
+    refuse_ending, resolve, visible_zone,
 };
 use crate::model::{Lifetime, Link, Recipe, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -85,7 +85,11 @@ impl Service for Engine {
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {
         let scope = authorise(caller, Action::Rename)?;
         let items = call.items.iter().map(checked).collect::<Result<Vec<_>>>()?;
-        self.make_sure_of_names(scope, &items).await;
+        let registry = self.pipeline.registry();
+        let known =
+            |(link, to): &(LinkRef, LinkName)| Some((resolve(&registry, scope, link).ok()?, *to));
+        let named = items.iter().filter_map(known).filter(|(link, to)| link.is_named(*to));
+        self.make_sure_of(named.map(|(link, _)| link.record.id).collect()).await;
         self.change(move |registry, _| {
             let known = |(link, to): &(LinkRef, LinkName)| {
                 Ok((resolve(registry, scope, link)?.record.id, *to))
@@ -320,6 +324,7 @@ impl Service for Engine {
         let document = Document::parse(&text)?;
         let zones = document.zones_lent_to();
         let still = self.zones.keep_still(&zones).await;
+        self.make_sure_of(links_with_their_names(&self.pipeline.registry(), &document)).await;
         let mut addresses = Addresses::new();
         let registry = self.pipeline.registry();
         for id in links_to_lend(&registry, &document) {
@@ -359,15 +364,11 @@ impl Engine {
         }
     }
 
-    /// A link that has the name already takes no step to it: so it must truly have it, and not
-    /// just have lost it to somebody else.
-    async fn make_sure_of_names(&self, scope: Scope, items: &[(LinkRef, LinkName)]) {
-        for (link, to) in items {
-            let registry = self.pipeline.registry();
-            let Ok(found) = resolve(&registry, scope, link) else { continue };
-            if found.kernel.as_ref().is_some_and(|bound| bound.name == *to) {
-                observer::refresh(&self.pipeline, found.record.id).await;
-            }
+    /// A link that has the name which is asked for takes no step to it: so it must truly have it, and
+    /// not just have lost it to somebody else.
+    async fn make_sure_of(&self, named: Vec<LinkId>) {
+        for id in named {
+            observer::refresh(&self.pipeline, id).await;
         }
     }
 

@@ -12,8 +12,8 @@ use dlmgmt_proto::door::{
     CreateLink, Created, DeleteLink, Reclaim, RenameItem, ResetZone, SetZone, Where,
 };
 use dlmgmt_proto::{
-    ErrorCode, Flags, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Whereabouts,
-    ZoneName,
+    ErrorCode, Flags, HwAddr, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec,
+    Whereabouts, ZoneName,
 };
 use dlmgmtd::engine::{HoldGuard, Service};
 use dlmgmtd::kernel::sim::{HintFaults, VirtualLink};
@@ -56,6 +56,8 @@ enum Happening {
     OthersSet(usize, u32),
     Plug { card: u8, slot: u8, name: usize },
     Unplug(usize),
+    Export,
+    Import,
     LoseHints,
     Refuse(usize),
     DiskFails(usize),
@@ -96,6 +98,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (any(), 1400..1500u32).prop_map(|(link, mtu)| OthersSet(link, mtu)),
         2 => (1..5u8, 1..5u8, any()).prop_map(|(card, slot, name)| Plug { card, slot, name }),
         1 => any().prop_map(Unplug),
+        1 => Just(Export),
+        3 => Just(Import),
         1 => Just(LoseHints),
         2 => (0..4usize).prop_map(Refuse),
         1 => (0..3usize).prop_map(DiskFails),
@@ -162,6 +166,12 @@ impl Model {
     fn by_others(&mut self, link: LinkId, wish: Wish) {
         let (asked, answered) = (self.now, Some(self.now));
         self.writes.push(Write { request: None, link, wish, asked, answered, fate: Fate::Open });
+    }
+
+    /// What may come true until the next rest, or not.
+    fn may_come(&mut self, link: LinkId, wish: Wish) {
+        let (asked, fate) = (self.now, Fate::Open);
+        self.writes.push(Write { request: None, link, wish, asked, answered: None, fate });
     }
 
     fn ask(&mut self, request: usize, link: LinkId, wish: Wish) {
@@ -266,6 +276,37 @@ impl Model {
     }
 }
 
+/// An export, and what it says.
+#[derive(Clone)]
+struct Saved {
+    text: Vec<u8>,
+    links: Vec<SavedLink>,
+}
+
+#[derive(Clone, serde::Deserialize)]
+struct SavedLink {
+    link: LinkName,
+    class: LinkClass,
+    mac: Option<HwAddr>,
+    loan: Option<SavedLoan>,
+}
+
+#[derive(Clone, serde::Deserialize)]
+struct SavedLoan {
+    zone: ZoneName,
+}
+
+impl Saved {
+    fn read(text: Vec<u8>) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Document {
+            links: Vec<SavedLink>,
+        }
+        let Document { links } = serde_json::from_slice(&text).unwrap();
+        Self { text, links }
+    }
+}
+
 /// A request that was answered, and what it made.
 type Answer = (usize, Option<std::result::Result<Option<Created>, dlmgmt_proto::Error>>);
 
@@ -277,6 +318,7 @@ struct Life {
     unused: BTreeSet<NsCookie>,
     asked: JoinSet<Answer>,
     made: BTreeMap<usize, (Known, Option<LinkName>)>,
+    saved: Option<Saved>,
     holds: Vec<Box<dyn HoldGuard>>,
     model: Model,
     requests: usize,
@@ -300,6 +342,7 @@ impl Life {
             unused: BTreeSet::new(),
             asked: JoinSet::new(),
             made: BTreeMap::new(),
+            saved: None,
             holds: Vec::new(),
             model: Model::default(),
             requests: 0,
@@ -535,7 +578,7 @@ impl Life {
             }
             Happening::OthersMake { name, zone } => {
                 self.macs = self.macs.wrapping_add(1);
-                let mac = dlmgmt_proto::HwAddr::new(&[2, 9, 0, 0, 0, self.macs]).ok();
+                let mac = HwAddr::new(&[2, 9, 0, 0, 0, self.macs]).ok();
                 let kind = "tun".to_owned();
                 let link = VirtualLink { name: a_name(name), kind, mac, lower: None };
                 let spaces: Vec<NsCookie> = self.spaces().into_values().collect();
@@ -576,6 +619,11 @@ impl Life {
                     let _ = self.machine.world.unplug(at);
                 }
             }
+            Happening::Export => {
+                let text = crate::crash_points::now(engine.export(&root())).unwrap();
+                self.saved = Some(Saved::read(text));
+            }
+            Happening::Import => self.import(),
             Happening::LoseHints => self.daemon().hear_that_hints_were_lost(),
             Happening::Refuse(nth) => self.machine.world.fail_step(nth, libc::EBUSY),
             Happening::DiskFails(nth) => self.machine.disk.fail_at(nth),
@@ -619,6 +667,30 @@ impl Life {
         let call = CreateLink { name: a_name(called).to_string(), zone: inside, temporary, spec };
         let engine = self.daemon().engine.clone();
         self.ask(Vec::new(), async move { engine.create_link(&root(), call).await.map(Some) });
+    }
+
+    /// Brings in what was saved last: hardware gets its names back. A device may take over another
+    /// link meanwhile, and somebody rename a virtual link, so that the text means another one.
+    fn import(&mut self) {
+        let Some(Saved { text, links }) = self.saved.clone() else { return };
+        let mut wishes = Vec::new();
+        for link in self.daemon().all_links() {
+            let own_name = self.whereabouts(link.id).own_name;
+            for saved in links.iter().filter(|saved| saved.class == link.class) {
+                let name = Wish::Name(saved.link);
+                if link.class == LinkClass::Phys && link.permanent_mac == saved.mac {
+                    wishes.push((link.id, name));
+                } else if link.class == LinkClass::Phys {
+                    self.model.may_come(link.id, name);
+                } else if own_name != saved.link {
+                    continue;
+                }
+                let loan = saved.loan.as_ref().map(|loan| Wish::Loan(Some(loan.zone.clone())));
+                loan.into_iter().for_each(|loan| self.model.may_come(link.id, loan));
+            }
+        }
+        let engine = self.daemon().engine.clone();
+        self.ask(wishes, async move { engine.import(&root(), text).await.map(|_| None) });
     }
 
     fn plug(&mut self, number: u8, slot: u8, called: usize) {
