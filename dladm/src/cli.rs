@@ -1,5 +1,7 @@
 //! The command line.
 
+mod property;
+
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use dlmgmt_proto::HwAddr;
 
 use crate::completion::{links, zones};
 use crate::failure::{Failure, Report};
+
+pub use property::{ResetLinkprop, SetLinkprop, ShowLinkprop};
 
 const LINK_HELP: &str = "NAME, ZONE/NAME or @LINKID";
 
@@ -65,6 +69,12 @@ pub enum Command {
     AttachZone(AttachZone),
     /// End a zone: its loans come home, its namespace may live on
     DetachZone(DetachZone),
+    /// Show properties of links
+    ShowLinkprop(ShowLinkprop),
+    /// Set properties of a link, all of them or none
+    SetLinkprop(SetLinkprop),
+    /// Take back what was set of a link's properties
+    ResetLinkprop(ResetLinkprop),
     /// Tell where a link is, whoever moved it there
     Where(Where),
     /// Bring a link home that somebody moved away
@@ -98,6 +108,9 @@ impl Command {
             Self::DeleteVeth(args) => ("delete-veth", Some(&args.link)),
             Self::AttachZone(args) => ("attach-zone", Some(&args.zone)),
             Self::DetachZone(args) => ("detach-zone", Some(&args.zone)),
+            Self::ShowLinkprop(args) => ("show-linkprop", args.link.as_ref()),
+            Self::SetLinkprop(args) => ("set-linkprop", Some(&args.link)),
+            Self::ResetLinkprop(args) => ("reset-linkprop", Some(&args.link)),
             Self::Where(args) => ("where", Some(&args.link)),
             Self::Reclaim(args) => ("reclaim", Some(&args.link)),
             Self::RenameLink(args) => return args.what(),
@@ -505,6 +518,8 @@ mod tests {
             ("dladm delete-veth a", "delete-veth a"),
             ("dladm attach-zone --pid 7 web", "attach-zone web"),
             ("dladm show-zone", "show-zone"),
+            ("dladm set-linkprop -t -p mtu=9000 net0", "set-linkprop net0"),
+            ("dladm show-linkprop -p mtu", "show-linkprop"),
             ("dladm where @7", "where @7"),
         ] {
             assert_eq!(run(line).what(), what);
@@ -529,6 +544,9 @@ mod tests {
             ("dladm attach-zone --pid 1 --netns /x web", ["dladm: attach-zone: ", "--pid"]),
             ("dladm attach-zone --pid 0 web", ["dladm: attach-zone: ", "`0`"]),
             ("dladm where", ["dladm: where: ", "LINK"]),
+            ("dladm set-linkprop net0", ["dladm: set-linkprop: ", "--prop"]),
+            ("dladm reset-linkprop -p mtu", ["dladm: reset-linkprop: ", "LINK"]),
+            ("dladm show-linkprop -c -o link --json", ["dladm: show-linkprop: ", "--json"]),
             ("dladm show-link -p -o link --json", ["dladm: show-link: ", "--json"]),
         ] {
             let said = refused(line);

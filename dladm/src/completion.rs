@@ -9,6 +9,7 @@ use clap::CommandFactory;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use dlmgmt_proto::LinkInfo;
 use dlmgmt_proto::door::LinkFilter;
+use dlmgmt_proto::property::TABLE;
 use libdlmgmt::{Client, ClientError, DOOR};
 
 use crate::cli::Cli;
@@ -47,6 +48,23 @@ pub fn zones(begun: &OsStr) -> Vec<CompletionCandidate> {
     that_begin_with(begun, ask(names))
 }
 
+/// The properties that the last word of a list may begin with.
+pub fn properties(begun: &OsStr) -> Vec<CompletionCandidate> {
+    properties_with(begun, "")
+}
+
+/// As [`properties`], each with the sign after which its value follows.
+pub fn assignments(begun: &OsStr) -> Vec<CompletionCandidate> {
+    properties_with(begun, "=")
+}
+
+fn properties_with(begun: &OsStr, end: &str) -> Vec<CompletionCandidate> {
+    let text = begun.to_string_lossy();
+    let done = text.rfind(',').map_or("", |comma| &text[..=comma]);
+    let names = TABLE.iter().map(|one| format!("{done}{}{end}", one.property)).collect();
+    that_begin_with(begun, names)
+}
+
 /// What the daemon answers; nothing where it does not, or not soon.
 fn ask(
     question: impl FnOnce(&Client) -> Result<Vec<String>, ClientError> + Send + 'static,
@@ -77,5 +95,12 @@ mod tests {
         let offered = that_begin_with(OsStr::new("net"), names);
         let offered: Vec<&OsStr> = offered.iter().map(CompletionCandidate::get_value).collect();
         assert_eq!(offered, ["net0", "net1"]);
+    }
+
+    #[test]
+    fn the_next_property_of_a_list_is_offered() {
+        let offered = assignments(OsStr::new("mtu=9000,al"));
+        let offered: Vec<&OsStr> = offered.iter().map(CompletionCandidate::get_value).collect();
+        assert_eq!(offered, ["mtu=9000,alias=", "mtu=9000,allmulti=", "mtu=9000,altnames="]);
     }
 }

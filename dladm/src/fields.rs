@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use dlmgmt_proto::property::{Kind, Property, PropertyInfo};
 use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink, Whereabouts, ZoneInfo, ZoneName};
 
 use crate::failure::Failure;
@@ -164,6 +165,41 @@ pub const WHERE_FIELDS: &[Field<Whereabouts>] = &[
     },
 ];
 
+/// One property of a link.
+#[derive(Debug)]
+pub struct PropertyRow {
+    /// The link's name.
+    pub link: LinkName,
+    /// The property.
+    pub property: PropertyInfo,
+}
+
+impl PropertyRow {
+    /// A number where the property's values are numbers.
+    fn value<'a>(&self, text: Option<&'a str>) -> Value<'a> {
+        let property = Property::named(&self.property.name);
+        let kind = property.map(|property| property.description().kind);
+        match (text.map(str::parse), kind) {
+            (Some(Ok(number)), Some(Kind::Number { .. })) => Value::Number(number),
+            _ => Value::optional(text),
+        }
+    }
+}
+
+/// The fields of `show-linkprop`.
+pub const PROPERTY_FIELDS: &[Field<PropertyRow>] = &[
+    Field { name: "link", value: |row| Value::name(&row.link) },
+    Field { name: "property", value: |row| Value::word(&row.property.name) },
+    Field {
+        name: "perm",
+        value: |row| Value::word(if row.property.is_writable { "rw" } else { "r-" }),
+    },
+    Field { name: "value", value: |row| row.value(row.property.value.as_deref()) },
+    Field { name: "effective", value: |row| row.value(row.property.effective.as_deref()) },
+    Field { name: "default", value: |row| row.value(row.property.default.as_deref()) },
+    Field { name: "possible", value: |row| Value::optional(row.property.possible.as_deref()) },
+];
+
 /// A choice of fields, in the order in which they are shown.
 pub type Selection<T> = Vec<&'static Field<T>>;
 
@@ -273,6 +309,8 @@ pub mod tests {
         );
         assert_eq!(names(PHYS_FIELDS), "link media state speed duplex device mac path zone flags");
         assert_eq!(names(ZONE_FIELDS), "zone zoneid state links pid netns");
+        let properties = "link property perm value effective default possible";
+        assert_eq!(names(PROPERTY_FIELDS), properties);
     }
 
     #[test]
@@ -308,6 +346,28 @@ pub mod tests {
         let unknown = Whereabouts { nsid: Some(-1), zone: None, ..found };
         assert_eq!(text(WHERE_FIELDS, "nsid", &unknown), "");
         assert_eq!(text(WHERE_FIELDS, "zone", &unknown), "");
+    }
+
+    #[test]
+    fn only_values_of_properties_that_are_numbers_are_numbers() {
+        let row = |name: &str| PropertyRow {
+            link: LinkName::found(b"net0").unwrap(),
+            property: PropertyInfo {
+                name: name.to_owned(),
+                is_writable: true,
+                value: Some("1500".to_owned()),
+                effective: None,
+                default: None,
+                possible: None,
+            },
+        };
+        let is_number = |name| {
+            let row = row(name);
+            matches!((find(PROPERTY_FIELDS, "value").unwrap().value)(&row), Value::Number(1500))
+        };
+        assert!(is_number("mtu"));
+        assert!(!is_number("alias"));
+        assert_eq!(text(PROPERTY_FIELDS, "perm", &row("mtu")), "rw");
     }
 
     #[test]

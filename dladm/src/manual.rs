@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use clap::{Arg, Command, CommandFactory};
+use dlmgmt_proto::property::Property;
 
 use crate::cli::Cli;
-use crate::fields::{Field, LINK_FIELDS, PHYS_FIELDS, WHERE_FIELDS, ZONE_FIELDS};
+use crate::fields::{Field, LINK_FIELDS, PHYS_FIELDS, PROPERTY_FIELDS, WHERE_FIELDS, ZONE_FIELDS};
 
 const PAGE: &str = include_str!("../../man/dladm.8");
 
@@ -109,4 +110,13 @@ fn every_field_is_told_with_its_command() {
     check("show-phys", PHYS_FIELDS);
     check("show-zone", ZONE_FIELDS);
     check("where", WHERE_FIELDS);
+    check("show-linkprop", PROPERTY_FIELDS);
+}
+
+#[test]
+fn every_property_is_told() {
+    let told = marked(part_about("show-linkprop"), "Cm");
+    for property in Property::ALL {
+        assert!(told.contains(property.as_str()), "{property}");
+    }
 }

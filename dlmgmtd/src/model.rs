@@ -1,16 +1,21 @@
 //! The daemon's own vocabulary: what the kernel says of a link, what the store keeps of it, and
 //! the steps by which the kernel is changed. Plain values, known to every part of the daemon.
 
+mod settings;
+
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 pub use dlmgmt_proto::MacvlanMode;
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{
     DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
     ZoneName,
 };
 use serde::{Deserialize, Serialize};
+
+pub use settings::{LinkProperties, Settings, Tunables, small};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +91,8 @@ pub struct KernelLink {
     pub master: Option<IfIndex>,
     /// Its alternative names, sorted.
     pub altnames: Vec<AltName>,
+    /// What else of it can be set.
+    pub tunables: Tunables,
 }
 
 impl KernelLink {
@@ -134,6 +141,8 @@ pub enum Action {
     SetUp(bool),
     /// Gives it another address.
     SetMac(HwAddr),
+    /// Gives a property that has no action of its own this value.
+    Set(Property, Value),
     /// Moves it to another namespace and gives it its name there, in one step. It keeps its
     /// address, its largest packet and its alternative names; it is down afterwards, and its index
     /// may be another one.
@@ -241,6 +250,16 @@ pub enum Location {
     },
 }
 
+impl Location {
+    /// How a lent link was at home.
+    pub fn left_mut(&mut self) -> Option<&mut Settings> {
+        match self {
+            Self::Home => None,
+            Self::OnLoan(loan) | Self::Recalled { loan, .. } => loan.left.as_mut(),
+        }
+    }
+}
+
 /// A link's assignment to a zone that is not its owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loan {
@@ -251,32 +270,7 @@ pub struct Loan {
     /// Whether the loan outlives the zone's end.
     pub is_persistent: bool,
     /// How the link was at home, from the moment it left until it is so again.
-    pub left: Option<HomeState>,
-}
-
-/// What of a link is put back as it was when it comes home.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HomeState {
-    /// Whether it was administratively up.
-    pub admin_up: bool,
-    /// Its largest packet, in bytes.
-    pub mtu: u32,
-    /// Its address.
-    pub mac: Option<HwAddr>,
-    /// Its alternative names.
-    pub altnames: Vec<AltName>,
-}
-
-impl HomeState {
-    /// As the kernel has the link now.
-    pub fn of(kernel: &KernelLink) -> Self {
-        Self {
-            admin_up: kernel.admin_up,
-            mtu: kernel.mtu,
-            mac: kernel.mac,
-            altnames: kernel.altnames.clone(),
-        }
-    }
+    pub left: Option<Settings>,
 }
 
 /// How a virtual link of ours is made, and made again.
@@ -348,6 +342,8 @@ pub struct LinkRecord {
     pub unsettled: bool,
     /// Raised at each loan and return.
     pub generation: Generation,
+    /// What was set of its properties.
+    pub properties: LinkProperties,
 }
 
 /// A link as the registry knows it: its record, and the kernel's view while the kernel has it.

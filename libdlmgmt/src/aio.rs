@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
     DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
-    ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetZone, SetZone, Subscribe, Where,
+    ListProperties, ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetProperties,
+    ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
     LinkClass, LinkId, LinkInfo, LinkRef, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
@@ -121,6 +123,21 @@ impl Client {
     /// Brings a link home that somebody moved away.
     pub async fn reclaim(&self, link: LinkRef) -> Result<Changed> {
         self.call(&Reclaim { link }).await
+    }
+
+    /// Properties of a link, all that it has where none is named.
+    pub async fn properties(&self, link: LinkRef, names: Vec<String>) -> Result<Vec<PropertyInfo>> {
+        Ok(self.call(&ListProperties { link, names }).await?.properties)
+    }
+
+    /// Sets properties of a link, all of them or none.
+    pub async fn set_properties(&self, call: SetProperties) -> Result<Changed> {
+        self.call(&call).await
+    }
+
+    /// Takes back what was set, all of it or none.
+    pub async fn reset_properties(&self, call: ResetProperties) -> Result<Changed> {
+        self.call(&call).await
     }
 
     /// The zones that the caller may see, in the order of their numbers.

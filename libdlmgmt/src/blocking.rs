@@ -9,8 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
     DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
-    ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetZone, SetZone, Subscribe, Where,
+    ListProperties, ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetProperties,
+    ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
     LinkClass, LinkId, LinkInfo, LinkRef, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
@@ -116,6 +118,21 @@ impl Client {
     /// Brings a link home that somebody moved away.
     pub fn reclaim(&self, link: LinkRef) -> Result<Changed> {
         self.call(&Reclaim { link })
+    }
+
+    /// Properties of a link, all that it has where none is named.
+    pub fn properties(&self, link: LinkRef, names: Vec<String>) -> Result<Vec<PropertyInfo>> {
+        Ok(self.call(&ListProperties { link, names })?.properties)
+    }
+
+    /// Sets properties of a link, all of them or none.
+    pub fn set_properties(&self, call: SetProperties) -> Result<Changed> {
+        self.call(&call)
+    }
+
+    /// Takes back what was set, all of it or none.
+    pub fn reset_properties(&self, call: ResetProperties) -> Result<Changed> {
+        self.call(&call)
     }
 
     /// The zones that the caller may see, in the order of their numbers.

@@ -14,6 +14,7 @@ mod event;
 mod id;
 mod link;
 mod name;
+pub mod property;
 mod zone;
 
 pub use addr::{HwAddr, HwAddrError};

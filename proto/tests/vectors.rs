@@ -8,10 +8,12 @@ use std::fmt::Debug;
 use dlmgmt_proto::door::{
     Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
     DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
-    Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter, List, ListCursor, ListZones, Named,
-    NextLink, Page, Reclaim, Release, Released, Rename, RenameItem, ResetZone, SetZone, Subscribe,
-    Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones, decode_body, encode, split,
+    Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter, List, ListCursor, ListProperties,
+    ListZones, Named, NextLink, Page, Properties, Reclaim, Release, Released, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed, View, Where, Zones, decode_body, encode, split,
 };
+use dlmgmt_proto::property::{Assignment, PropertyInfo};
 use dlmgmt_proto::{
     DevicePath, Duplex, Error, ErrorCode, Event, Flags, Generation, HwAddr, IfIndex, LinkClass,
     LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, LinkState, LowerLink, MacvlanMode, Media, Seq,
@@ -245,6 +247,27 @@ fn check_zones(lines: &mut Lines) {
     lines.both(DetachZone { zone: zone("web") }, &changed);
 }
 
+fn check_properties(lines: &mut Lines) {
+    let changed = Changed { seq: Seq((1 << 32) + 1) };
+    let net0 = || LinkRef::Name(name("net0"));
+    let some = |text: &str| Some(text.to_owned());
+    let mtu = PropertyInfo {
+        name: "mtu".to_owned(),
+        is_writable: true,
+        value: some("9000"),
+        effective: some("1500"),
+        default: None,
+        possible: some("68-9000"),
+    };
+    let asked = ListProperties { link: net0(), names: vec!["mtu".to_owned()] };
+    lines.both(asked, &Properties { properties: vec![mtu] });
+    let value = |of: &str, is: &str| Assignment { property: of.to_owned(), value: is.to_owned() };
+    let values = vec![value("mtu", "9000"), value("alias", "up")];
+    lines.both(SetProperties { link: net0(), values, temporary: true }, &changed);
+    let names = vec!["mtu".to_owned()];
+    lines.both(ResetProperties { link: net0(), names, temporary: false }, &changed);
+}
+
 fn check_errors(lines: &mut Lines) {
     let busy = Error::new(ErrorCode::Busy, "net0 is held");
     lines.check("error.busy", Kind::Error, Rename::NUMBER, &busy);
@@ -280,6 +303,7 @@ fn every_packet_is_the_bytes_that_the_vectors_say() {
     check_changes(&mut lines);
     check_links_in_zones(&mut lines);
     check_zones(&mut lines);
+    check_properties(&mut lines);
     check_errors(&mut lines);
     check_events(&mut lines);
     assert_eq!(lines.0.next(), None, "the file has vectors that nothing checks");

@@ -5,6 +5,7 @@ mod create;
 mod hold;
 mod loan;
 mod monitor;
+mod property;
 mod registry;
 mod show;
 mod zone;
@@ -31,6 +32,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Report> {
         Command::DetachZone(args) => zone::detach(&args, connect),
         Command::SetZone(args) => loan::set(&args, connect),
         Command::ResetZone(args) => loan::reset(&args, connect),
+        Command::ShowLinkprop(args) => property::show(&args, connect),
+        Command::SetLinkprop(args) => property::set(&args, connect),
+        Command::ResetLinkprop(args) => property::reset(&args, connect),
         Command::Where(args) => loan::whereabouts(&args, connect),
         Command::Reclaim(args) => loan::reclaim(&args, connect),
         Command::CreateVnic(args) => create::vnic(&args, connect),

@@ -36,6 +36,8 @@ pub enum Action {
     ManageZones,
     /// Take part in zone ends.
     Participate,
+    /// Set properties of links.
+    SetProperties,
 }
 
 /// Who may do something.
@@ -62,7 +64,8 @@ impl Action {
             | Self::Reclaim
             | Self::Make
             | Self::ManageZones
-            | Self::Participate => Who::GlobalRoot,
+            | Self::Participate
+            | Self::SetProperties => Who::GlobalRoot,
             Self::MakeInside => Who::Root,
         }
     }
@@ -81,6 +84,7 @@ impl Action {
             Self::Make | Self::MakeInside => "org.dlmgmt1.make",
             Self::ManageZones => "org.dlmgmt1.manage-zones",
             Self::Participate => "org.dlmgmt1.participate",
+            Self::SetProperties => "org.dlmgmt1.set-properties",
         })
     }
 
@@ -98,6 +102,7 @@ impl Action {
             Self::MakeInside => "make or delete transient links",
             Self::ManageZones => "register zones",
             Self::Participate => "take part in zone ends",
+            Self::SetProperties => "set properties of links",
         }
     }
 }
@@ -152,7 +157,7 @@ mod tests {
         assert_eq!(authorise(&stranger, Action::See).unwrap_err().code, ErrorCode::NoZone);
     }
 
-    const ALL: [Action; 12] = [
+    const ALL: [Action; 13] = [
         Action::See,
         Action::Rename,
         Action::DeletePhys,
@@ -165,6 +170,7 @@ mod tests {
         Action::MakeInside,
         Action::ManageZones,
         Action::Participate,
+        Action::SetProperties,
     ];
 
     #[test]

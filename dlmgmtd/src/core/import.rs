@@ -54,6 +54,7 @@ pub fn plan_import(
     draft.give_ids(ids)?;
     draft.rename_the_known()?;
     draft.add_the_unknown()?;
+    draft.give_properties()?;
     draft.lend(addresses)?;
     Ok(Plan { changes: draft.changes.into_values().collect(), ..draft.plan })
 }
@@ -145,6 +146,21 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// What the text says of properties is wanted from now on; what else was set here stays.
+    fn give_properties(&mut self) -> Result<()> {
+        for entry in &self.document.links {
+            let wanted = entry.settings()?;
+            let link = self.registry.link(self.here(entry.linkid));
+            let Some(link) = link.filter(|_| !wanted.is_empty()) else { continue };
+            let mut link = Link::clone(link);
+            let properties = &mut link.record.properties;
+            properties.persistent = wanted.over(&properties.persistent);
+            let equips = vec![link.record.id];
+            self.take(Plan { changes: vec![link.into()], equips, ..Plan::default() });
+        }
+        Ok(())
+    }
+
     fn record(&self, entry: &Entry) -> Result<LinkRecord> {
         let (kind, phys, recipe) = match entry.class {
             LinkClass::Veth => (Some("veth"), None, self.pair(entry)),
@@ -169,6 +185,7 @@ impl<'a> Draft<'a> {
             recipe,
             unsettled: false,
             generation: Generation::default(),
+            properties: Default::default(),
         })
     }
 
@@ -232,6 +249,7 @@ impl<'a> Draft<'a> {
         self.registry = self.registry.with(&next.changes);
         self.changes.extend(next.changes.into_iter().map(|change| (change.id, change)));
         self.plan.steps.extend(next.steps);
+        self.plan.equips.extend(next.equips);
     }
 }
 

@@ -6,11 +6,12 @@ use dlmgmt_proto::{Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Re
 
 use super::lookup::title;
 use super::plan::{Plan, PlannedStep, Stored};
+use super::properties::{changes_to, steps};
 use super::registry::Registry;
 use super::rename::refuse_held;
 use super::zones::refuse_ending;
 use crate::model::{
-    Action, AltName, Bound, HomeState, Link, Loan, Location, NsCookie, Recipe, Step, Zone, ZoneUp,
+    Action, Bound, Link, Loan, Location, NsCookie, Recipe, Settings, Step, Zone, ZoneUp,
 };
 
 /// A link that is to be lent.
@@ -103,7 +104,7 @@ fn lend_now(
         && link.is_at_home()
     {
         // One whose return was cut short is not yet as it was.
-        loan.left.get_or_insert_with(|| HomeState::of(bound));
+        loan.left.get_or_insert_with(|| Settings::at_home(bound));
     }
     let step = |action| Step { at: bound.at(), action };
     let forward = if bound.ns == ns {
@@ -127,8 +128,9 @@ fn lend_now(
             })
             .link,
     });
-    let steps = vec![PlannedStep { id: link.record.id, forward, backward: Some(backward) }];
-    Ok(Plan { changes: vec![lent.into()], steps, ..Plan::default() })
+    let id = link.record.id;
+    let steps = vec![PlannedStep { id, forward, backward: Some(backward) }];
+    Ok(Plan { changes: vec![lent.into()], steps, equips: vec![id], ..Plan::default() })
 }
 
 /// Brings a link home: under its own name, and as it was when it left.
@@ -164,9 +166,10 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
     let name = registry.name_at_home(link);
     // Also a link that somebody else made was lent under its own name, and is owed that again.
     home.record.unsettled |= name != home.record.name;
-    let was = left.unwrap_or_else(|| HomeState::of(bound));
+    let was = left.unwrap_or_else(|| Settings::at_home(bound));
+    let id = link.record.id;
     let mut steps = vec![PlannedStep {
-        id: link.record.id,
+        id,
         forward: Step { at: bound.at(), action: Action::Move { to: *ns, name } },
         backward: Some(Step {
             at: bound.at(),
@@ -176,18 +179,20 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
     steps.extend(restoring(link, bound, &was));
     let link = restored(bound, &was).with(|kernel| kernel.name = name).link;
     home.kernel = Some(Bound { ns: *ns, zone: Some(home.record.owner), link });
-    Ok(Plan { changes: vec![home.into()], steps, stored: Stored::Last, ..Plan::default() })
+    let stored = Stored::Last;
+    Ok(Plan { changes: vec![home.into()], steps, equips: vec![id], stored, ..Plan::default() })
 }
 
 /// A link that is at home again, though not by this daemon's hand or not to the end, becomes as it
 /// was when it left.
-fn plan_restoring(mut home: Link, bound: &Bound, left: Option<HomeState>) -> Plan {
+fn plan_restoring(mut home: Link, bound: &Bound, left: Option<Settings>) -> Plan {
     let mut steps = Vec::new();
     if let Some(was) = left {
         steps = restoring(&home, bound, &was);
         home.kernel = Some(restored(bound, &was));
     }
-    Plan { changes: vec![home.into()], steps, stored: Stored::Last, ..Plan::default() }
+    let (equips, stored) = (vec![home.record.id], Stored::Last);
+    Plan { changes: vec![home.into()], steps, equips, stored, ..Plan::default() }
 }
 
 /// Links that an earlier run of the daemon would have brought home, or to how they were at home:
@@ -203,7 +208,7 @@ pub fn to_bring_home(registry: &Registry) -> Vec<LinkId> {
 
 /// Ends the loan or, if it is persistent and is to be kept, makes it wait for the zone to come up
 /// anew.
-fn take_loan(registry: &Registry, link: &mut Link, keeps_loan: bool) -> Option<HomeState> {
+fn take_loan(registry: &Registry, link: &mut Link, keeps_loan: bool) -> Option<Settings> {
     let mut loan = link.loan()?.clone();
     let left = loan.left.take();
     let up = registry.zone(loan.zone).and_then(|zone| zone.up.as_ref());
@@ -215,44 +220,16 @@ fn take_loan(registry: &Registry, link: &mut Link, keeps_loan: bool) -> Option<H
     left
 }
 
-/// What brings a link at home to how it was when it left.
-fn restoring(link: &Link, now: &Bound, was: &HomeState) -> Vec<PlannedStep> {
-    let step = |action| PlannedStep {
-        id: link.record.id,
-        forward: Step { at: now.at(), action },
-        backward: None,
-    };
-    restoring_actions(now, was).into_iter().map(step).collect()
+/// What brings a link at home to how it was when it left. One that was just moved is down, and is
+/// put up even if it was so before.
+fn restoring(link: &Link, now: &Bound, was: &Settings) -> Vec<PlannedStep> {
+    let moved = now.with(|kernel| kernel.admin_up = false);
+    steps(link.record.id, now.at(), changes_to(&moved, was))
 }
 
 /// The link as the kernel will have it then.
-fn restored(now: &Bound, was: &HomeState) -> Bound {
-    now.with(|kernel| {
-        kernel.admin_up = was.admin_up;
-        kernel.mtu = was.mtu;
-        kernel.mac = was.mac;
-        kernel.altnames = was.altnames.clone();
-    })
-}
-
-/// A link that was just moved is down, and is put up even if it was so before.
-fn restoring_actions(now: &Bound, was: &HomeState) -> Vec<Action> {
-    let mut actions = Vec::new();
-    if let Some(mac) = was.mac.filter(|mac| now.mac != Some(*mac)) {
-        actions.push(Action::SetMac(mac));
-    }
-    if now.mtu != was.mtu {
-        actions.push(Action::SetMtu(was.mtu));
-    }
-    let missing = |from: &[AltName], of: &[AltName]| -> Vec<AltName> {
-        of.iter().filter(|altname| !from.contains(altname)).cloned().collect()
-    };
-    actions.extend(missing(&was.altnames, &now.altnames).into_iter().map(Action::DropAltName));
-    actions.extend(missing(&now.altnames, &was.altnames).into_iter().map(Action::AddAltName));
-    if was.admin_up {
-        actions.push(Action::SetUp(true));
-    }
-    actions
+fn restored(now: &Bound, was: &Settings) -> Bound {
+    now.with(|kernel| was.iter().for_each(|(of, value)| kernel.take_setting(of, value)))
 }
 
 fn known(registry: &Registry, id: LinkId) -> Result<&Arc<Link>> {

@@ -14,7 +14,7 @@ use super::rename::refuse_held;
 use super::zones::refuse_ending;
 use crate::model::{
     Action, Anchor, Binding, Lifetime, Link, LinkRecord, Location, NewKind, NewLink, NsCookie,
-    Origin, Recipe, Step,
+    Origin, Recipe, Settings, Step,
 };
 
 /// A link that is to be made.
@@ -168,6 +168,7 @@ fn link(
         recipe: Some(recipe),
         unsettled: false,
         generation: Generation::default(),
+        properties: Default::default(),
     };
     Link { record, kernel: None }
 }
@@ -191,7 +192,7 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
         }
         Recipe::Macvlan { over, mac, mode } => {
             let over = registry.link(*over)?.binding()?;
-            (NewKind::Macvlan { over, mode: *mode }, mac.or(home_mac(link)), vec![id])
+            (NewKind::Macvlan { over, mode: *mode }, remade_mac(link, *mac), vec![id])
         }
     };
     let new = NewLink { ns, name, mac, mtu: None, kind };
@@ -207,14 +208,25 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
     Some(Plan {
         changes: changes.collect(),
         create: Some(Creation { new, ids: ids.clone() }),
+        equips: ids.clone(),
         ..Plan::default()
     })
 }
 
+/// The address that was set, or else the one that was asked for when the link was made.
+fn remade_mac(link: &Link, asked: Option<HwAddr>) -> Option<HwAddr> {
+    link.record.properties.wanted().mac().or(asked).or_else(|| home_mac(link))
+}
+
 /// The address that a link had when it was last seen: it is made again with the same one.
 fn home_mac(link: &Link) -> Option<HwAddr> {
-    let left = link.loan().and_then(|loan| loan.left.as_ref()).and_then(|left| left.mac);
-    left.or_else(|| link.record.anchor.as_ref().and_then(|anchor| anchor.mac))
+    let left = link.loan().and_then(|loan| loan.left.as_ref()).and_then(Settings::mac);
+    link.record
+        .properties
+        .wanted()
+        .mac()
+        .or(left)
+        .or_else(|| link.record.anchor.as_ref().and_then(|anchor| anchor.mac))
 }
 
 /// Ends a virtual link and its record, and the other end of a pair with it.

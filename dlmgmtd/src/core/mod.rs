@@ -12,6 +12,7 @@ mod making;
 mod observe;
 mod phys;
 mod plan;
+mod properties;
 mod registry;
 mod rename;
 mod restore;
@@ -26,6 +27,9 @@ pub use lookup::{Scope, describe, resolve, visible_zone};
 pub use making::{Make, What, plan_delete, plan_make, plan_remake};
 pub use observe::{Look, Observed, Sighting, observe};
 pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
+pub use properties::{
+    Resetting, Setting, describe_properties, equipment, plan_reset_properties, plan_set_properties,
+};
 pub use registry::{HoldNumber, Holder, Registry};
 pub use rename::plan_rename;
 pub use restore::restore;

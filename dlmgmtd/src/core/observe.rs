@@ -71,7 +71,11 @@ pub fn observe(
     }
     draft.end_the_unfound(look);
     let wishes = if may_change { draft.settle() } else { BTreeMap::new() };
-    Ok(Observed { plan: draft.into_plan(&wishes)?, dipped: dipped(registry, look) })
+    let mut plan = draft.into_plan(&wishes)?;
+    if !may_change {
+        plan.equips.clear();
+    }
+    Ok(Observed { plan, dipped: dipped(registry, look) })
 }
 
 fn dipped(registry: &Registry, look: &Look) -> Vec<LinkId> {
@@ -99,6 +103,8 @@ struct Draft {
     changed: BTreeMap<LinkId, LinkChange>,
     /// Links whose name in the kernel is to be brought to the one they want.
     unsettled: BTreeSet<LinkId>,
+    /// Links that appeared, or that an earlier run of the daemon was just changing.
+    appeared: BTreeSet<LinkId>,
 }
 
 impl Draft {
@@ -109,6 +115,7 @@ impl Draft {
             registry: registry.clone(),
             changed: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            appeared: BTreeSet::new(),
         }
     }
 
@@ -245,6 +252,9 @@ impl Draft {
                 .filter(|link| link.record.kind == kernel.kind);
             let link = match known {
                 Some(link) => {
+                    if link.appears_at(self.at(kernel.ifindex)) {
+                        self.appeared.insert(link.record.id);
+                    }
                     let mut link = link.bound_to(self.space, kernel);
                     if link.record.leads_the_kernel() {
                         self.unsettled.insert(link.record.id);
@@ -284,7 +294,12 @@ impl Draft {
         let matched = match_devices(&self.registry, &devices);
         for (kernel, known) in seen.iter().zip(matched) {
             let link = match known.and_then(|id| self.registry.link(id)) {
-                Some(link) => link.bound_to(self.space, kernel),
+                Some(link) => {
+                    if link.appears_at(self.at(kernel.ifindex)) {
+                        self.appeared.insert(link.record.id);
+                    }
+                    link.bound_to(self.space, kernel)
+                }
                 None => new_link(ids.give()?, self.space, kernel, self.free_name(kernel.name)),
             };
             self.unsettled.insert(link.record.id);
@@ -407,7 +422,8 @@ impl Draft {
             let is_settled = |bound: &Bound| bound.name == link.wanted_name();
             link.record.unsettled &= !link.kernel.as_ref().is_none_or(is_settled);
         }
-        Ok(Plan { changes: self.changed.into_values().collect(), steps, ..Plan::default() })
+        let equips = self.appeared.into_iter().collect();
+        Ok(Plan { changes: self.changed.into_values().collect(), steps, equips, ..Plan::default() })
     }
 }
 
@@ -432,7 +448,11 @@ fn has_fallen(kernel: &KernelLink) -> bool {
 /// What becomes of a link that the kernel no longer has: a persistent one's record stays.
 fn lost(link: &Link) -> LinkChange {
     match link.record.lifetime {
-        Lifetime::Persistent => Link { kernel: None, ..link.clone() }.into(),
+        Lifetime::Persistent => {
+            let mut absent = Link { kernel: None, ..link.clone() };
+            absent.record.properties.forget_the_link();
+            absent.into()
+        }
         Lifetime::Temporary | Lifetime::Transient | Lifetime::Ending => {
             LinkChange::end(link.record.id)
         }
@@ -470,11 +490,18 @@ fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Li
         recipe: None,
         unsettled: false,
         generation: Generation::default(),
+        properties: Default::default(),
     };
     Link { record, kernel: None }.bound_to(space, kernel)
 }
 
 impl Link {
+    /// Whether what is found there is not just what it was when an earlier run of the daemon ended.
+    fn appears_at(&self, at: Binding) -> bool {
+        let was_there = self.record.anchor.as_ref().is_some_and(|anchor| anchor.at == at);
+        self.record.properties.wants_any() && (self.record.unsettled || !was_there)
+    }
+
     /// The link as the kernel has it now.
     fn bound_to(&self, space: Space, kernel: &KernelLink) -> Link {
         let mut link = self.clone();

@@ -15,6 +15,9 @@ pub struct Plan {
     pub create: Option<Creation>,
     /// What is changed in the kernel, in order.
     pub steps: Vec<PlannedStep>,
+    /// Links that get, after all else, what their records want of their properties. What the kernel
+    /// refuses of that stays as it is.
+    pub equips: Vec<LinkId>,
     /// When the store is told.
     pub stored: Stored,
 }

@@ -26,7 +26,10 @@ pub fn plan_rename(registry: &Registry, wishes: &[(LinkId, LinkName)]) -> Result
         refuse_unmovable(registry, wish)?;
         match occupant(registry, wish, &leaving)? {
             None => plan.changes.push(renamed(wish).into()),
-            Some(removed) => plan.changes.extend(taken_over(registry, wish, removed)?),
+            Some(removed) => {
+                plan.changes.extend(taken_over(registry, wish, removed)?);
+                plan.equips.push(removed.record.id);
+            }
         }
     }
     plan.steps = kernel_steps(registry, &moves(&wishes))?;
@@ -127,6 +130,7 @@ fn renamed(wish: &Wish<'_>) -> Link {
     let mut link = Link::clone(wish.link);
     link.record.name = wish.to;
     link.record.unsettled = false;
+    link.record.properties.forget_altname(&wish.to);
     link.kernel = link.kernel.map(|bound| bound.renamed(wish.to));
     link
 }

@@ -30,6 +30,7 @@ pub fn restore(
 /// A new boot knows nothing of places, and a loan that was not persistent ended with the old one.
 fn remembered(mut record: LinkRecord, is_same_boot: bool) -> Link {
     if !is_same_boot {
+        record.properties.forget_the_link();
         if let Some(anchor) = &mut record.anchor {
             anchor.at.ns = NsCookie::NONE;
         }

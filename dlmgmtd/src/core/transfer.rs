@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dlmgmt_proto::property::{Description, Kind, Property};
 use dlmgmt_proto::{
     DevicePath, Error, ErrorCode, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, Result,
     ZoneId, ZoneName,
@@ -9,11 +10,11 @@ use dlmgmt_proto::{
 use serde::{Deserialize, Serialize};
 
 use super::registry::Registry;
-use crate::model::{Lifetime, Link, Origin, Recipe};
+use crate::model::{Lifetime, Link, Origin, Recipe, Settings};
 
 /// The version of the text that this daemon writes. It reads all up to this one: format 1 has
-/// physical links alone, and nothing of zones.
-const FORMAT: u32 = 2;
+/// physical links alone, and nothing of zones; format 2 has no properties.
+const FORMAT: u32 = 3;
 
 /// Numbers are given upwards from the highest one, so a text must not be able to use them all up.
 pub(super) const HIGHEST_NUMBER: u32 = 1 << 31;
@@ -65,6 +66,9 @@ pub(super) struct Entry {
     pub mode: Option<MacvlanMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loan: Option<LoanEntry>,
+    /// What was set for good, as people write it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<Property, String>,
 }
 
 /// The lower link of a vnic: another entry, or a link that is in no text because it is not
@@ -134,6 +138,7 @@ fn entry(registry: &Registry, link: &Link) -> Entry {
         mode: None,
         loan: loan
             .map(|loan| LoanEntry { zone: registry.zone_label(loan.zone), name: loan.name_inside }),
+        properties: written(&record.properties.persistent),
     };
     match &record.recipe {
         None => {}
@@ -146,11 +151,31 @@ fn entry(registry: &Registry, link: &Link) -> Entry {
     entry
 }
 
+fn written(settings: &Settings) -> BTreeMap<Property, String> {
+    let written = settings.iter().map(|(of, value)| (of, of.description().kind.show(value)));
+    written.collect()
+}
+
 fn over_entry(registry: &Registry, lower: &Link) -> Over {
     if lower.record.origin == Origin::Own && is_exported(registry, lower) {
         Over::Entry(lower.record.id)
     } else {
         Over::Named(registry.name_at_home(lower))
+    }
+}
+
+impl Entry {
+    /// The values of its properties.
+    pub(super) fn settings(&self) -> Result<Settings> {
+        let read = |(property, text): (&Property, &String)| {
+            let Description { kind, is_writable, .. } = property.description();
+            let wrong = |why: String| invalid(format!("{}: {property}: {why}", self.link));
+            if !is_writable || *kind == Kind::Zone {
+                return Err(wrong("it is no property to be imported".to_owned()));
+            }
+            Ok((*property, kind.parse(text).map_err(|why| wrong(why.to_string()))?))
+        };
+        self.properties.iter().map(read).collect()
     }
 }
 
@@ -234,6 +259,7 @@ impl Document {
         {
             return wrong(format!("it is lent to zone {zone}, which has no number"));
         }
+        entry.settings()?;
         match class {
             LinkClass::Phys if mac.is_none() && path.is_none() => {
                 wrong("it has neither a mac nor a path to know it by".to_owned())

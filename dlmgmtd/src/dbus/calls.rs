@@ -21,10 +21,10 @@ use super::{Call, Face, Failure, events, tokens};
 use crate::engine::going_down;
 use crate::files;
 
-type Answer = Result<Message, Failure>;
+pub(super) type Answer = Result<Message, Failure>;
 
 /// Options as they come.
-type Given = HashMap<String, OwnedVariant>;
+pub(super) type Given = HashMap<String, OwnedVariant>;
 
 impl Face {
     /// Answers a call whose method and signature were found in the table.
@@ -70,6 +70,18 @@ impl Face {
             }
             "Where" => self.whereabouts(call).await,
             "Reclaim" => self.reclaim(call, link_ref(call)?).await,
+            "ListProperties" => {
+                let (link, names): (String, Vec<String>) = call.arguments()?;
+                self.list_properties(call, parsed(&link)?, names).await
+            }
+            "SetProperties" => {
+                let (link, values, options): (String, _, Given) = call.arguments()?;
+                self.set_properties(call, parsed(&link)?, values, options).await
+            }
+            "ResetProperties" => {
+                let (link, names, options): (String, _, Given) = call.arguments()?;
+                self.reset_properties(call, parsed(&link)?, names, options).await
+            }
             "Hold" => self.hold(call, link_ref(call)?).await,
             "AttachZone" => self.attach_zone(call).await,
             "DetachZone" => self.detach_zone(call, parsed(&call.arguments::<String>()?)?).await,
@@ -100,6 +112,15 @@ impl Face {
             }
             "ResetZone" => self.reset_zone(call, link, call.arguments()?).await,
             "Reclaim" => self.reclaim(call, link).await,
+            "ListProperties" => self.list_properties(call, link, call.arguments()?).await,
+            "SetProperties" => {
+                let (values, options): (_, Given) = call.arguments()?;
+                self.set_properties(call, link, values, options).await
+            }
+            "ResetProperties" => {
+                let (names, options): (_, Given) = call.arguments()?;
+                self.reset_properties(call, link, names, options).await
+            }
             "Hold" => self.hold(call, link).await,
             "Delete" => {
                 let LinkInfo { class, flags, .. } = self.link(call, &link)?;
@@ -374,7 +395,7 @@ where
     text.as_deref().map(parsed).transpose()
 }
 
-fn seq(call: &Call<'_>, seq: Seq) -> Answer {
+pub(super) fn seq(call: &Call<'_>, seq: Seq) -> Answer {
     call.reply(&seq.0)
 }
 

@@ -14,6 +14,7 @@ mod log_control;
 mod manual;
 mod object;
 mod polkit;
+mod settings;
 mod signals;
 mod standard;
 mod table;

@@ -201,6 +201,30 @@ pub const MANAGER: Interface = Interface {
             doc: "Brings home a link that somebody moved away.",
         },
         Method {
+            name: "ListProperties",
+            takes: &[LINK, arg("names", "as")],
+            gives: &[arg("properties", "a(sa{sv})")],
+            needs: &[Action::See],
+            doc: "Those properties of a link, as dladm show-linkprop shows them, or all without \
+                  names: Writable (b), Value (s), Effective (s), Default (s) and Possible (s), \
+                  those that apply.",
+        },
+        Method {
+            name: "SetProperties",
+            takes: &[LINK, arg("values", "a{ss}"), OPTIONS],
+            gives: &[SEQ],
+            needs: &[Action::SetProperties, Action::Lend],
+            doc: "Sets properties of a link, all or none. Options: temporary (b).",
+        },
+        Method {
+            name: "ResetProperties",
+            takes: &[LINK, arg("names", "as"), OPTIONS],
+            gives: &[SEQ],
+            needs: &[Action::SetProperties, Action::Lend],
+            doc: "Takes back what was set of those properties, or of all without names. Options: \
+                  temporary (b).",
+        },
+        Method {
             name: "Hold",
             takes: &[LINK],
             gives: &[arg("fd", "h")],
@@ -340,6 +364,27 @@ pub const LINK_INTERFACE: Interface = Interface {
             gives: &[SEQ],
             needs: &[Action::Reclaim],
             doc: "Brings the link home if somebody moved it away.",
+        },
+        Method {
+            name: "ListProperties",
+            takes: &[arg("names", "as")],
+            gives: &[arg("properties", "a(sa{sv})")],
+            needs: &[Action::See],
+            doc: "Those properties of the link, as the Manager tells them.",
+        },
+        Method {
+            name: "SetProperties",
+            takes: &[arg("values", "a{ss}"), OPTIONS],
+            gives: &[SEQ],
+            needs: &[Action::SetProperties, Action::Lend],
+            doc: "Sets properties of the link, all or none, with the Manager's options.",
+        },
+        Method {
+            name: "ResetProperties",
+            takes: &[arg("names", "as"), OPTIONS],
+            gives: &[SEQ],
+            needs: &[Action::SetProperties, Action::Lend],
+            doc: "Takes back what was set, with the Manager's options.",
         },
         Method {
             name: "Hold",

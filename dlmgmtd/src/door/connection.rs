@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use dlmgmt_proto::door::{
     AttachZone, Call, Changed, Command, Created, Exported, Hello, HelloReply, Hold, HoldId, Import,
-    Kind, List, ListCursor, ListZones, NextLink, Page, Release, Released, Subscribe, Subscribed,
-    VERSION, Zones, encode_into,
+    Kind, List, ListCursor, ListZones, NextLink, Page, Properties, Release, Released, Subscribe,
+    Subscribed, VERSION, Zones, encode_into,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{Error, ErrorCode, Event, Result, SequencedEvent, Whereabouts};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -66,6 +67,7 @@ enum Outcome {
     Changed(Changed),
     Created(Created),
     Found(Box<Whereabouts>),
+    Described(Vec<PropertyInfo>),
     Held(Box<dyn HoldGuard>),
     Exported(OwnedFd, Exported),
 }
@@ -79,6 +81,12 @@ impl From<Changed> for Outcome {
 impl From<Created> for Outcome {
     fn from(created: Created) -> Self {
         Self::Created(created)
+    }
+}
+
+impl From<Vec<PropertyInfo>> for Outcome {
+    fn from(properties: Vec<PropertyInfo>) -> Self {
+        Self::Described(properties)
     }
 }
 
@@ -324,6 +332,9 @@ impl Connection {
             Call::Reclaim(call) => begin!(self, to, reclaim(call)),
             Call::Where(call) => begin!(self, to, whereabouts(call)),
             Call::DetachZone(call) => begin!(self, to, detach_zone(call)),
+            Call::ListProperties(call) => begin!(self, to, list_properties(call)),
+            Call::SetProperties(call) => begin!(self, to, set_properties(call)),
+            Call::ResetProperties(call) => begin!(self, to, reset_properties(call)),
             Call::AttachZone(call) => self.attach_zone(to, call, fds),
             Call::Hold(call) => self.hold(to, call),
             Call::Export(_) => self.begin(to, export),
@@ -463,6 +474,9 @@ impl Connection {
         match outcome {
             Ok(Outcome::Changed(changed)) => self.post(Kind::Reply, to, &changed, None),
             Ok(Outcome::Created(created)) => self.post(Kind::Reply, to, &created, None),
+            Ok(Outcome::Described(properties)) => {
+                self.post(Kind::Reply, to, &Properties { properties }, None)
+            }
             Ok(Outcome::Found(whereabouts)) => self.post(Kind::Reply, to, &whereabouts, None),
             Ok(Outcome::Held(guard)) => {
                 let id = self.keep(guard);

@@ -17,7 +17,7 @@ use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use super::pins::{Used, lent_where_they_are, spaces_of};
 use crate::core::{
     Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, changed, detaching,
-    events_between, zone_events,
+    equipment, events_between, zone_events,
 };
 use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
@@ -218,6 +218,7 @@ impl Pipeline {
             self.tell_of_deleted(&plan, changed);
             return Err(Refusal { why, intent });
         }
+        self.equip(&mut plan, &mut done).await;
         crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &mut done).await;
         if plan.stored != Stored::First {
@@ -365,6 +366,30 @@ impl Pipeline {
         }
     }
 
+    /// Gives links what their records want of their properties. They are read back afterwards.
+    async fn equip(&self, plan: &mut Plan, done: &mut Done) {
+        for id in plan.equips.clone() {
+            let change = plan.changes.iter_mut().find(|change| change.id == id);
+            let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
+            let at = done.moved.get(&id).copied().or_else(|| link.binding());
+            let Some(at) = at.filter(|_| link.record.properties.wants_any()) else { continue };
+            let Ok(Some(now)) = self.kernel.get(at.ns, at.ifindex).await else { continue };
+            let zone = self.registry().zone_of_ns(at.ns);
+            link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
+            let (properties, actions) = equipment(link, &now);
+            link.record.properties = properties;
+            for action in actions {
+                if let Err(why) = self.apply(Step { at, action }).await {
+                    let link = self.label(id);
+                    tracing::warn!(LINKID = id.get(), LINK = link, "a property is refused: {why}");
+                }
+                crash::point("kernel.after_step");
+            }
+            done.seen.remove(&id);
+            done.moved.insert(id, at);
+        }
+    }
+
     /// Links that were made or moved are read as the kernel has them now, unless that was seen.
     async fn read_back(&self, plan: &mut Plan, done: &mut Done) {
         let registry = self.registry();
@@ -480,6 +505,9 @@ impl Pipeline {
         }
         crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
+        let mut equipped = Done::default();
+        self.equip(&mut plan, &mut equipped).await;
+        self.read_back(&mut plan, &mut equipped).await;
         if let Err(why) = self.pin_lent(&before, &plan).await {
             tracing::warn!("a zone cannot be kept: {why}");
         }
@@ -896,7 +924,8 @@ fn ends(plan: &Plan) -> impl Iterator<Item = LinkId> {
 /// Links whose part of the kernel the plan changes.
 fn stepped(plan: &Plan) -> BTreeSet<LinkId> {
     let made = plan.create.iter().flat_map(|creation| creation.ids.iter().copied());
-    plan.steps.iter().map(|step| step.id).chain(made).collect()
+    let equipped = plan.equips.iter().copied();
+    plan.steps.iter().map(|step| step.id).chain(made).chain(equipped).collect()
 }
 
 /// How far a plan was carried out.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, RenameItem, ResetZone,
-    SetZone, Subscribe, Where,
+    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::{Assignment, Property, PropertyInfo};
 use dlmgmt_proto::{
     Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Result,
     Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
@@ -23,9 +24,10 @@ use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry, Scope,
-    What, describe, describe_zone, export, is_shown, links_to_lend, links_with_their_names,
-    plan_delete, plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
+    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry,
+    Resetting, Scope, Setting, What, describe, describe_properties, describe_zone, export,
+    is_shown, links_to_lend, links_with_their_names, plan_delete, plan_delete_phys, plan_import,
+    plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
     refuse_ending, resolve, visible_zone,
 };
 use crate::model::{Lifetime, Link, Recipe, Zone};
@@ -205,6 +207,63 @@ impl Service for Engine {
         let scope = authorise(caller, Action::Reclaim)?;
         let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
         self.recall(&link, false, true, None).await
+    }
+
+    async fn list_properties(
+        &self,
+        caller: &Caller,
+        call: ListProperties,
+    ) -> Result<Vec<PropertyInfo>> {
+        let scope = authorise(caller, Action::See)?;
+        let registry = self.pipeline.registry();
+        let link = resolve(&registry, scope, &call.link)?;
+        let now = match link.binding() {
+            // The kernel does not tell of every change of what is shown here.
+            Some(at) => self.pipeline.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+            None => None,
+        };
+        describe_properties(&registry, link, now.as_ref(), &call.names)
+    }
+
+    async fn set_properties(&self, caller: &Caller, call: SetProperties) -> Result<Changed> {
+        if let [Assignment { property, value }] = call.values.as_slice()
+            && is_zone(property)
+        {
+            let SetProperties { link, temporary, .. } = call;
+            let zone = value.parse().map_err(|why| {
+                let text = format!("{link}: zone: `{}`: {why}", quotable(value));
+                Error::new(ErrorCode::Invalid, text)
+            })?;
+            let call = SetZone {
+                link,
+                zone,
+                name_inside: None,
+                temporary,
+                force: false,
+                generation: None,
+            };
+            return self.set_zone(caller, call).await;
+        }
+        let scope = authorise(caller, Action::SetProperties)?;
+        let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
+        observer::refresh(&self.pipeline, id).await;
+        let wish = Setting { id, values: call.values, is_temporary: call.temporary };
+        self.change(move |registry, _| plan_set_properties(registry, &wish)).await
+    }
+
+    async fn reset_properties(&self, caller: &Caller, call: ResetProperties) -> Result<Changed> {
+        if let [property] = call.names.as_slice()
+            && is_zone(property)
+        {
+            let ResetProperties { link, temporary, .. } = call;
+            let call = ResetZone { link, temporary, force: false, generation: None };
+            return self.reset_zone(caller, call).await;
+        }
+        let scope = authorise(caller, Action::SetProperties)?;
+        let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
+        observer::refresh(&self.pipeline, id).await;
+        let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
+        self.change(move |registry, _| plan_reset_properties(registry, &wish)).await
     }
 
     fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>> {
@@ -548,6 +607,11 @@ fn checked(item: &RenameItem) -> Result<(LinkRef, LinkName)> {
         Error::new(ErrorCode::Invalid, format!("{} cannot be renamed: {why}", item.link))
     })?;
     Ok((item.link.clone(), name))
+}
+
+/// To set that property is to lend the link.
+fn is_zone(property: &str) -> bool {
+    Property::named(property) == Some(Property::Zone)
 }
 
 /// A name that a user gives, by the rules of SPEC.md section 4.

@@ -8,9 +8,10 @@ use crate::auth::Action;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, GetNext, LinkFilter, Named, Reclaim, Rename, ResetZone, SetZone,
-    Subscribe, Where,
+    GetLink, GetLinkId, GetName, GetNext, LinkFilter, ListProperties, Named, Reclaim, Rename,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
     LinkId, LinkInfo, LinkRef, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
@@ -158,6 +159,19 @@ pub trait Service: Send + Sync + 'static {
 
     /// `reclaim`
     async fn reclaim(&self, caller: &Caller, call: Reclaim) -> Result<Changed>;
+
+    /// `list-properties`, as the kernel shows the link at this moment.
+    async fn list_properties(
+        &self,
+        caller: &Caller,
+        call: ListProperties,
+    ) -> Result<Vec<PropertyInfo>>;
+
+    /// `set-properties`
+    async fn set_properties(&self, caller: &Caller, call: SetProperties) -> Result<Changed>;
+
+    /// `reset-properties`
+    async fn reset_properties(&self, caller: &Caller, call: ResetProperties) -> Result<Changed>;
 
     /// `list-zones`: every zone that the caller may see, in the order of numbers.
     fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>>;

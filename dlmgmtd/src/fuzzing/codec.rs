@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Call, CodecError, Command, CreateLink, DeleteLink, DeletePhys,
     DetachZone, Export, GetAttribute, GetLink, GetLinkId, GetName, GetNext, HEADER_LEN, Header,
-    Hello, Hold, Import, Kind, List, ListZones, PACKET_MAX, Reclaim, Release, Rename, ResetZone,
-    SetZone, Subscribe, Unsubscribe, Where, body_len, decode_body, encode, split,
+    Hello, Hold, Import, Kind, List, ListProperties, ListZones, PACKET_MAX, Reclaim, Release,
+    Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Unsubscribe, Where,
+    body_len, decode_body, encode, split,
 };
 use dlmgmt_proto::{Error, SequencedEvent};
 use serde::Serialize;
@@ -50,7 +51,7 @@ macro_rules! commands {
 commands! {
     Hello GetLinkId GetName GetLink GetNext GetAttribute List Rename DeletePhys SetZone ResetZone
     CreateLink DeleteLink Reclaim Where Hold Release Subscribe Unsubscribe Acknowledge Export
-    Import ListZones AttachZone DetachZone
+    Import ListZones AttachZone DetachZone ListProperties SetProperties ResetProperties
 }
 
 fn assert_is_command<C>(body: &[u8])

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, ResetZone, SetZone, Subscribe,
-    Where,
+    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
     Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
     LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
@@ -153,6 +154,27 @@ impl Service for Echo {
     }
 
     async fn reclaim(&self, _: &Caller, call: Reclaim) -> Result<Changed> {
+        find(&call.link).map(|_| DONE)
+    }
+
+    async fn list_properties(&self, _: &Caller, call: ListProperties) -> Result<Vec<PropertyInfo>> {
+        find(&call.link)?;
+        let described = |name: String| PropertyInfo {
+            value: Some(name.clone()),
+            name,
+            is_writable: true,
+            effective: None,
+            default: None,
+            possible: None,
+        };
+        Ok(call.names.into_iter().map(described).collect())
+    }
+
+    async fn set_properties(&self, _: &Caller, call: SetProperties) -> Result<Changed> {
+        find(&call.link).map(|_| DONE)
+    }
+
+    async fn reset_properties(&self, _: &Caller, call: ResetProperties) -> Result<Changed> {
         find(&call.link).map(|_| DONE)
     }
 

@@ -67,6 +67,7 @@ fn link(ifindex: u32, name: &[u8], card: Option<u8>) -> Option<KernelLink> {
         lower: None,
         master: None,
         altnames: Vec::new(),
+        tunables: Default::default(),
     })
 }
 

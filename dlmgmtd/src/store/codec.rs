@@ -4,12 +4,14 @@
 //! new version here, with the old shape kept for reading; the fixtures of the tests notice one that
 //! was forgotten.
 
+mod v1;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BootId, LinkRecord, ZoneRecord};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 pub(crate) const CHECKSUM_LEN: usize = 4;
 
 /// Why bytes are no record.
@@ -62,7 +64,8 @@ pub fn encode_link(link: &LinkRecord) -> Result<Vec<u8>, CodecError> {
 /// The link of this durable form.
 pub fn decode_link(bytes: &[u8]) -> Result<LinkRecord, CodecError> {
     match open(bytes)? {
-        (1, body) => decode_body(1, body),
+        (1, body) => decode_body(1, body).map(|old: v1::LinkV1| old.into()),
+        (2, body) => decode_body(2, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -75,7 +78,7 @@ pub fn encode_zone(zone: &ZoneRecord) -> Result<Vec<u8>, CodecError> {
 /// The zone of this durable form.
 pub fn decode_zone(bytes: &[u8]) -> Result<ZoneRecord, CodecError> {
     match open(bytes)? {
-        (1, body) => decode_body(1, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -88,7 +91,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
 /// What is kept beside the links, from its durable form.
 pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
     match open(bytes)? {
-        (1, body) => decode_body(1, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -101,7 +104,7 @@ pub fn encode_entry(entry: &impl Serialize) -> Result<Vec<u8>, CodecError> {
 /// The entry of this durable form.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match open(bytes)? {
-        (1, body) => decode_body(1, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -142,9 +145,10 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        AltName, Anchor, AttachedBy, Attachment, Binding, HomeState, Lifetime, Loan, Location,
-        NsCookie, Origin, PhysIdentity, Recipe,
+        Anchor, AttachedBy, Attachment, Binding, Lifetime, LinkProperties, Loan, Location,
+        NsCookie, Origin, PhysIdentity, Recipe, Settings,
     };
+    use dlmgmt_proto::property::{Property, Value};
     use dlmgmt_proto::{
         DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, MacvlanMode, Media,
         ZoneId, ZoneName,
@@ -160,12 +164,16 @@ mod tests {
                 zone: ZoneId(5),
                 name_inside: LinkName::given("up0").unwrap(),
                 is_persistent: true,
-                left: Some(HomeState {
-                    admin_up: true,
-                    mtu: 1500,
-                    mac: Some(mac),
-                    altnames: vec![AltName(b"alt".to_vec())],
-                }),
+                left: Some(settings(&[
+                    (Property::Mtu, Value::Number(1500)),
+                    (Property::State, Value::Switch(true)),
+                    (Property::Mac, Value::Mac(mac)),
+                    (Property::Alias, Value::Text("up".to_owned())),
+                    (Property::AltNames, Value::Names(vec![b"alt".to_vec()])),
+                    (Property::TxQueueLen, Value::Number(1000)),
+                    (Property::Promisc, Value::Switch(false)),
+                    (Property::AllMulti, Value::Switch(false)),
+                ])),
             }),
             class: LinkClass::Phys,
             kind: Some("dummy".to_owned()),
@@ -187,7 +195,16 @@ mod tests {
             }),
             unsettled: true,
             generation: Generation(9),
+            properties: LinkProperties {
+                persistent: settings(&[(Property::Mtu, Value::Number(9000))]),
+                temporary: settings(&[(Property::Promisc, Value::Switch(true))]),
+                found: settings(&[(Property::Mtu, Value::Number(1500))]),
+            },
         }
+    }
+
+    fn settings(values: &[(Property, Value)]) -> Settings {
+        values.iter().cloned().collect()
     }
 
     fn meta() -> Meta {
@@ -213,6 +230,7 @@ mod tests {
             lifetime,
             origin,
             unsettled: false,
+            properties: LinkProperties::default(),
             ..link()
         }
     }

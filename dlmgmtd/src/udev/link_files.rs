@@ -169,6 +169,7 @@ mod tests {
             lower: None,
             master: None,
             altnames: Vec::new(),
+            tunables: Default::default(),
         };
         let sighting = Sighting {
             ifindex: kernel.ifindex,

@@ -155,6 +155,7 @@ mod tests {
             lower: None,
             master: None,
             altnames: Vec::new(),
+            tunables: Default::default(),
         }
     }
 

@@ -10,9 +10,10 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Call, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone,
-    GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, Named, Reclaim, Rename, ResetZone,
-    SetZone, Subscribe, Where,
+    GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
     Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
     LinkSpec, LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo,
@@ -255,6 +256,20 @@ impl Service for Fake {
     }
 
     async fn reclaim(&self, _: &Caller, call: Reclaim) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    async fn list_properties(&self, _: &Caller, call: ListProperties) -> Result<Vec<PropertyInfo>> {
+        self.find(&call.link)?;
+        self.note(call);
+        Ok(Vec::new())
+    }
+
+    async fn set_properties(&self, _: &Caller, call: SetProperties) -> Result<Changed> {
+        Ok(self.note(call))
+    }
+
+    async fn reset_properties(&self, _: &Caller, call: ResetProperties) -> Result<Changed> {
         Ok(self.note(call))
     }
 

@@ -8,14 +8,16 @@ use std::sync::Mutex;
 
 use dlmgmt_proto::door::{CreateLink, DeleteLink, SetZone, Where};
 use dlmgmt_proto::{
-    Flags, HwAddr, LinkClass, LinkId, LinkName, LinkSpec, LinkState, Result, ZoneId, ZoneName,
+    Flags, HwAddr, LinkClass, LinkId, LinkInfo, LinkName, LinkSpec, LinkState, Result, ZoneId,
+    ZoneName,
 };
 use dlmgmtd::crash;
 use dlmgmtd::engine::Service;
-use dlmgmtd::model::{Action, AltName, NsCookie, Step};
+use dlmgmtd::model::{Action, AltName, LinkProperties, NsCookie, Settings, Step, Tunables};
 
 use crate::crashes::IMPORT;
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
+use crate::properties::{reset, set, set_for};
 use crate::zones::{lend, recall, zone};
 
 /// A machine with links of every kind, and its zones.
@@ -30,6 +32,7 @@ impl Stage {
     /// At home: cards `eth0` and `eth1` (which has an alternative name), one that was taken out,
     /// two links of somebody else, a pair and a vnic. In `web`: a card and one end of a pair, and
     /// a pair made for it. In `db`: a vnic made for it. A card waits for `later`.
+    /// Properties are set of one of each kind, also of the one that is away.
     async fn new() -> Self {
         let cards = [
             card("eth0", 1, 1),
@@ -63,6 +66,14 @@ impl Stage {
         stage.daemon.lend(lend("wait0", "later")).await.unwrap();
         stage.make("t0", veth("t1"), Some("web")).await.unwrap();
         stage.make("t2", vnic("eth1"), Some("db")).await.unwrap();
+        for (link, values) in [
+            ("gone0", &[("mtu", "1300"), ("alias", "gone")]),
+            ("p1", &[("mtu", "1400"), ("alias", "pair")]),
+            ("m0", &[("mtu", "1300"), ("alias", "vnic")]),
+            ("web/up0", &[("mtu", "8000"), ("alias", "lent")]),
+        ] {
+            set(&stage.daemon, link, values).await.unwrap();
+        }
         settle().await;
         stage
     }
@@ -131,7 +142,24 @@ impl Stage {
             mac: found.link.mac,
             mtu: found.link.mtu,
             state: found.link.state,
+            properties: self.properties(id),
+            tunables: self.tunables(&found.link),
         }
+    }
+
+    /// What is wanted for good, and what for now.
+    fn properties(&self, id: LinkId) -> [Settings; 2] {
+        let record = self.machine.records().into_iter().find(|record| record.id == id);
+        let LinkProperties { persistent, temporary, .. } = record.unwrap().properties;
+        [persistent, temporary]
+    }
+
+    /// What else the kernel has of a link.
+    fn tunables(&self, link: &LinkInfo) -> Option<(Tunables, Vec<AltName>)> {
+        let (_, ns) = self.spaces().find(|(zone, _)| *zone == link.zone)?;
+        let found = self.machine.world.links(ns).into_iter();
+        let found = found.into_iter().find(|found| Some(found.ifindex) == link.ifindex)?;
+        Some((found.tunables, found.altnames))
     }
 
     /// What must hold at any moment at which nothing happens.
@@ -190,6 +218,8 @@ struct Seen {
     mac: Option<HwAddr>,
     mtu: Option<u32>,
     state: LinkState,
+    properties: [Settings; 2],
+    tunables: Option<(Tunables, Vec<AltName>)>,
 }
 
 type View = Vec<Seen>;
@@ -211,6 +241,10 @@ fn vnic(over: &str) -> LinkSpec {
     LinkSpec::Vnic { over: over.parse().unwrap(), mac: None, mode: Default::default() }
 }
 
+type Values = &'static [(&'static str, &'static str)];
+
+const VALUES: Values = &[("mtu", "1400"), ("altnames", "x,y"), ("alias", "new"), ("state", "up")];
+
 /// What is asked for, or happens, while the daemon crashes.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -219,6 +253,11 @@ enum Operation {
     Refused(usize, &'static [(&'static str, &'static str)]),
     /// A pair whose record the kernel does not follow, because it refuses to make it.
     RefusedPair,
+    SetProperties(&'static str, Values),
+    SetPropertiesForNow(&'static str, Values),
+    /// The same, where the kernel refuses the `usize`-th step.
+    RefusedProperties(usize, &'static str, Values),
+    ResetProperties(&'static str),
     Lend(&'static str, &'static str),
     LendForNow(&'static str, &'static str),
     Recall(&'static str),
@@ -256,6 +295,13 @@ const OPERATIONS: &[Operation] = &[
     Rename(&[("eth0", "eth1"), ("eth1", "v0"), ("v0", "p1"), ("p1", "eth0")]),
     Refused(2, &[("eth0", "eth1"), ("eth1", "v0"), ("v0", "eth0")]),
     RefusedPair,
+    SetProperties("eth0", VALUES),
+    SetPropertiesForNow("eth1", VALUES),
+    SetProperties("web/in0", VALUES),
+    SetProperties("gone0", &[("mtu", "1400")]),
+    RefusedProperties(3, "eth0", VALUES),
+    ResetProperties("p1"),
+    ResetProperties("web/up0"),
     Lend("eth0", "web"),
     Lend("p1", "db"),
     Lend("v0", "db"),
@@ -316,6 +362,15 @@ impl Operation {
                 stage.make("n0", veth("n1"), None).await.expect_err("the kernel refuses");
                 return Ok(true);
             }
+            SetProperties(link, values) => set(&stage.daemon, link, values).await?,
+            SetPropertiesForNow(link, values) => set_for(&stage.daemon, link, values, true).await?,
+            RefusedProperties(nth, link, values) => {
+                others.fail_step(nth, libc::EBUSY);
+                let refused = set(&stage.daemon, link, values).await;
+                refused.expect_err("the kernel refuses");
+                return Ok(true);
+            }
+            ResetProperties(link) => reset(&stage.daemon, link).await?,
             Lend(link, to) => return stage.daemon.lend(lend(link, to)).await.map(|()| true),
             LendForNow(link, to) => {
                 let call = SetZone { temporary: true, ..lend(link, to) };
@@ -389,6 +444,7 @@ impl Operation {
         match self {
             Refused(_, wishes) => Some(Rename(wishes)),
             RefusedPair => Some(CreatePair(None)),
+            RefusedProperties(_, link, values) => Some(SetProperties(link, values)),
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ mod machine;
 #[cfg(debug_assertions)]
 mod model;
 mod perimeters;
+mod properties;
 mod pulse;
 mod random;
 mod refusals;

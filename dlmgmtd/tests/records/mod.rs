@@ -20,5 +20,6 @@ pub fn link(number: u32, name: &str) -> LinkRecord {
         recipe: None,
         unsettled: false,
         generation: Generation(0),
+        properties: Default::default(),
     }
 }

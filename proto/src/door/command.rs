@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::CodecError;
+use crate::property::{Assignment, PropertyInfo};
 use crate::{
     Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Seq, Whereabouts, ZoneId,
     ZoneInfo, ZoneName,
@@ -87,6 +88,9 @@ commands! {
     96 "list-zones" ListZones -> Zones;
     97 "attach-zone" AttachZone -> Changed;
     98 "detach-zone" DetachZone -> Changed;
+    112 "list-properties" ListProperties -> Properties;
+    113 "set-properties" SetProperties -> Changed;
+    114 "reset-properties" ResetProperties -> Changed;
 }
 
 /// The first call on a connection: the versions that the client speaks.
@@ -449,4 +453,42 @@ pub struct AttachZone {
 pub struct DetachZone {
     /// Which zone.
     pub zone: ZoneName,
+}
+
+/// Asks for the properties of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListProperties {
+    /// Which link.
+    pub link: LinkRef,
+    /// The properties, as the user typed them; none named means all that the link has.
+    pub names: Vec<String>,
+}
+
+/// Properties of one link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Properties {
+    /// The properties, in the order asked for.
+    pub properties: Vec<PropertyInfo>,
+}
+
+/// Sets properties of a link: all of them or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetProperties {
+    /// Which link.
+    pub link: LinkRef,
+    /// The properties with their values.
+    pub values: Vec<Assignment>,
+    /// Only while the link lasts, at most until the next reboot.
+    pub temporary: bool,
+}
+
+/// Takes back what was set: all of it or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetProperties {
+    /// Which link.
+    pub link: LinkRef,
+    /// The properties, as the user typed them; none named means all that were set.
+    pub names: Vec<String>,
+    /// Only while the link lasts, at most until the next reboot.
+    pub temporary: bool,
 }

@@ -8,9 +8,10 @@ mod header;
 pub use command::{
     Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
     DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
-    Hello, HelloReply, Hold, HoldId, Import, LinkFilter, List, ListCursor, ListZones, Named,
-    NextLink, Page, Reclaim, Release, Released, Rename, RenameItem, ResetZone, SetZone, Subscribe,
-    Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
+    Hello, HelloReply, Hold, HoldId, Import, LinkFilter, List, ListCursor, ListProperties,
+    ListZones, Named, NextLink, Page, Properties, Reclaim, Release, Released, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed, View, Where, Zones,
 };
 pub use header::{HEADER_LEN, Header, HeaderError, Kind, MAGIC};
 

@@ -45,6 +45,7 @@ fn veth(ifindex: u32, called: &str) -> KernelLink {
         lower: None,
         master: None,
         altnames: Vec::new(),
+        tunables: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use super::device;
 use super::frame::{attributes, string};
-use crate::model::{AltName, KernelLink, Lower};
+use crate::model::{AltName, KernelLink, Lower, Tunables};
 
 /// Bytes of `struct ifinfomsg`, which the attributes follow.
 const HEADER_LEN: usize = 16;
@@ -20,15 +20,19 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PHYS_PORT_NAME: u16 = 38;
 const IFLA_NEW_NETNSID: u16 = 45;
 const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_NEW_IFINDEX: u16 = 49;
+const IFLA_MIN_MTU: u16 = 50;
+const IFLA_MAX_MTU: u16 = 51;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_PERM_ADDRESS: u16 = 54;
@@ -53,6 +57,7 @@ pub struct RawLink<'a> {
     lower_nsid: Option<i32>,
     master: Option<IfIndex>,
     altnames: Vec<AltName>,
+    tunables: Tunables,
     bus: Option<&'a [u8]>,
     device: Option<&'a [u8]>,
     port: Option<&'a [u8]>,
@@ -86,6 +91,11 @@ impl<'a> RawLink<'a> {
             lower_nsid: None,
             master: None,
             altnames: Vec::new(),
+            tunables: Tunables {
+                promisc: header.flags.contains(LinkFlags::Promisc),
+                allmulti: header.flags.contains(LinkFlags::Allmulti),
+                ..Tunables::default()
+            },
             bus: None,
             device: None,
             port: None,
@@ -104,6 +114,10 @@ impl<'a> RawLink<'a> {
             IFLA_ADDRESS => self.address = address(value),
             IFLA_PERM_ADDRESS => self.permanent_address = address(value),
             IFLA_MTU => self.mtu = number(value).unwrap_or_default(),
+            IFLA_TXQLEN => self.tunables.txqueuelen = number(value).unwrap_or_default(),
+            IFLA_IFALIAS => self.tunables.alias = String::from_utf8_lossy(string(value)).into(),
+            IFLA_MIN_MTU => self.tunables.mtu_min = number(value).unwrap_or_default(),
+            IFLA_MAX_MTU => self.tunables.mtu_max = number(value).unwrap_or_default(),
             IFLA_OPERSTATE => self.operstate = value.first().copied().unwrap_or_default(),
             IFLA_CARRIER => self.carrier = value.first().is_some_and(|carrier| *carrier != 0),
             IFLA_LINK => self.lower = number(value).and_then(IfIndex::new),
@@ -168,6 +182,7 @@ impl<'a> RawLink<'a> {
             lower: self.lower.map(|ifindex| Lower { ifindex, nsid: self.lower_nsid }),
             master: self.master,
             altnames: self.altnames,
+            tunables: self.tunables,
         })
     }
 

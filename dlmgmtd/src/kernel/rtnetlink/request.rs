@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -12,12 +13,13 @@ use netlink_packet_route::link::{
     LinkMessage, MacVlanMode, Prop,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use rtnetlink::LinkUnspec;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::kernel::KernelError;
-use crate::model::{Action, AltName, MacvlanMode, NewKind, NewLink, Step};
+use crate::model::{Action, AltName, MacvlanMode, NewKind, NewLink, Step, small};
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFA_TARGET_NETNSID: u16 = 10;
 
@@ -211,9 +213,30 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::SetMac(mac) => {
             RouteNetlinkMessage::SetLink(link.address(mac.as_bytes().to_vec()).build())
         }
+        Action::Set(property, value) => {
+            RouteNetlinkMessage::SetLink(set(link, *property, value)?.build())
+        }
         Action::Delete => return delete(None, step.at.ifindex),
         Action::Move { .. } => {
             let text = "a move needs the namespace that it goes to".to_owned();
+            return Err(KernelError { errno: libc::EINVAL, text: Some(text) });
+        }
+    })
+}
+
+type Draft = LinkMessageBuilder<LinkUnspec>;
+
+fn set(link: Draft, property: Property, value: &Value) -> Result<Draft, KernelError> {
+    Ok(match (property, value) {
+        // Without a terminator, so that an empty one ends it.
+        (Property::Alias, Value::Text(alias)) => link.append_extra_attribute(LinkAttribute::Other(
+            DefaultNla::new(IFLA_IFALIAS, alias.as_bytes().to_vec()),
+        )),
+        (Property::TxQueueLen, Value::Number(len)) => link.txqueuelen(small(*len)),
+        (Property::Promisc, Value::Switch(promisc)) => link.promiscuous(*promisc),
+        (Property::AllMulti, Value::Switch(allmulti)) => link.allmulticast(*allmulti),
+        _ => {
+            let text = format!("{property} is not set in this way");
             return Err(KernelError { errno: libc::EINVAL, text: Some(text) });
         }
     })

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
 use crate::kernel::KernelError;
-use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie};
+use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie, Tunables};
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
+
+/// The bounds of the MTU of an Ethernet link.
+const MTU_MIN: u32 = 68;
+const MTU_MAX: u32 = 65535;
 
 /// The links of a namespace.
 ///
@@ -153,6 +158,25 @@ impl Namespace {
         Ok(())
     }
 
+    /// Gives a property that has no call of its own this value.
+    pub fn set(
+        &mut self,
+        ifindex: IfIndex,
+        property: Property,
+        value: &Value,
+    ) -> Result<(), KernelError> {
+        let link = self.existing(ifindex)?;
+        match (property, value) {
+            (Property::Alias, Value::Text(_))
+            | (Property::TxQueueLen, Value::Number(_))
+            | (Property::Promisc | Property::AllMulti, Value::Switch(_)) => {
+                link.take_setting(property, value);
+                Ok(())
+            }
+            _ => Err(refusal(libc::EINVAL)),
+        }
+    }
+
     /// Refuses to end hardware.
     pub fn check_deletable(&mut self, ifindex: IfIndex) -> Result<(), KernelError> {
         match self.existing(ifindex)?.kind {
@@ -260,6 +284,12 @@ pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
         lower: None,
         master: None,
         altnames: Vec::new(),
+        tunables: Tunables {
+            txqueuelen: 1000,
+            mtu_min: MTU_MIN,
+            mtu_max: MTU_MAX,
+            ..Tunables::default()
+        },
     }
 }
 
@@ -270,8 +300,8 @@ pub fn is_hardware(link: &KernelLink) -> bool {
 
 fn check_mtu(mtu: u32) -> Result<(), KernelError> {
     match mtu {
-        ..68 => Err(refusal_saying(libc::EINVAL, "mtu less than device minimum")),
-        68..=65535 => Ok(()),
+        ..MTU_MIN => Err(refusal_saying(libc::EINVAL, "mtu less than device minimum")),
+        MTU_MIN..=MTU_MAX => Ok(()),
         _ => Err(refusal_saying(libc::EINVAL, "mtu greater than device maximum")),
     }
 }

@@ -213,6 +213,7 @@ impl World {
             Action::SetMtu(mtu) => self.set_mtu(at, *mtu)?,
             Action::SetUp(up) => namespace.set_up(at.ifindex, *up)?,
             Action::SetMac(mac) => namespace.set_mac(at.ifindex, *mac)?,
+            Action::Set(property, value) => namespace.set(at.ifindex, *property, value)?,
         }
         if is_told {
             self.happened(at);

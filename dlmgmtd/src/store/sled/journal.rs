@@ -124,11 +124,14 @@ mod tests {
     use super::*;
     use crate::model::{BootId, ZoneRecord};
     use crate::store::Batch;
+    use crate::store::sled::state::State;
     use crate::store::sled::tests::link;
 
+    const NEWEST: u8 = 2;
+
     /// A journal as it was once written to disks. It never changes.
-    fn fixture() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal.v1")
+    fn fixture(version: u8) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/journal.v{version}"))
     }
 
     fn canonical() -> Entry {
@@ -149,12 +152,26 @@ mod tests {
 
     /// A failure here means that a new version is due, not new bytes.
     #[test]
-    fn what_is_written_now_is_what_the_fixture_says_and_that_is_read() {
+    fn what_is_written_now_is_what_the_newest_fixture_says_and_that_is_read() {
         let (commit, batches) = canonical();
         let written = encode(commit, &batches.iter().collect::<Vec<_>>()).unwrap();
-        let kept = std::fs::read(fixture()).unwrap();
+        let kept = std::fs::read(fixture(NEWEST)).unwrap();
         assert_eq!(written, kept);
         assert_eq!(read(&kept), (vec![canonical()], &[][..]));
+    }
+
+    #[test]
+    fn a_journal_of_every_version_says_what_it_said() {
+        for version in 1..=NEWEST {
+            let kept = std::fs::read(fixture(version)).unwrap();
+            let (entries, unread) = read(&kept);
+            assert!(unread.is_empty(), "version {version}");
+            let mut state = State::default();
+            for (_, batches) in &entries {
+                state.apply(state.changes(batches.iter()));
+            }
+            assert_eq!(state.loaded().unwrap().links, [link(300, "net0")], "version {version}");
+        }
     }
 
     #[test]
@@ -162,6 +179,6 @@ mod tests {
     fn writes_the_fixture() {
         let (commit, batches) = canonical();
         let written = encode(commit, &batches.iter().collect::<Vec<_>>()).unwrap();
-        std::fs::write(fixture(), written).unwrap();
+        std::fs::write(fixture(NEWEST), written).unwrap();
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn link(number: u32, name: &str) -> LinkRecord {
         recipe: None,
         unsettled: false,
         generation: Generation(0),
+        properties: Default::default(),
     }
 }
 

@@ -1,0 +1,376 @@
+//! Properties of links are set, taken back and shown: `docs/architecture.md`, "Properties".
+
+use std::collections::BTreeSet;
+
+use dlmgmt_proto::property::{
+    Assignment, Description, Kind, Property, PropertyInfo, Standard, TABLE, Value,
+};
+use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
+
+use super::lookup::title;
+use super::plan::{Plan, PlannedStep};
+use super::registry::Registry;
+use crate::model::{
+    Action, AltName, Binding, KernelLink, Link, LinkProperties, Settings, Step, small,
+};
+
+/// Properties that are to have these values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Of which link.
+    pub id: LinkId,
+    /// What somebody wrote.
+    pub values: Vec<Assignment>,
+    /// Only while the kernel has the link.
+    pub is_temporary: bool,
+}
+
+/// Properties that are to be as they were before anything was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resetting {
+    /// Of which link.
+    pub id: LinkId,
+    /// What somebody wrote; nothing means all that were set.
+    pub names: Vec<String>,
+    /// Only while the kernel has the link.
+    pub is_temporary: bool,
+}
+
+/// Sets properties: all of them or none.
+pub fn plan_set_properties(registry: &Registry, wish: &Setting) -> Result<Plan> {
+    let link = settable(registry, wish.id, wish.is_temporary)?;
+    let values = parsed(registry, link, &wish.values)?;
+    refuse_taken_altnames(registry, link, &values)?;
+    let mut next = link.clone();
+    let properties = &mut next.record.properties;
+    for (property, value) in values.iter() {
+        if let Some(kernel) = &link.kernel {
+            properties.note_found(property, kernel);
+        }
+        properties.want(property, Some(value.clone()), wish.is_temporary);
+    }
+    Ok(plan_bringing(link, next, &values))
+}
+
+/// Takes properties back: all of them or none.
+pub fn plan_reset_properties(registry: &Registry, wish: &Resetting) -> Result<Plan> {
+    let link = settable(registry, wish.id, wish.is_temporary)?;
+    let mut next = link.clone();
+    let properties = &mut next.record.properties;
+    let mut values = Settings::default();
+    for described in to_reset(registry, link, &wish.names)? {
+        let property = described.property;
+        let standard = standard(described, properties);
+        if !wish.is_temporary {
+            properties.want(property, None, false);
+        }
+        if link.kernel.is_some() {
+            // As a wish like others it is fulfilled also after a crash.
+            properties.want(property, standard.clone(), true);
+        }
+        standard.into_iter().for_each(|value| values.insert(property, value));
+    }
+    Ok(plan_bringing(link, next, &values))
+}
+
+/// The properties of a link that are named, or all that it has, as the kernel shows it now.
+pub fn describe_properties(
+    registry: &Registry,
+    link: &Link,
+    kernel: Option<&KernelLink>,
+    names: &[String],
+) -> Result<Vec<PropertyInfo>> {
+    let described = match names {
+        [] => TABLE.iter().filter(|described| has(link, described)).collect(),
+        _ => names.iter().map(|name| named(registry, link, name)).collect::<Result<Vec<_>>>()?,
+    };
+    Ok(described.into_iter().map(|one| describe(registry, link, kernel, one)).collect())
+}
+
+fn describe(
+    registry: &Registry,
+    link: &Link,
+    kernel: Option<&KernelLink>,
+    described: &Description,
+) -> PropertyInfo {
+    let property = described.property;
+    let kind = kind_for(registry, link, described);
+    if property == Property::Zone {
+        return describe_zone(registry, link, described);
+    }
+    let properties = &link.record.properties;
+    let effective = kernel.and_then(|kernel| kernel.setting(property));
+    let wanted = properties.persistent.get(property).or(effective.as_ref());
+    let default = standard(described, properties).or_else(|| effective.clone());
+    let show = |value: &Value| kind.show(value);
+    let is_there = |text: &String| !text.is_empty();
+    PropertyInfo {
+        name: property.as_str().to_owned(),
+        is_writable: described.is_writable,
+        value: wanted.map(show).filter(is_there),
+        effective: effective.as_ref().map(show).filter(is_there),
+        default: default.as_ref().map(show).filter(is_there),
+        possible: kind.possible(),
+    }
+}
+
+fn describe_zone(registry: &Registry, link: &Link, described: &Description) -> PropertyInfo {
+    let label = |zone| Some(registry.zone_label(zone).to_string());
+    let owner = link.record.owner;
+    PropertyInfo {
+        name: described.property.as_str().to_owned(),
+        is_writable: described.is_writable,
+        value: label(link.loan().map_or(owner, |loan| loan.zone)),
+        effective: link.place().and_then(label),
+        default: label(owner),
+        possible: None,
+    }
+}
+
+/// What a link needs once it is there: the steps that give it what its record wants, and the
+/// properties with what was found before. Away from home a link stays down until somebody there
+/// puts it up.
+pub fn equipment(link: &Link, now: &KernelLink) -> (LinkProperties, Vec<Action>) {
+    let mut properties = link.record.properties.clone();
+    let mut wanted = properties.wanted();
+    if !link.is_at_home() {
+        wanted.remove(Property::State);
+    }
+    for (property, _) in wanted.iter() {
+        properties.note_found(property, now);
+    }
+    let adds = |action: &Action| !matches!(action, Action::DropAltName(_));
+    let changes = changes_to(now, &wanted).into_iter().map(|change| change.forward);
+    // The names that udev gave it meanwhile stay.
+    (properties, changes.filter(adds).collect())
+}
+
+/// One step on the way to other values, and the way back.
+pub(super) struct Change {
+    pub forward: Action,
+    pub backward: Action,
+}
+
+/// What brings a link to these values, in an order that works: it is put up last.
+pub(super) fn changes_to(now: &KernelLink, wanted: &Settings) -> Vec<Change> {
+    let differs = |(property, value): &(Property, &Value)| {
+        now.setting(*property).is_none_or(|has| has != **value)
+    };
+    let (last, first): (Vec<_>, Vec<_>) =
+        wanted.iter().filter(differs).partition(|(property, _)| *property == Property::State);
+    first.into_iter().chain(last).flat_map(|(of, value)| changes_of(now, of, value)).collect()
+}
+
+fn changes_of(now: &KernelLink, property: Property, wanted: &Value) -> Vec<Change> {
+    let change = |forward, backward| vec![Change { forward, backward }];
+    match (property, wanted, now.setting(property)) {
+        (Property::AltNames, Value::Names(names), _) => other_altnames(now, names),
+        (_, wanted, Some(was)) => change(action(property, wanted), action(property, &was)),
+        (_, wanted, None) => change(action(property, wanted), action(property, wanted)),
+    }
+}
+
+fn action(property: Property, value: &Value) -> Action {
+    match (property, value) {
+        (Property::Mtu, Value::Number(mtu)) => Action::SetMtu(small(*mtu)),
+        (Property::State, Value::Switch(up)) => Action::SetUp(*up),
+        (Property::Mac, Value::Mac(mac)) => Action::SetMac(*mac),
+        _ => Action::Set(property, value.clone()),
+    }
+}
+
+fn other_altnames(now: &KernelLink, wanted: &[Vec<u8>]) -> Vec<Change> {
+    let dropped = now.altnames.iter().filter(|name| !wanted.contains(&name.0)).map(|name| Change {
+        forward: Action::DropAltName(name.clone()),
+        backward: Action::AddAltName(name.clone()),
+    });
+    let wanted = wanted.iter().cloned().map(AltName);
+    let added = wanted.filter(|name| !now.altnames.contains(name)).map(|name| Change {
+        forward: Action::AddAltName(name.clone()),
+        backward: Action::DropAltName(name),
+    });
+    dropped.chain(added).collect()
+}
+
+/// The steps of changes of a link that is there when the plan is made.
+pub(super) fn steps(id: LinkId, at: Binding, changes: Vec<Change>) -> Vec<PlannedStep> {
+    let step = |action| Step { at, action };
+    let planned = |change: Change| PlannedStep {
+        id,
+        forward: step(change.forward),
+        backward: Some(step(change.backward)),
+    };
+    changes.into_iter().map(planned).collect()
+}
+
+/// `next` is the link as it will be known; the kernel is brought to these values.
+fn plan_bringing(link: &Link, mut next: Link, values: &Settings) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(bound) = &link.kernel {
+        plan.steps = steps(link.record.id, bound.at(), changes_to(bound, values));
+        next.kernel = Some(bound.with(|kernel| {
+            values.iter().for_each(|(property, value)| kernel.take_setting(property, value));
+        }));
+        if let (Some(anchor), Some(mac)) = (&mut next.record.anchor, values.mac()) {
+            anchor.mac = Some(mac);
+        }
+    }
+    if let Some(left) = next.record.location.left_mut() {
+        values.iter().for_each(|(property, value)| left.insert(property, value.clone()));
+    }
+    plan.changes.push(next.into());
+    plan
+}
+
+impl LinkProperties {
+    /// Before a property is set for the first time, it has what a reset comes to.
+    fn note_found(&mut self, property: Property, kernel: &KernelLink) {
+        if let (None, Some(found)) = (self.found.get(property), kernel.setting(property)) {
+            self.found.insert(property, found);
+        }
+    }
+
+    fn want(&mut self, property: Property, value: Option<Value>, is_temporary: bool) {
+        self.temporary.remove(property);
+        let target = if is_temporary { &mut self.temporary } else { &mut self.persistent };
+        match value {
+            Some(value) => target.insert(property, value),
+            None => drop(target.remove(property)),
+        }
+    }
+}
+
+/// What a reset comes to, where that is known.
+fn standard(described: &Description, properties: &LinkProperties) -> Option<Value> {
+    match described.standard {
+        Standard::AsFound => properties.found.get(described.property).cloned(),
+        Standard::Off => Some(Value::Switch(false)),
+        Standard::Empty => Some(Value::Text(String::new())),
+        Standard::Owner => None,
+    }
+}
+
+fn settable(registry: &Registry, id: LinkId, is_temporary: bool) -> Result<&Link> {
+    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
+    let link = registry.link(id).ok_or_else(gone)?;
+    if link.is_loopback() {
+        let text = format!("{}: the loopback device is nobody's to manage", title(registry, link));
+        return Err(Error::new(ErrorCode::NotSupported, text));
+    }
+    if is_temporary && link.kernel.is_none() {
+        return Err(invalid(registry, link, "it is not there, and a temporary value needs it"));
+    }
+    Ok(link)
+}
+
+fn invalid(registry: &Registry, link: &Link, why: &str) -> Error {
+    Error::new(ErrorCode::Invalid, format!("{}: {why}", title(registry, link)))
+}
+
+fn parsed(registry: &Registry, link: &Link, values: &[Assignment]) -> Result<Settings> {
+    if values.is_empty() {
+        return Err(invalid(registry, link, "no property is named"));
+    }
+    let mut settings = Settings::default();
+    for Assignment { property, value } in values {
+        let described = writable(registry, link, property)?;
+        let property = described.property;
+        let value = kind_for(registry, link, described)
+            .parse(value)
+            .map_err(|why| invalid(registry, link, &format!("{property}: {why}")))?;
+        if settings.get(property).is_some() {
+            return Err(invalid(registry, link, &format!("{property} is named twice")));
+        }
+        settings.insert(property, value);
+    }
+    Ok(settings)
+}
+
+fn to_reset(
+    registry: &Registry,
+    link: &Link,
+    names: &[String],
+) -> Result<Vec<&'static Description>> {
+    if !names.is_empty() {
+        return names.iter().map(|name| writable(registry, link, name)).collect();
+    }
+    let LinkProperties { persistent, temporary, .. } = &link.record.properties;
+    let set: BTreeSet<Property> =
+        persistent.iter().chain(temporary.iter()).map(|(property, _)| property).collect();
+    Ok(set.into_iter().map(Property::description).collect())
+}
+
+fn writable(registry: &Registry, link: &Link, name: &str) -> Result<&'static Description> {
+    let described = named(registry, link, name)?;
+    if described.is_writable && described.property != Property::Zone {
+        return Ok(described);
+    }
+    let why = match described.property {
+        Property::Zone => "is set by itself, with no other property",
+        _ => "can only be read",
+    };
+    Err(invalid(registry, link, &format!("{} {why}", described.property)))
+}
+
+fn named(registry: &Registry, link: &Link, name: &str) -> Result<&'static Description> {
+    let Some(property) = Property::named(name) else {
+        let known: Vec<&str> =
+            TABLE.iter().filter(|one| has(link, one)).map(|one| one.property.as_str()).collect();
+        let shown = name.escape_debug().to_string();
+        let why = format!("no property `{shown:.64}`: there are {}", known.join(", "));
+        return Err(invalid(registry, link, &why));
+    };
+    let described = property.description();
+    if has(link, described) {
+        return Ok(described);
+    }
+    let (class, media) = (link.record.class, link.record.media);
+    let why = format!("a link of class {class} and media {media} has no property {property}");
+    Err(invalid(registry, link, &why))
+}
+
+fn has(link: &Link, described: &Description) -> bool {
+    described.applies.covers(link.record.class, link.record.media)
+}
+
+/// What values the property can have on this very link.
+fn kind_for(registry: &Registry, link: &Link, described: &Description) -> Kind {
+    match (described.property, described.kind, &link.kernel) {
+        (Property::Mtu, Kind::Number { least, most }, Some(bound)) => {
+            let tunables = &bound.tunables;
+            let largest = (tunables.mtu_max > 0).then_some(u64::from(tunables.mtu_max));
+            let below = lower_mtu(registry, link);
+            Kind::Number {
+                least: least.max(tunables.mtu_min.into()),
+                most: most.min(largest.unwrap_or(most)).min(below.unwrap_or(most)),
+            }
+        }
+        (_, kind, _) => kind,
+    }
+}
+
+/// A macvlan and a vlan take no larger packets than the link below them.
+fn lower_mtu(registry: &Registry, link: &Link) -> Option<u64> {
+    let bound = link.kernel.as_ref()?;
+    let is_bounded = matches!(bound.kind.as_deref(), Some("macvlan" | "macvtap" | "vlan"));
+    let lower = bound.lower.filter(|lower| is_bounded && lower.nsid.is_none())?;
+    let below = registry.by_binding(Binding { ns: bound.ns, ifindex: lower.ifindex })?;
+    Some(registry.link(below)?.kernel.as_ref()?.mtu.into())
+}
+
+/// Names and alternative names of a zone are one name space.
+fn refuse_taken_altnames(registry: &Registry, link: &Link, values: &Settings) -> Result<()> {
+    let Some(Value::Names(names)) = values.get(Property::AltNames) else { return Ok(()) };
+    for name in names.iter().filter_map(|name| LinkName::found(name).ok()) {
+        let zone = link.zone();
+        let by = registry.by_altname(zone, &name).filter(|by| *by != link.record.id);
+        let by = by.or_else(|| registry.by_name(zone, name));
+        let by = by.or_else(|| registry.wanting(zone, name));
+        let Some(by) = by.and_then(|by| registry.link(by)) else { continue };
+        let (what, by) = (title(registry, link), title(registry, by));
+        let text =
+            format!("{what} cannot have the alternative name {name}: it is the name of {by}");
+        return Err(Error::new(ErrorCode::Exists, text));
+    }
+    Ok(())
+}

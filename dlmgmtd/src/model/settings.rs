@@ -1,0 +1,182 @@
+//! The values of a link's properties, as they are wanted and as the kernel has them.
+
+use std::collections::BTreeMap;
+
+use dlmgmt_proto::property::{Property, Value};
+use dlmgmt_proto::{HwAddr, LinkName};
+use serde::{Deserialize, Serialize};
+
+use super::{AltName, KernelLink};
+
+/// Values of properties, at most one of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings(BTreeMap<Property, Value>);
+
+impl Settings {
+    /// What of a link is put back as it was when it comes home from a loan.
+    pub fn at_home(kernel: &KernelLink) -> Self {
+        Property::ALL.iter().filter_map(|at| Some((*at, kernel.setting(*at)?))).collect()
+    }
+
+    /// The value of a property, if there is one.
+    pub fn get(&self, property: Property) -> Option<&Value> {
+        self.0.get(&property)
+    }
+
+    /// Gives a property this value.
+    pub fn insert(&mut self, property: Property, value: Value) {
+        self.0.insert(property, value);
+    }
+
+    /// Takes a property out.
+    pub fn remove(&mut self, property: Property) -> Option<Value> {
+        self.0.remove(&property)
+    }
+
+    /// Whether nothing has a value.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each property that has a value, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (Property, &Value)> {
+        self.0.iter().map(|(property, value)| (*property, value))
+    }
+
+    /// These values, and those of `below` where these say nothing.
+    pub fn over(mut self, below: &Self) -> Self {
+        for (property, value) in &below.0 {
+            self.0.entry(*property).or_insert_with(|| value.clone());
+        }
+        self
+    }
+
+    /// The link's address, where it is among them.
+    pub fn mac(&self) -> Option<HwAddr> {
+        match self.get(Property::Mac) {
+            Some(Value::Mac(mac)) => Some(*mac),
+            _ => None,
+        }
+    }
+}
+
+impl FromIterator<(Property, Value)> for Settings {
+    fn from_iter<T: IntoIterator<Item = (Property, Value)>>(values: T) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+/// What was set of a link's properties.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkProperties {
+    /// What is wanted for as long as the record is kept: set again whenever the link appears.
+    pub persistent: Settings,
+    /// What is wanted instead, for as long as the kernel has the link.
+    pub temporary: Settings,
+    /// What the link had before anything was set: what a reset comes to.
+    pub found: Settings,
+}
+
+impl LinkProperties {
+    /// What the link is to have now.
+    pub fn wanted(&self) -> Settings {
+        self.temporary.clone().over(&self.persistent)
+    }
+
+    /// Whether anything was set.
+    pub fn wants_any(&self) -> bool {
+        !(self.persistent.is_empty() && self.temporary.is_empty())
+    }
+
+    /// The kernel has the link no more: what appears later under its record is as it is made then.
+    pub fn forget_the_link(&mut self) {
+        self.temporary = Settings::default();
+        self.found = Settings::default();
+    }
+
+    /// An alternative name has become the link's own, and is none any more.
+    pub fn forget_altname(&mut self, name: &LinkName) {
+        for settings in [&mut self.persistent, &mut self.temporary, &mut self.found] {
+            if let Some(Value::Names(names)) = settings.0.get_mut(&Property::AltNames) {
+                names.retain(|altname| altname != name.as_bytes());
+            }
+        }
+    }
+}
+
+/// What can be set of a link beside what everybody asks for, and within which bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunables {
+    /// A text for people; empty for none.
+    pub alias: String,
+    /// Packets that may wait to be sent.
+    pub txqueuelen: u32,
+    /// Whether somebody asked it to take in packets for everybody (IFF_PROMISC).
+    pub promisc: bool,
+    /// Whether somebody asked it to take in packets for all groups (IFF_ALLMULTI).
+    pub allmulti: bool,
+    /// The least MTU, in bytes.
+    pub mtu_min: u32,
+    /// The largest MTU, in bytes; 0 where the kernel knows no bound.
+    pub mtu_max: u32,
+}
+
+impl KernelLink {
+    /// The value of a property; `None` where the kernel does not tell it with the link.
+    pub fn setting(&self, property: Property) -> Option<Value> {
+        let Tunables { alias, txqueuelen, promisc, allmulti, .. } = &self.tunables;
+        Some(match property {
+            Property::Mtu => Value::Number(self.mtu.into()),
+            Property::State => Value::Switch(self.admin_up),
+            Property::Mac => Value::Mac(self.mac?),
+            Property::Alias => Value::Text(alias.clone()),
+            Property::AltNames => {
+                Value::Names(self.altnames.iter().map(|name| name.0.clone()).collect())
+            }
+            Property::TxQueueLen => Value::Number((*txqueuelen).into()),
+            Property::Promisc => Value::Switch(*promisc),
+            Property::AllMulti => Value::Switch(*allmulti),
+            Property::Zone => return None,
+        })
+    }
+
+    /// The link as it is once the kernel has taken this value; one that does not fit changes
+    /// nothing.
+    pub fn take_setting(&mut self, property: Property, value: &Value) {
+        let tunables = &mut self.tunables;
+        match (property, value) {
+            (Property::Mtu, Value::Number(mtu)) => self.mtu = small(*mtu),
+            (Property::State, Value::Switch(up)) => self.admin_up = *up,
+            (Property::Mac, Value::Mac(mac)) => self.mac = Some(*mac),
+            (Property::Alias, Value::Text(alias)) => tunables.alias.clone_from(alias),
+            (Property::AltNames, Value::Names(names)) => {
+                self.altnames = names.iter().cloned().map(AltName).collect();
+            }
+            (Property::TxQueueLen, Value::Number(len)) => tunables.txqueuelen = small(*len),
+            (Property::Promisc, Value::Switch(promisc)) => tunables.promisc = *promisc,
+            (Property::AllMulti, Value::Switch(allmulti)) => tunables.allmulti = *allmulti,
+            _ => {}
+        }
+    }
+}
+
+/// The table keeps such numbers below this bound.
+pub fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_value_stands_before_a_persistent_one() {
+        let number = |n| [(Property::Mtu, Value::Number(n))].into_iter().collect::<Settings>();
+        let mut properties =
+            LinkProperties { persistent: number(9000), temporary: number(1400), found: number(1) };
+        assert_eq!(properties.wanted(), number(1400));
+        properties.forget_the_link();
+        assert_eq!(properties.wanted(), number(9000));
+        assert!(properties.found.is_empty());
+    }
+}

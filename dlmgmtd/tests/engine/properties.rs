@@ -1,0 +1,163 @@
+//! Properties of links go where their links go, and are set all or none.
+
+use dlmgmt_proto::door::{Changed, ListProperties, ResetProperties, SetProperties};
+use dlmgmt_proto::property::Assignment;
+use dlmgmt_proto::{ErrorCode, Result};
+use dlmgmtd::engine::Service;
+use dlmgmtd::model::{Action, KernelLink, Step};
+
+use crate::machine::{Daemon, Machine, card, mac, root, settle};
+
+/// Sets properties: pairs of a property and a value.
+pub async fn set(daemon: &Daemon, link: &str, values: &[(&str, &str)]) -> Result<Changed> {
+    set_for(daemon, link, values, false).await
+}
+
+/// As [`set`], perhaps only while the link lasts.
+pub async fn set_for(
+    daemon: &Daemon,
+    link: &str,
+    values: &[(&str, &str)],
+    temporary: bool,
+) -> Result<Changed> {
+    let assignment = |(property, value): &(&str, &str)| Assignment {
+        property: (*property).to_owned(),
+        value: (*value).to_owned(),
+    };
+    let values = values.iter().map(assignment).collect();
+    let call = SetProperties { link: link.parse().unwrap(), values, temporary };
+    daemon.engine.set_properties(&root(), call).await
+}
+
+/// Takes back everything that was set.
+pub async fn reset(daemon: &Daemon, link: &str) -> Result<Changed> {
+    let call = ResetProperties { link: link.parse().unwrap(), names: Vec::new(), temporary: false };
+    daemon.engine.reset_properties(&root(), call).await
+}
+
+/// What is wanted of a property, and what is there.
+async fn shown(daemon: &Daemon, link: &str, property: &str) -> (String, String) {
+    let names = vec![property.to_owned()];
+    let call = ListProperties { link: link.parse().unwrap(), names };
+    let found = daemon.engine.list_properties(&root(), call).await.unwrap().remove(0);
+    (found.value.unwrap_or_default(), found.effective.unwrap_or_default())
+}
+
+fn in_kernel(machine: &Machine, called: &str) -> KernelLink {
+    let at = machine.at(called);
+    let links = machine.world.links(at.ns);
+    links.into_iter().find(|link| link.ifindex == at.ifindex).unwrap()
+}
+
+fn others_set_mtu(machine: &Machine, called: &str, mtu: u32) {
+    let step = Step { at: machine.at(called), action: Action::SetMtu(mtu) };
+    machine.world.by_others(&step).unwrap();
+}
+
+async fn one_card() -> (Machine, Daemon) {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    settle().await;
+    (machine, daemon)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_kernel_refuses_half_way_is_taken_back() {
+    let values = [("mtu", "1400"), ("alias", "x"), ("txqueuelen", "7"), ("state", "up")];
+    for good_steps in 0..values.len() {
+        let (machine, daemon) = one_card().await;
+        let before = (in_kernel(&machine, "eth0"), machine.records());
+        machine.world.fail_step(good_steps, libc::EBUSY);
+        let refused = set(&daemon, "eth0", &values).await.unwrap_err();
+        assert_eq!((refused.code, refused.errno), (ErrorCode::Kernel, libc::EBUSY));
+        settle().await;
+        let after = (in_kernel(&machine, "eth0"), machine.records());
+        assert_eq!(after, before, "after {good_steps} steps");
+        set(&daemon, "eth0", &values).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_gets_its_properties_wherever_it_appears() {
+    let (mut machine, daemon) = one_card().await;
+    let values = [("mtu", "9000"), ("state", "up"), ("mac", "02:00:00:00:00:99")];
+    set(&daemon, "eth0", &values).await.unwrap();
+    set_for(&daemon, "eth0", &[("txqueuelen", "7")], true).await.unwrap();
+    drop(daemon);
+    machine.reboot([card("eth7", 1, 4)]);
+    let daemon = machine.start().await;
+    let link = in_kernel(&machine, "eth0");
+    assert_eq!((link.mtu, link.admin_up, link.mac), (9000, true, Some(mac(0x99))));
+    assert_eq!(link.tunables.txqueuelen, 1000, "that was temporary");
+    reset(&daemon, "eth0").await.unwrap();
+    assert_eq!(in_kernel(&machine, "eth0").mac, Some(mac(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_link_is_given_properties_for_when_it_appears() {
+    let (machine, daemon) = one_card().await;
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    let values = [("mtu", "9000")];
+    let refused = set_for(&daemon, "eth0", &values, true).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    set(&daemon, "eth0", &values).await.unwrap();
+    assert_eq!(shown(&daemon, "eth0", "mtu").await, ("9000".to_owned(), String::new()));
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 9000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_over_a_removed_link_takes_over_its_properties() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    daemon.rename(&[("eth1", "eth0")]).await.unwrap();
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 9000);
+    assert_eq!(daemon.link("eth0").unwrap().mtu, Some(9000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_change_is_shown_and_stays_until_the_link_appears_anew() {
+    let (machine, daemon) = one_card().await;
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    others_set_mtu(&machine, "eth0", 1400);
+    settle().await;
+    assert_eq!(shown(&daemon, "eth0", "mtu").await, ("9000".to_owned(), "1400".to_owned()));
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(shown(&daemon, "eth0", "mtu").await, ("9000".to_owned(), "1400".to_owned()));
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 9000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_property_that_an_appearing_card_refuses_keeps_it_from_nothing_else() {
+    let (machine, daemon) = one_card().await;
+    set(&daemon, "eth0", &[("mtu", "9000"), ("alias", "kept")]).await.unwrap();
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    machine.world.fail_next(libc::EINVAL, None);
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    let link = in_kernel(&machine, "eth0");
+    assert_eq!((link.mtu, link.tunables.alias.as_str()), (1500, "kept"));
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_what_is_there_already_writes_and_changes_nothing() {
+    let (machine, daemon) = one_card().await;
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    let seq = daemon.engine.snapshot().seq();
+    let applied = machine.world.applied().len();
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    assert_eq!(machine.world.applied().len(), applied);
+    assert_eq!(daemon.engine.snapshot().seq(), seq);
+}

@@ -1,0 +1,222 @@
+//! The properties of links: what `show-linkprop` shows and `set-linkprop` sets.
+//!
+//! [`TABLE`] says of each property what its values are and which links have it. A value is a text
+//! for people, on the door and on the bus, and a [`Value`] inside the daemon.
+
+mod value;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::words;
+use crate::{LinkClass, Media};
+
+pub use value::{Value, ValueError};
+
+words! {
+    /// A property. Stores keep the numbers, so a new one comes last.
+    Property {
+        /// Largest packet in bytes.
+        Mtu = "mtu",
+        /// Whether the link is administratively up.
+        State = "state",
+        /// Its address.
+        Mac = "mac",
+        /// A text for people.
+        Alias = "alias",
+        /// Its alternative names.
+        AltNames = "altnames",
+        /// Packets that may wait to be sent.
+        TxQueueLen = "txqueuelen",
+        /// Whether it takes in packets for everybody.
+        Promisc = "promisc",
+        /// Whether it takes in packets for all groups.
+        AllMulti = "allmulti",
+        /// The zone that it is lent to.
+        Zone = "zone",
+    }
+}
+
+/// What can be said of a property without looking at a link.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Which property.
+    pub property: Property,
+    /// Whether it can be set.
+    pub is_writable: bool,
+    /// What its values are.
+    pub kind: Kind,
+    /// Which links have it.
+    pub applies: Applies,
+    /// What a reset comes to.
+    pub standard: Standard,
+}
+
+/// What the values of a property are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number. What a link can do may be less.
+    Number {
+        /// The lowest one.
+        least: u64,
+        /// The highest one.
+        most: u64,
+    },
+    /// One of two words.
+    Switch {
+        /// The word for true.
+        on: &'static str,
+        /// The word for false.
+        off: &'static str,
+    },
+    /// An address of one Ethernet station.
+    Mac,
+    /// Any text without control characters.
+    Text {
+        /// Most bytes.
+        most: usize,
+    },
+    /// Alternative names, separated by commas.
+    Names,
+    /// The name of a zone.
+    Zone,
+}
+
+/// Which links have a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applies {
+    /// Of these classes; none named means all.
+    pub classes: &'static [LinkClass],
+    /// Of these media; none named means all.
+    pub media: &'static [Media],
+}
+
+/// What a reset comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// What the link had before anything was set here.
+    AsFound,
+    /// No.
+    Off,
+    /// An empty text.
+    Empty,
+    /// Its owner zone.
+    Owner,
+}
+
+const EVERY: Applies = Applies { classes: &[], media: &[] };
+const ETHERNET: Applies = Applies { classes: &[], media: &[Media::Ethernet, Media::WiFi] };
+const ON_OFF: Kind = Kind::Switch { on: "on", off: "off" };
+
+/// Bytes of an alias (`IFALIASZ` without its terminator).
+const ALIAS_MAX: usize = 255;
+
+const fn writable(
+    property: Property,
+    kind: Kind,
+    applies: Applies,
+    standard: Standard,
+) -> Description {
+    Description { property, is_writable: true, kind, applies, standard }
+}
+
+/// Every property, in the order in which they are shown.
+pub const TABLE: &[Description] = &[
+    writable(Property::Zone, Kind::Zone, EVERY, Standard::Owner),
+    writable(
+        Property::Mtu,
+        Kind::Number { least: 1, most: u32::MAX as u64 },
+        EVERY,
+        Standard::AsFound,
+    ),
+    writable(Property::State, Kind::Switch { on: "up", off: "down" }, EVERY, Standard::AsFound),
+    writable(Property::Mac, Kind::Mac, ETHERNET, Standard::AsFound),
+    writable(Property::Alias, Kind::Text { most: ALIAS_MAX }, EVERY, Standard::Empty),
+    writable(Property::AltNames, Kind::Names, EVERY, Standard::AsFound),
+    writable(
+        Property::TxQueueLen,
+        Kind::Number { least: 0, most: i32::MAX as u64 },
+        EVERY,
+        Standard::AsFound,
+    ),
+    writable(Property::Promisc, ON_OFF, EVERY, Standard::Off),
+    writable(Property::AllMulti, ON_OFF, EVERY, Standard::Off),
+];
+
+impl Property {
+    /// The property of this name, in whatever case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|property| property.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// What the table says of it; a test sees to it that it says something of each.
+    pub fn description(self) -> &'static Description {
+        let found = TABLE.iter().find(|described| described.property == self);
+        found.unwrap_or(&TABLE[0])
+    }
+}
+
+impl Applies {
+    /// Whether links of this class and medium are among them.
+    pub fn covers(&self, class: LinkClass, media: Media) -> bool {
+        let is_class = self.classes.is_empty() || self.classes.contains(&class);
+        let is_media = self.media.is_empty() || self.media.contains(&media);
+        is_class && is_media
+    }
+}
+
+/// One property of one link as clients see it. Values are texts; one that is not there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropertyInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether it can be set.
+    pub is_writable: bool,
+    /// What is wanted for good; where nothing is, what the link has.
+    pub value: Option<String>,
+    /// What the link has.
+    pub effective: Option<String>,
+    /// What a reset comes to.
+    pub default: Option<String>,
+    /// What it can be set to.
+    pub possible: Option<String>,
+}
+
+/// A value for a property, both as the user typed them: the daemon checks them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The property's name.
+    pub property: String,
+    /// The value.
+    pub value: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_describes_each_property_once() {
+        for property in Property::ALL {
+            let described = TABLE.iter().filter(|described| described.property == *property);
+            assert_eq!(described.count(), 1, "{property}");
+        }
+    }
+
+    #[test]
+    fn a_property_is_named_in_any_case() {
+        assert_eq!(Property::named("MTU"), Some(Property::Mtu));
+        assert_eq!(Property::named("colour"), None);
+    }
+
+    #[test]
+    fn only_links_of_its_class_and_medium_have_a_property() {
+        assert!(EVERY.covers(LinkClass::Iptun, Media::IPv4));
+        assert!(ETHERNET.covers(LinkClass::Phys, Media::WiFi));
+        assert!(!ETHERNET.covers(LinkClass::Phys, Media::Infiniband));
+        let ports = Applies { classes: &[LinkClass::Veth], ..EVERY };
+        assert!(!ports.covers(LinkClass::Bridge, Media::Ethernet));
+    }
+}

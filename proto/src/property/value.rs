@@ -1,0 +1,198 @@
+//! The values of properties: read from what people write, and written for people.
+
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+use crate::HwAddr;
+
+/// Bytes of an alternative name (`ALTIFNAMSIZ` without its terminator).
+const ALT_NAME_MAX: usize = 127;
+
+/// Bytes of an Ethernet address.
+const MAC_LEN: usize = 6;
+
+/// The value of a property, of the form that its [`Kind`] says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Value {
+    /// A number.
+    Number(u64),
+    /// Yes or no.
+    Switch(bool),
+    /// An address.
+    Mac(HwAddr),
+    /// A text.
+    Text(String),
+    /// Names as bytes, in their order, each once.
+    Names(Vec<Vec<u8>>),
+}
+
+/// Why a text is no value of a property.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// It is none of those that there are.
+    #[error("`{text}` is none of {possible}")]
+    NotPossible {
+        /// The text.
+        text: String,
+        /// What it can be.
+        possible: String,
+    },
+    /// It is no address of a single Ethernet station.
+    #[error("`{0}` is no unicast Ethernet address")]
+    NotUnicast(String),
+    /// It is longer than can be kept.
+    #[error("a text of {len} bytes is longer than {most}")]
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// Most bytes.
+        most: usize,
+    },
+    /// A character that is not for display.
+    #[error("control characters are not for display")]
+    Control,
+    /// The kernel takes no such name.
+    #[error("`{0}` is no alternative name: 1 to {ALT_NAME_MAX} bytes without spaces, `/` and `:`")]
+    BadName(String),
+}
+
+impl Kind {
+    /// Reads what somebody wrote.
+    pub fn parse(&self, text: &str) -> Result<Value, ValueError> {
+        let impossible = || ValueError::NotPossible {
+            text: text.escape_debug().to_string(),
+            possible: self.possible().unwrap_or_default(),
+        };
+        match self {
+            Self::Number { least, most } => {
+                let number = text.parse().ok().filter(|number| (least..=most).contains(&number));
+                number.map(Value::Number).ok_or_else(impossible)
+            }
+            Self::Switch { on, .. } if text == *on => Ok(Value::Switch(true)),
+            Self::Switch { off, .. } if text == *off => Ok(Value::Switch(false)),
+            Self::Switch { .. } => Err(impossible()),
+            Self::Mac => mac(text),
+            Self::Text { most } => plain_text(text, *most),
+            Self::Names => names(text),
+            Self::Zone => Ok(Value::Text(text.to_owned())),
+        }
+    }
+
+    /// The value as people write it.
+    pub fn show(&self, value: &Value) -> String {
+        match (value, self) {
+            (Value::Number(number), _) => number.to_string(),
+            (Value::Switch(true), Self::Switch { on, .. }) => (*on).to_owned(),
+            (Value::Switch(false), Self::Switch { off, .. }) => (*off).to_owned(),
+            (Value::Switch(is_on), _) => is_on.to_string(),
+            (Value::Mac(mac), _) => mac.to_string(),
+            (Value::Text(text), _) => text.clone(),
+            (Value::Names(names), _) => {
+                let shown = names.iter().map(|name| name.escape_ascii().to_string());
+                shown.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+
+    /// What people can write; none where that is not for listing.
+    pub fn possible(&self) -> Option<String> {
+        match self {
+            Self::Number { least, most } => Some(format!("{least}-{most}")),
+            Self::Switch { on, off } => Some(format!("{on},{off}")),
+            Self::Mac | Self::Text { .. } | Self::Names | Self::Zone => None,
+        }
+    }
+}
+
+fn mac(text: &str) -> Result<Value, ValueError> {
+    const GROUP_BIT: u8 = 1;
+    let refused = || ValueError::NotUnicast(text.escape_debug().to_string());
+    let address: HwAddr = text.parse().map_err(|_| refused())?;
+    let bytes = address.as_bytes();
+    let is_unicast = bytes.len() == MAC_LEN && bytes[0] & GROUP_BIT == 0 && !address.is_zero();
+    if is_unicast { Ok(Value::Mac(address)) } else { Err(refused()) }
+}
+
+fn plain_text(text: &str, most: usize) -> Result<Value, ValueError> {
+    if text.len() > most {
+        return Err(ValueError::TooLong { len: text.len(), most });
+    }
+    if text.contains(char::is_control) {
+        return Err(ValueError::Control);
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+fn names(text: &str) -> Result<Value, ValueError> {
+    let parts = text.split(',').filter(|name| !name.is_empty());
+    let mut names = parts.map(alt_name).collect::<Result<Vec<_>, _>>()?;
+    names.sort_unstable();
+    names.dedup();
+    Ok(Value::Names(names))
+}
+
+/// The kernel's `dev_valid_name`, for a name of that length.
+fn alt_name(name: &str) -> Result<Vec<u8>, ValueError> {
+    let is_bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
+    if name.len() > ALT_NAME_MAX || matches!(name, "." | "..") || name.contains(is_bad) {
+        return Err(ValueError::BadName(name.escape_debug().to_string()));
+    }
+    Ok(name.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: Kind = Kind::Number { least: 68, most: 9000 };
+    const STATE: Kind = Kind::Switch { on: "up", off: "down" };
+
+    #[test]
+    fn what_is_shown_is_read_as_the_same_value() {
+        let kinds = [
+            (MTU, "1500"),
+            (STATE, "down"),
+            (Kind::Mac, "02:00:00:00:00:01"),
+            (Kind::Text { most: 9 }, "up, link"),
+            (Kind::Text { most: 9 }, ""),
+            (Kind::Names, "a,b"),
+            (Kind::Names, ""),
+        ];
+        for (kind, text) in kinds {
+            assert_eq!(kind.show(&kind.parse(text).unwrap()), text, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_told_what_is_possible() {
+        for text in ["67", "9001", "-1", "x", ""] {
+            let why = MTU.parse(text).unwrap_err().to_string();
+            assert_eq!(why, format!("`{text}` is none of 68-9000"));
+        }
+        assert_eq!(STATE.parse("on").unwrap_err().to_string(), "`on` is none of up,down");
+    }
+
+    #[test]
+    fn an_address_is_that_of_one_station() {
+        for text in ["01:00:00:00:00:01", "00:00:00:00:00:00", "02:00", "x"] {
+            assert_eq!(Kind::Mac.parse(text), Err(ValueError::NotUnicast(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_text_fits_and_can_be_displayed() {
+        let kind = Kind::Text { most: 3 };
+        assert_eq!(kind.parse("abcd"), Err(ValueError::TooLong { len: 4, most: 3 }));
+        assert_eq!(kind.parse("a\nb"), Err(ValueError::Control));
+    }
+
+    #[test]
+    fn alternative_names_are_a_set_of_what_the_kernel_takes() {
+        let ab = Value::Names(vec![b"a".to_vec(), b"b".to_vec()]);
+        assert_eq!(Kind::Names.parse("b,a,b"), Ok(ab));
+        let long = "x".repeat(ALT_NAME_MAX + 1);
+        for text in ["a/b", "a b", "..", "a:b", &long] {
+            assert_eq!(Kind::Names.parse(text), Err(ValueError::BadName(text.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Properties of links: SPEC.md section 10, `show-linkprop`, `set-linkprop` and `reset-linkprop`.
+
+use dlmgmt_tests::{Host, eventually};
+use serde_json::Value;
+
+/// A host with a pair of veths of ours, `a` and `b`, and a bridge of somebody else.
+fn host() -> Host {
+    let mut host = Host::new();
+    host.ip("link add name br0 type bridge");
+    host.start_daemon();
+    host.dladm("create-veth a b").ok();
+    host
+}
+
+/// One field of one property, as `dladm` shows it.
+#[track_caller]
+fn shown(host: &Host, field: &str, property: &str, link: &str) -> String {
+    let words = format!("show-linkprop -c -o {field} -p {property} {link}");
+    host.dladm(&words).ok().trim_end().to_owned()
+}
+
+/// What the kernel has of a link.
+#[track_caller]
+fn kernel(host: &Host, link: &str) -> Value {
+    let listed = host.ip(&format!("-json link show dev {link}"));
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    listed[0].clone()
+}
+
+fn is_up(link: &Value) -> bool {
+    link["flags"].as_array().unwrap().iter().any(|flag| flag == "UP")
+}
+
+#[test]
+fn every_property_is_set_in_the_kernel_and_shown_as_it_is_there() {
+    let host = host();
+    host.dladm("set-linkprop -p mtu=1400,mac=02:00:00:00:00:0a,txqueuelen=77 a").ok();
+    host.dladm("set-linkprop -p state=up,promisc=on,allmulti=on,altnames=one,two a").ok();
+    host.dladm_args(["set-linkprop", "-p", "alias=up, to the rack", "a"]).ok();
+    let link = kernel(&host, "a");
+    assert_eq!((&link["mtu"], &link["txqlen"]), (&1400.into(), &77.into()));
+    assert_eq!(link["address"], "02:00:00:00:00:0a");
+    assert_eq!(link["ifalias"], "up, to the rack");
+    assert_eq!(link["altnames"], serde_json::json!(["one", "two"]));
+    let flags = link["flags"].to_string();
+    assert!(["UP", "PROMISC", "ALLMULTI"].iter().all(|flag| flags.contains(flag)), "{flags}");
+    for (property, value) in [
+        ("mtu", "1400"),
+        ("mac", "02:00:00:00:00:0a"),
+        ("txqueuelen", "77"),
+        ("state", "up"),
+        ("promisc", "on"),
+        ("allmulti", "on"),
+        ("altnames", "one,two"),
+        ("alias", "up, to the rack"),
+    ] {
+        assert_eq!(shown(&host, "value", property, "a"), value);
+        assert_eq!(shown(&host, "effective", property, "a"), value);
+    }
+}
+
+#[test]
+fn a_table_says_what_is_wanted_what_is_there_and_what_could_be() {
+    let host = host();
+    host.dladm("set-linkprop -p mtu=9000 a").ok();
+    let words =
+        "show-linkprop -c -o link,property,perm,value,effective,default,possible -p mtu,state a";
+    assert_eq!(
+        host.dladm(words).ok(),
+        "a:mtu:rw:9000:9000:1500:68-65535\na:state:rw:down:down:down:up,down\n"
+    );
+    let table = host.dladm("show-linkprop -p alias,zone a").ok();
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let header = ["LINK", "PROPERTY", "PERM", "VALUE", "EFFECTIVE", "DEFAULT", "POSSIBLE"];
+    assert_eq!(lines[0], header);
+    assert_eq!(lines[1], ["a", "alias", "rw", "--", "--", "--", "--"]);
+    assert_eq!(lines[2], ["a", "zone", "rw", "global", "global", "global", "--"]);
+}
+
+#[test]
+fn without_a_link_the_properties_of_all_are_shown() {
+    let host = host();
+    let all = host.dladm("show-linkprop -c -o link,value -p mtu").ok();
+    assert_eq!(all, "a:1500\nb:1500\nbr0:1500\n");
+    let json: Value =
+        serde_json::from_str(&host.dladm("show-linkprop --json -p mtu,alias").ok()).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 6);
+    assert_eq!(json[0]["value"], 1500);
+    assert_eq!(json[1]["value"], Value::Null);
+}
+
+#[test]
+fn what_is_not_possible_is_refused_with_what_is_and_changes_nothing() {
+    let host = host();
+    for (values, why) in [
+        ("mtu=70000", "68-65535"),
+        ("mtu=x", "68-65535"),
+        ("state=sideways", "up,down"),
+        ("mac=01:00:5e:00:00:01", "unicast"),
+        ("mac=00:00:00:00:00:00", "unicast"),
+        ("colour=red", "txqueuelen"),
+        ("altnames=a/b", "a/b"),
+        ("mtu=1400,mtu=1300", "twice"),
+        ("mtu=1400,zone=web", "by itself"),
+    ] {
+        let words = format!("set-linkprop -p {values} a");
+        let line = host.unchanged_by(|| host.dladm(&words)).refused("invalid");
+        assert!(line.contains(why), "{line}");
+        assert!(line.starts_with("dladm: set-linkprop a: "), "{line}");
+    }
+    let line = host.unchanged_by(|| host.dladm("set-linkprop -p altnames=b a")).refused("exists");
+    assert!(line.contains("the name of b"), "{line}");
+    host.dladm("set-linkprop -p mtu=1400 nothing").refused("not-found");
+    assert_eq!(host.dladm("set-linkprop -p mtu a").status, 2);
+    assert_eq!(host.dladm("show-linkprop -c a").status, 2);
+}
+
+#[test]
+fn several_are_set_all_or_none() {
+    let host = host();
+    host.ip("link set dev br0 mtu 1500");
+    let before = kernel(&host, "br0");
+    // The kernel itself refuses an alternative name of this length, after all else is done.
+    let values = format!("mtu=1400,alias=x,altnames={}", "n".repeat(127));
+    host.dladm("set-linkprop -p mtu=1300,state=up,altnames=b br0").refused("exists");
+    assert_eq!(kernel(&host, "br0"), before);
+    host.dladm(&format!("set-linkprop -p {values} br0"));
+    assert_eq!(shown(&host, "effective", "mtu", "br0"), kernel(&host, "br0")["mtu"].to_string());
+}
+
+#[test]
+fn a_vnic_takes_no_larger_packets_than_what_it_lies_over() {
+    let host = host();
+    host.dladm("create-vnic -l a v0").ok();
+    let line = host.unchanged_by(|| host.dladm("set-linkprop -p mtu=9000 v0")).refused("invalid");
+    assert!(line.contains("68-1500"), "{line}");
+    host.dladm("set-linkprop -p mtu=9000 a").ok();
+    host.dladm("set-linkprop -p mtu=9000 v0").ok();
+    assert_eq!(kernel(&host, "v0")["mtu"], 9000);
+}
+
+#[test]
+fn a_reset_comes_to_what_was_there_before() {
+    let host = host();
+    let mac = shown(&host, "effective", "mac", "a");
+    host.ip("link property add dev a altname found");
+    host.dladm("set-linkprop -p mtu=1400,promisc=on,altnames=x a").ok();
+    host.dladm("set-linkprop -t -p mtu=1300,mac=02:00:00:00:00:0b a").ok();
+    host.dladm("reset-linkprop -p promisc a").ok();
+    assert_eq!(shown(&host, "value", "promisc", "a"), "off");
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1300");
+    host.dladm("reset-linkprop a").ok();
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1500:1500");
+    assert_eq!(shown(&host, "effective", "mac", "a"), mac);
+    assert_eq!(shown(&host, "effective", "altnames", "a"), "found");
+    host.dladm("reset-linkprop -p colour a").refused("invalid");
+}
+
+#[test]
+fn a_temporary_reset_lasts_as_long_as_the_link() {
+    let mut host = host();
+    host.dladm("set-linkprop -p mtu=1400 a").ok();
+    host.dladm("reset-linkprop -t -p mtu a").ok();
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1500");
+    host.stop_daemon();
+    host.ip("link delete dev a");
+    host.start_daemon();
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1400");
+}
+
+#[test]
+fn what_was_set_for_good_is_set_again_when_the_link_is_made_again() {
+    let mut host = host();
+    host.dladm("set-linkprop -p mtu=1400,state=up,mac=02:00:00:00:00:0a,alias=kept a").ok();
+    host.dladm("set-linkprop -t -p txqueuelen=7 a").ok();
+    let id = host.ids()["a"];
+    host.kill9();
+    host.ip("link delete dev a");
+    host.start_daemon();
+    let link = kernel(&host, "a");
+    assert_eq!((&link["mtu"], &link["ifalias"]), (&1400.into(), &"kept".into()));
+    assert_eq!(link["address"], "02:00:00:00:00:0a");
+    assert!(is_up(&link), "{link}");
+    assert_eq!(link["txqlen"], 1000, "that was temporary");
+    assert_eq!(host.ids()["a"], id);
+}
+
+#[test]
+fn a_restart_leaves_what_others_changed_and_what_is_temporary() {
+    let mut host = host();
+    host.dladm("set-linkprop -p mtu=1400 a").ok();
+    host.dladm("set-linkprop -t -p txqueuelen=7 a").ok();
+    host.ip("link set dev a mtu 1300");
+    eventually("dladm knows the MTU", || host.field("mtu", "a") == "1300");
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1300");
+    host.kill9_and_restart();
+    assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1300");
+    assert_eq!(kernel(&host, "a")["txqlen"], 7);
+    host.dladm("reset-linkprop a").ok();
+    assert_eq!(kernel(&host, "a")["txqlen"], 1000, "what was found is kept over a restart");
+}
+
+#[test]
+fn properties_stay_with_a_link_over_a_rename_and_a_loan() {
+    let host = host();
+    host.dladm("set-linkprop -p mtu=1400,state=up,alias=kept a").ok();
+    host.dladm("rename-link a lan").ok();
+    host.add_zone("web");
+    host.dladm("set-linkprop -p zone=web lan").ok();
+    assert_eq!(shown(&host, "value,effective", "zone", "web/lan"), "web:web");
+    assert_eq!(host.field("zone", "web/lan"), "web");
+    host.ip_in("web", "link set dev lan mtu 1300 alias other txqueuelen 5");
+    host.dladm("set-linkprop -p promisc=on web/lan").ok();
+    host.end_zone("web");
+    let link = kernel(&host, "lan");
+    assert_eq!((&link["mtu"], &link["ifalias"]), (&1400.into(), &"kept".into()));
+    assert_eq!(link["txqlen"], 1000, "as it was at home");
+    assert!(is_up(&link), "{link}");
+    assert!(link["flags"].to_string().contains("PROMISC"), "it was set while it was away");
+}
+
+#[test]
+fn a_link_is_not_told_to_be_active_before_its_properties_are_set() {
+    let host = host();
+    host.dladm("set-linkprop -p mtu=1400 a").ok();
+    let monitor = host.monitor("--json");
+    host.ip("link delete dev a");
+    let added = monitor.wait_for("the link made again", |line| {
+        line.contains("\"added\"") && line.contains("\"a\"")
+    });
+    assert!(added.contains("1400"), "{added}");
+}
+
+#[test]
+fn callers_in_a_zone_see_properties_and_set_none() {
+    let host = Host::with_zones(&["web"]);
+    host.dladm("set-zone a web").ok();
+    assert_eq!(host.dladm_in("web", "show-linkprop -c -o value -p mtu a").ok(), "1500\n");
+    host.dladm_in("web", "show-linkprop b").refused("not-found");
+    let line = host.dladm_in("web", "set-linkprop -p mtu=1400 a").refused("denied");
+    assert!(line.contains("set properties of links"), "{line}");
+}
+
+#[test]
+fn an_import_brings_the_properties() {
+    let host = host();
+    host.dladm("set-linkprop -p mtu=1400,altnames=x,y a").ok();
+    host.dladm("set-linkprop -t -p txqueuelen=7 a").ok();
+    let exported = host.dladm("export").ok();
+    assert!(!exported.contains("txqueuelen"), "that is temporary: {exported}");
+    let mut other = Host::new();
+    other.start_daemon();
+    let file = other.dir().join("registry.json");
+    std::fs::write(&file, exported).unwrap();
+    other.dladm(&format!("import {}", file.display())).ok();
+    assert_eq!(kernel(&other, "a")["mtu"], 1400);
+    assert_eq!(shown(&other, "value", "altnames", "a"), "x,y");
+}
