@@ -43,6 +43,13 @@ impl HwAddr {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// Whether it can be the address of a single Ethernet link.
+    pub fn is_unicast_ethernet(&self) -> bool {
+        const GROUP_BIT: u8 = 1;
+        let address = self.as_bytes();
+        address.len() == 6 && address[0] & GROUP_BIT == 0 && !self.is_zero()
+    }
+
     /// Whether every byte is 0, which the kernel uses for "no address".
     pub fn is_zero(&self) -> bool {
         self.as_bytes().iter().all(|byte| *byte == 0)

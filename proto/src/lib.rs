@@ -12,9 +12,11 @@ pub mod door;
 mod error;
 mod event;
 mod id;
+pub mod kind;
 mod link;
 mod name;
 pub mod property;
+pub mod value;
 mod zone;
 
 pub use addr::{HwAddr, HwAddrError};
@@ -26,4 +28,5 @@ pub use link::{
     DevicePath, LinkInfo, LinkRef, LinkRefError, LinkSpec, LowerLink, MacvlanMode, Whereabouts,
 };
 pub use name::{KERNEL_NAME_MAX, LinkName, NameError, ZONE_NAME_MAX, ZoneName};
+pub use value::{Value, ValueError, ValueType, Word};
 pub use zone::ZoneInfo;
