@@ -10,8 +10,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::ArgValueCompleter;
 
-use dlmgmt_proto::HwAddr;
-
+use crate::classes::ClassCommand;
 use crate::completion::{links, zones};
 use crate::failure::{Failure, Report};
 
@@ -57,14 +56,8 @@ pub enum Command {
     SetZone(SetZone),
     /// Take a lent link home
     ResetZone(ResetZone),
-    /// Make a link of its own address over another (a macvlan)
-    CreateVnic(CreateVnic),
-    /// Delete such a link
-    DeleteVnic(Delete),
-    /// Make a pair of links
-    CreateVeth(CreateVeth),
-    /// Delete such a pair, named by either end
-    DeleteVeth(Delete),
+    #[command(flatten)]
+    OfClass(ClassCommand),
     /// Make a network namespace a zone
     AttachZone(AttachZone),
     /// End a zone: its loans come home, its namespace may live on
@@ -102,10 +95,7 @@ impl Command {
             Self::ShowZone(args) => ("show-zone", args.zone.as_ref()),
             Self::SetZone(args) => return args.what(),
             Self::ResetZone(args) => ("reset-zone", Some(&args.link)),
-            Self::CreateVnic(args) => ("create-vnic", Some(&args.name)),
-            Self::DeleteVnic(args) => ("delete-vnic", Some(&args.link)),
-            Self::CreateVeth(args) => return args.what(),
-            Self::DeleteVeth(args) => ("delete-veth", Some(&args.link)),
+            Self::OfClass(command) => return command.what(),
             Self::AttachZone(args) => ("attach-zone", Some(&args.zone)),
             Self::DetachZone(args) => ("detach-zone", Some(&args.zone)),
             Self::ShowLinkprop(args) => ("show-linkprop", args.link.as_ref()),
@@ -231,79 +221,6 @@ pub struct ResetZone {
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
     #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
-    pub link: OsString,
-}
-
-/// `create-vnic`
-#[derive(Args, Debug)]
-pub struct CreateVnic {
-    /// Not persistent: it ends with its zone
-    #[arg(short = 't', long)]
-    pub temporary: bool,
-    /// The link it lies over: NAME, ZONE/NAME or @LINKID
-    #[arg(short = 'l', long = "link", value_name = "LINK", add = ArgValueCompleter::new(links))]
-    pub over: OsString,
-    /// Its hardware address, or `auto`
-    #[arg(short = 'm', long, value_name = "MAC", default_value = "auto", value_parser = mac)]
-    pub mac: Mac,
-    /// The zone in which it is made
-    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
-    pub zone: Option<String>,
-    #[arg(value_name = "NAME")]
-    pub name: OsString,
-}
-
-/// The hardware address of a new link; `None` leaves it to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mac(pub Option<HwAddr>);
-
-/// Reads `auto` or an address that one Ethernet link can have.
-fn mac(text: &str) -> Result<Mac, String> {
-    const ETHERNET_LEN: usize = 6;
-    const GROUP_BIT: u8 = 1;
-    if text == "auto" {
-        return Ok(Mac(None));
-    }
-    let address: HwAddr = text.parse().map_err(|why| format!("{why}"))?;
-    let bytes = address.as_bytes();
-    if bytes.len() != ETHERNET_LEN {
-        return Err(format!("an Ethernet address has {ETHERNET_LEN} bytes"));
-    }
-    if address.is_zero() || bytes[0] & GROUP_BIT != 0 {
-        return Err("it is not the address of a single link".to_owned());
-    }
-    Ok(Mac(Some(address)))
-}
-
-/// `create-veth`
-#[derive(Args, Debug)]
-pub struct CreateVeth {
-    /// Not persistent: the pair ends with the zone of either end
-    #[arg(short = 't', long)]
-    pub temporary: bool,
-    /// The zone in which NAME is made
-    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
-    pub zone: Option<String>,
-    /// The zone in which PEER is made
-    #[arg(short = 'Z', long, value_name = "PEER-ZONE", add = ArgValueCompleter::new(zones))]
-    pub peer_zone: Option<String>,
-    #[arg(value_name = "NAME")]
-    pub name: OsString,
-    /// The other end
-    #[arg(value_name = "PEER")]
-    pub peer: OsString,
-}
-
-impl CreateVeth {
-    fn what(&self) -> String {
-        format!("create-veth {} {}", self.name.display(), self.peer.display())
-    }
-}
-
-/// `delete-vnic`, `delete-veth`
-#[derive(Args, Debug)]
-pub struct Delete {
-    #[arg(value_name = "NAME", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: OsString,
 }
 
@@ -499,12 +416,13 @@ mod tests {
 
     #[test]
     fn a_new_link_takes_auto_or_the_address_of_a_single_ethernet_link() {
-        assert_eq!(mac("auto"), Ok(Mac(None)));
-        let address = "02:00:00:00:00:01";
-        assert_eq!(mac(address), Ok(Mac(Some(address.parse().unwrap()))));
+        for good in ["auto", "02:00:00:00:00:01"] {
+            run(&format!("dladm create-vnic -l a -m {good} v0"));
+        }
         let (zero, group) = ("00:00:00:00:00:00", "01:00:5e:00:00:01");
         for bad in ["", "AUTO", "02:00:00:00:00", "02:00:00:00:00:01:02", zero, group] {
-            assert!(mac(bad).is_err(), "{bad}");
+            let said = refused(&format!("dladm create-vnic -l a -m {bad} v0"));
+            assert!(said.contains("--mac"), "{said}");
         }
     }
 
@@ -516,6 +434,8 @@ mod tests {
             ("dladm create-vnic -t -l net0 -z web v0", "create-vnic v0"),
             ("dladm create-veth -t -z web a b", "create-veth a b"),
             ("dladm delete-veth a", "delete-veth a"),
+            ("dladm create-bridge -l a br0", "create-bridge br0"),
+            ("dladm remove-aggr -l a ag0", "remove-aggr ag0"),
             ("dladm attach-zone --pid 7 web", "attach-zone web"),
             ("dladm show-zone", "show-zone"),
             ("dladm set-linkprop -t -p mtu=9000 net0", "set-linkprop net0"),
@@ -540,6 +460,14 @@ mod tests {
             ("dladm create-vnic v0", ["dladm: create-vnic: ", "--link"]),
             ("dladm create-vnic -l a -m 02:0 v", ["dladm: create-vnic: ", "`02:0`"]),
             ("dladm create-veth a", ["dladm: create-veth: ", "PEER"]),
+            ("dladm create-vlan -l a v", ["dladm: create-vlan: ", "--vid"]),
+            ("dladm create-vlan -l a -v 0 v", ["dladm: create-vlan: ", "1-4094"]),
+            ("dladm create-vlan -l a -v 4095 v", ["dladm: create-vlan: ", "1-4094"]),
+            ("dladm create-vlan -l a -v 1 -v 2 v", ["dladm: create-vlan: ", "--vid"]),
+            ("dladm create-etherstub --mtu 99999 s", ["dladm: create-etherstub: ", "68-65535"]),
+            ("dladm create-iptun t", ["dladm: create-iptun: ", "--kind"]),
+            ("dladm create-iptun -T gre -a from=::1 t", ["dladm: create-iptun: ", "`from=::1`"]),
+            ("dladm add-bridge br0", ["dladm: add-bridge: ", "--link"]),
             ("dladm attach-zone web", ["dladm: attach-zone: ", "--netns"]),
             ("dladm attach-zone --pid 1 --netns /x web", ["dladm: attach-zone: ", "--pid"]),
             ("dladm attach-zone --pid 0 web", ["dladm: attach-zone: ", "`0`"]),

@@ -3,11 +3,12 @@
 
 mod settings;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use dlmgmt_proto::MacvlanMode;
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{
     DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
@@ -39,6 +40,13 @@ pub struct Binding {
     pub ns: NsCookie,
     /// The index there.
     pub ifindex: IfIndex,
+}
+
+impl Binding {
+    /// Where a link will be that is yet to be made: no link has this index.
+    pub fn to_come(ns: NsCookie) -> Self {
+        Self { ns, ifindex: IfIndex::NONE }
+    }
 }
 
 /// One run of the kernel (`/proc/sys/kernel/random/boot_id`).
@@ -152,6 +160,10 @@ pub enum Action {
         /// Its name there.
         name: LinkName,
     },
+    /// Makes another link of its namespace its port.
+    AddPort(IfIndex),
+    /// Makes that no port of anything any more.
+    DropPort(IfIndex),
     /// Ends it, and with it its peer if it is one end of a pair. Hardware cannot be ended.
     Delete,
 }
@@ -183,12 +195,12 @@ pub enum NewKind {
         /// The other end's address; without one, it gets one by chance.
         peer_mac: Option<HwAddr>,
     },
-    /// A share of another link, with an address of its own.
-    Macvlan {
+    /// A link that comes alone.
+    Single {
+        /// Its kind and its options.
+        settings: LinkOptions,
         /// The link that it lies over, in whatever namespace.
-        over: Binding,
-        /// What passes between the shares.
-        mode: MacvlanMode,
+        over: Option<Binding>,
     },
 }
 
@@ -202,11 +214,12 @@ impl NewLink {
         seats
     }
 
-    /// The namespace of the link's peer, or of the link that it lies over.
+    /// The namespace of the link's peer, or of the link that it lies over; its own, where it has
+    /// neither.
     pub fn other_side(&self) -> NsCookie {
         match &self.kind {
             NewKind::Veth { peer_ns, .. } => *peer_ns,
-            NewKind::Macvlan { over, .. } => over.ns,
+            NewKind::Single { over, .. } => over.map_or(self.ns, |over| over.ns),
         }
     }
 }
@@ -275,21 +288,48 @@ pub struct Loan {
 
 /// How a virtual link of ours is made, and made again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Recipe {
-    /// One end of a pair.
-    Veth {
-        /// The other end.
-        peer: LinkId,
-    },
-    /// A macvlan.
-    Macvlan {
-        /// The link it lies over.
-        over: LinkId,
-        /// Its address, where one was asked for.
-        mac: Option<HwAddr>,
-        /// Who hears whom.
-        mode: MacvlanMode,
-    },
+pub struct Recipe {
+    /// Its kind, by the name that [`dlmgmt_proto::kind::KINDS`] has for it.
+    pub kind: String,
+    /// The link it lies over.
+    pub over: Option<LinkId>,
+    /// The other end, of a pair.
+    pub peer: Option<LinkId>,
+    /// The links that are its ports.
+    pub ports: Vec<LinkId>,
+    /// Its options, by their names: the values as users write them, so that a later daemon
+    /// understands them.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Recipe {
+    /// What makes a link with these settings.
+    pub fn new(settings: &LinkOptions) -> Self {
+        let options = settings.given();
+        Self {
+            kind: settings.kind().name.to_owned(),
+            over: None,
+            peer: None,
+            ports: Vec::new(),
+            options: options.map(|(name, value)| (name.to_owned(), value.to_string())).collect(),
+        }
+    }
+
+    /// Its kind; `None` for one that only a later daemon knows.
+    pub fn kind(&self) -> Option<&'static LinkKind> {
+        LinkKind::named(&self.kind)
+    }
+
+    /// Its options; `None` where only a later daemon knows them.
+    pub fn settings(&self) -> Option<LinkOptions> {
+        let options = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        LinkOptions::parse(self.kind()?, options, self.over.is_some()).ok()
+    }
+
+    /// The links without which it cannot be as it is to be: what it lies over, and its ports.
+    pub fn below(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.over.into_iter().chain(self.ports.iter().copied())
+    }
 }
 
 /// What makes a physical link the same link wherever it appears: SPEC.md section 5.
@@ -370,6 +410,11 @@ impl Bound {
     /// Where the kernel has it.
     pub fn at(&self) -> Binding {
         Binding { ns: self.ns, ifindex: self.link.ifindex }
+    }
+
+    /// Where the link is that this one is a port of.
+    pub fn master_at(&self) -> Option<Binding> {
+        self.link.master.map(|ifindex| Binding { ns: self.ns, ifindex })
     }
 
     /// The same link with something changed.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
     DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
-    ListProperties, ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetProperties,
-    ResetZone, SetProperties, SetZone, Subscribe, Where,
+    ListProperties, ListZones, MakeLink, Named, Reclaim, Release, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
@@ -106,6 +106,11 @@ impl Client {
     }
 
     /// Makes a virtual link, or a pair of them.
+    pub async fn make_link(&self, call: MakeLink) -> Result<Created> {
+        self.call(&call).await
+    }
+
+    /// Makes a veth pair or a macvlan.
     pub async fn create_link(&self, call: CreateLink) -> Result<Created> {
         self.call(&call).await
     }

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Changed, Command, CreateLink, Created, DeleteLink, DeletePhys,
     DetachZone, Export, GetLink, GetLinkId, GetName, HelloReply, HoldId, Import, LinkFilter, List,
-    ListProperties, ListZones, Named, Reclaim, Release, Rename, RenameItem, ResetProperties,
-    ResetZone, SetProperties, SetZone, Subscribe, Where,
+    ListProperties, ListZones, MakeLink, Named, Reclaim, Release, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
@@ -101,6 +101,11 @@ impl Client {
     }
 
     /// Makes a virtual link, or a pair of them.
+    pub fn make_link(&self, call: MakeLink) -> Result<Created> {
+        self.call(&call)
+    }
+
+    /// Makes a veth pair or a macvlan.
     pub fn create_link(&self, call: CreateLink) -> Result<Created> {
         self.call(&call)
     }

@@ -35,6 +35,9 @@ impl fmt::Display for LinkId {
 pub struct IfIndex(NonZeroU32);
 
 impl IfIndex {
+    /// The index of no link: the kernel counts to 2^31 - 1.
+    pub const NONE: Self = Self(NonZeroU32::MAX);
+
     /// The index of this number, or `None` for 0, which is never an index.
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {

@@ -6,12 +6,13 @@
 use std::fmt::Debug;
 
 use dlmgmt_proto::door::{
-    Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
-    DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
-    Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter, List, ListCursor, ListProperties,
-    ListZones, Named, NextLink, Page, Properties, Reclaim, Release, Released, Rename, RenameItem,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe,
-    Unsubscribed, View, Where, Zones, decode_body, encode, split,
+    Acknowledge, Acknowledged, AttachZone, Call, ChangePorts, Changed, Command, CreateLink,
+    Created, DeleteLink, DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink,
+    GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter,
+    LinkOption, List, ListCursor, ListProperties, ListZones, MakeLink, Named, NextLink, Page, Peer,
+    Properties, Reclaim, Release, Released, Rename, RenameItem, ResetProperties, ResetZone,
+    SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
+    decode_body, encode, split,
 };
 use dlmgmt_proto::property::{Assignment, PropertyInfo};
 use dlmgmt_proto::{
@@ -224,6 +225,35 @@ fn check_links_in_zones(lines: &mut Lines) {
     let mac = HwAddr::new(&[2, 0, 0, 0, 0, 1]).ok();
     let vnic = LinkSpec::Vnic { over: net0(), mac, mode: MacvlanMode::Passthru };
     lines.call("create-link.vnic", create(None, vnic));
+    let bridge = MakeLink {
+        name: "br0".to_owned(),
+        kind: "bridge".to_owned(),
+        ports: vec![net0(), LinkRef::Id(id(300))],
+        options: vec![LinkOption::new("protect", "stp")],
+        ..MakeLink::default()
+    };
+    lines.both(bridge, &Created { peer: None, ..pair });
+    let peer = Some(Peer { name: "p0".to_owned(), zone: Some(zone("web")) });
+    let simnet =
+        MakeLink { name: "v0".to_owned(), kind: "simnet".to_owned(), peer, ..MakeLink::default() };
+    lines.call("make-link.pair", simnet);
+    let vlan = MakeLink {
+        name: "v7".to_owned(),
+        zone: Some(zone("web")),
+        temporary: true,
+        kind: "vlan".to_owned(),
+        over: Some(net0()),
+        options: vec![LinkOption::new("vid", 7), LinkOption::new("protocol", "802.1ad")],
+        ..MakeLink::default()
+    };
+    lines.call("make-link.over", vlan);
+    let ports = ChangePorts {
+        link: net0(),
+        class: LinkClass::Bridge,
+        add: vec![LinkRef::Id(id(300))],
+        remove: Vec::new(),
+    };
+    lines.both(ports, &changed);
     lines.both(DeleteLink { link: net0(), class: LinkClass::Veth }, &changed);
     lines.both(Reclaim { link: net0() }, &changed);
     let whereabouts = Whereabouts {

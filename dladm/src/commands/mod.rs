@@ -13,7 +13,7 @@ mod zone;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use dlmgmt_proto::{LinkClass, LinkRef, ZoneName};
+use dlmgmt_proto::{LinkRef, ZoneName};
 use libdlmgmt::Client;
 
 use crate::cli::{Cli, Command};
@@ -37,10 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Report> {
         Command::ResetLinkprop(args) => property::reset(&args, connect),
         Command::Where(args) => loan::whereabouts(&args, connect),
         Command::Reclaim(args) => loan::reclaim(&args, connect),
-        Command::CreateVnic(args) => create::vnic(&args, connect),
-        Command::CreateVeth(args) => create::veth(&args, connect),
-        Command::DeleteVnic(args) => create::delete(&args, LinkClass::Vnic, connect),
-        Command::DeleteVeth(args) => create::delete(&args, LinkClass::Veth, connect),
+        Command::OfClass(command) => create::run(&command, connect),
         Command::RenameLink(args) => change::rename(&args, connect),
         Command::DeletePhys(args) => change::delete_phys(&args, connect),
         Command::Monitor(args) => monitor::run(&args, connect),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::{
     Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId, ZoneName,
 };
@@ -163,11 +164,13 @@ impl<'a> Draft<'a> {
 
     fn record(&self, entry: &Entry) -> Result<LinkRecord> {
         let (kind, phys, recipe) = match entry.class {
-            LinkClass::Veth => (Some("veth"), None, self.pair(entry)),
-            LinkClass::Vnic => (Some("macvlan"), None, Some(self.vnic(entry)?)),
-            _ => {
+            LinkClass::Phys => {
                 let phys = PhysIdentity { mac: entry.mac, path: entry.path.clone() };
                 (None, Some(phys), None)
+            }
+            _ => {
+                let settings = entry.made_with()?;
+                (Some(settings.kind().kernel), None, Some(self.recipe(entry, &settings)?))
             }
         };
         Ok(LinkRecord {
@@ -194,19 +197,18 @@ impl<'a> Draft<'a> {
         self.ids.get(&id).copied().unwrap_or(id)
     }
 
-    fn pair(&self, entry: &Entry) -> Option<Recipe> {
-        entry.peer.map(|peer| Recipe::Veth { peer: self.here(peer) })
-    }
-
-    fn vnic(&self, entry: &Entry) -> Result<Recipe> {
-        let over = match &entry.over {
-            Some(Over::Entry(lower)) => Some(self.here(*lower)),
-            Some(Over::Named(name)) => self.registry.by_name(ZoneId::GLOBAL, *name),
-            None => None,
-        };
+    fn recipe(&self, entry: &Entry, settings: &LinkOptions) -> Result<Recipe> {
         let missing = || invalid(format!("{}: what it lies over is not here", entry.link));
-        let (over, mac) = (over.ok_or_else(missing)?, entry.mac);
-        Ok(Recipe::Macvlan { over, mac, mode: entry.mode.unwrap_or_default() })
+        let below = |below: &Over| match below {
+            Over::Entry(lower) => Ok(self.here(*lower)),
+            Over::Named(name) => self.registry.by_name(ZoneId::GLOBAL, *name).ok_or_else(missing),
+        };
+        Ok(Recipe {
+            over: entry.over.as_ref().map(below).transpose()?,
+            peer: entry.peer.map(|peer| self.here(peer)),
+            ports: entry.ports.iter().map(below).collect::<Result<_>>()?,
+            ..Recipe::new(settings)
+        })
     }
 
     fn lend(&mut self, addresses: &Addresses) -> Result<()> {
@@ -288,23 +290,24 @@ fn find_virtual(registry: &Registry, document: &Document, entry: &Entry) -> Opti
         registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id)).filter(is_it)
     };
     let link = named(entry.link)?;
-    let is_same = match &link.record.recipe {
-        Some(Recipe::Veth { peer }) => {
-            let other = entry.peer.and_then(|peer| document.entry(peer));
-            registry.link(*peer).map(|peer| peer.record.name) == other.map(|other| other.link)
-        }
-        Some(Recipe::Macvlan { over, mac, mode }) => {
-            let lower = match &entry.over {
-                Some(Over::Entry(lower)) => {
-                    document.entry(*lower).and_then(|lower| find(registry, document, lower))
-                }
-                Some(Over::Named(name)) => named(*name).map(|lower| lower.record.id),
-                None => None,
-            };
-            (lower, *mac, *mode) == (Some(*over), entry.mac, entry.mode.unwrap_or_default())
-        }
-        None => false,
-    };
+    let is_same = link.record.recipe.as_ref().is_some_and(|recipe| {
+        let below = |below: &Over| match below {
+            Over::Entry(lower) => {
+                document.entry(*lower).and_then(|lower| find(registry, document, lower))
+            }
+            Over::Named(name) => named(*name).map(|lower| lower.record.id),
+        };
+        let other = entry.peer.and_then(|peer| document.entry(peer)).map(|other| other.link);
+        let peer = recipe.peer.and_then(|peer| registry.link(peer)).map(|peer| peer.record.name);
+        let made_as = entry.made_with().map(|settings| Recipe::new(&settings));
+        let made_as = made_as.map(|made_as| Recipe {
+            over: entry.over.as_ref().and_then(below),
+            ports: entry.ports.iter().filter_map(below).collect(),
+            peer: recipe.peer,
+            ..made_as
+        });
+        other == peer && made_as.as_ref() == Ok(recipe)
+    });
     let is_ours = (link.record.origin, link.record.lifetime) == (Origin::Own, Lifetime::Persistent);
     (is_same && is_ours && link.record.class == entry.class).then_some(link.record.id)
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use dlmgmt_proto::{Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId};
+use dlmgmt_proto::kind::LinkKind;
+use dlmgmt_proto::{Error, ErrorCode, Generation, LinkId, LinkName, Result, ZoneId};
 
 use super::lookup::title;
 use super::plan::{Plan, PlannedStep, Stored};
 use super::properties::{changes_to, steps};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::stacking::uses;
 use super::zones::refuse_ending;
-use crate::model::{
-    Action, Bound, Link, Loan, Location, NsCookie, Recipe, Settings, Step, Zone, ZoneUp,
-};
+use crate::model::{Action, Bound, Link, Loan, Location, NsCookie, Settings, Step, Zone, ZoneUp};
 
 /// A link that is to be lent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,11 +252,11 @@ fn refuse_stale(registry: &Registry, link: &Link, known: Option<Generation>) -> 
 }
 
 fn refuse_pinned(registry: &Registry, link: &Link) -> Result<()> {
-    let why = match link.record.class {
+    let kind = link.record.kind.as_deref().and_then(LinkKind::of_kernel);
+    let why = match kind.and_then(|kind| kind.pinned) {
         _ if link.is_loopback() => "every zone has a loopback device of its own",
-        LinkClass::Bridge => "the kernel pins a bridge to its namespace",
-        LinkClass::Aggr => "the kernel pins a bond to its namespace",
-        _ => return Ok(()),
+        Some(why) => why,
+        None => return Ok(()),
     };
     let text = format!("{} cannot be lent: {why}", title(registry, link));
     Err(Error::new(ErrorCode::NotSupported, text))
@@ -270,34 +270,6 @@ fn refuse_used(registry: &Registry, link: &Link, addresses: &[String]) -> Result
     }
     let text = format!("{} is in use: {}", title(registry, link), users.join(", "));
     Err(Error::new(ErrorCode::Busy, text))
-}
-
-/// What depends on a link.
-fn uses(registry: &Registry, link: &Link) -> Vec<String> {
-    let Some(bound) = &link.kernel else { return Vec::new() };
-    let named = |other: &Arc<Link>| match other.zone() {
-        zone if zone == link.zone() => registry.shown_name(other).to_string(),
-        zone => format!("{}/{}", registry.zone_label(zone), registry.shown_name(other)),
-    };
-    let master = bound.master.and_then(|ifindex| {
-        let at = crate::model::Binding { ns: bound.ns, ifindex };
-        registry.link(registry.by_binding(at)?).map(|master| format!("port of {}", named(master)))
-    });
-    let was_made_over_it = |other: &Link| match &other.record.recipe {
-        Some(Recipe::Macvlan { over, .. }) => *over == link.record.id,
-        _ => false,
-    };
-    let lies_over_it = |other: &&Arc<Link>| {
-        other.kernel.as_ref().is_some_and(|upper| {
-            // The kernel does not tell of a lower link elsewhere which one it is.
-            was_made_over_it(other)
-                || upper.ns == bound.ns
-                    && upper.kind.as_deref() != Some("veth")
-                    && upper.lower.is_some_and(|l| l.nsid.is_none() && l.ifindex == bound.ifindex)
-        })
-    };
-    let uppers = registry.links().filter(lies_over_it);
-    uppers.map(|upper| format!("lower link of {}", named(upper))).chain(master).collect()
 }
 
 fn refuse_taken_inside(

@@ -1,16 +1,18 @@
 //! Virtual links are made and ended: SPEC.md section 6, transient links, and section 10.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dlmgmt_proto::kind::{Address, LinkKind, LinkOptions};
 use dlmgmt_proto::{
-    Error, ErrorCode, Generation, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, Result,
-    ZoneId,
+    Error, ErrorCode, Generation, HwAddr, LinkClass, LinkId, LinkName, Result, ZoneId,
 };
 
 use super::lookup::title;
 use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::stacking::{self, Master};
 use super::zones::refuse_ending;
 use crate::model::{
     Action, Anchor, Binding, Lifetime, Link, LinkRecord, Location, NewKind, NewLink, NsCookie,
@@ -26,31 +28,22 @@ pub struct Make {
     pub name: LinkName,
     /// How long it is kept.
     pub lifetime: Lifetime,
-    /// What it is.
-    pub what: What,
+    /// Its kind and its options.
+    pub settings: LinkOptions,
+    /// The link it lies over.
+    pub over: Option<LinkId>,
+    /// The zone and the name of the other end, of a pair.
+    pub peer: Option<(ZoneId, LinkName)>,
+    /// The links that become its ports.
+    pub ports: Vec<LinkId>,
     /// How many transient links the zone may have.
     pub quota: Option<usize>,
 }
 
-/// The kind of a [`Make`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A pair.
-    Veth {
-        /// The other end's zone.
-        peer_zone: ZoneId,
-        /// The other end's name.
-        peer_name: LinkName,
-    },
-    /// A macvlan.
-    Macvlan {
-        /// The link it lies over.
-        over: LinkId,
-        /// Its address, where one is asked for.
-        mac: Option<HwAddr>,
-        /// Who hears whom.
-        mode: MacvlanMode,
-    },
+impl Make {
+    fn kind(&self) -> &'static LinkKind {
+        self.settings.kind()
+    }
 }
 
 /// Makes a link, directly in its zone and under its name.
@@ -59,44 +52,66 @@ pub fn plan_make(registry: &Registry, ids: &mut LinkIds, make: &Make) -> Result<
     refuse_taken(registry, make.zone, make.name)?;
     refuse_over_quota(registry, make)?;
     let id = ids.give()?;
-    let (kind, links) = match &make.what {
-        What::Veth { peer_zone, peer_name } => {
-            refuse_taken(registry, *peer_zone, *peer_name)?;
-            if (*peer_zone, *peer_name) == (make.zone, make.name) {
-                let text = format!("two links of one zone cannot both be named {peer_name}");
-                return Err(Error::new(ErrorCode::Exists, text));
-            }
-            let peer = ids.give()?;
-            let kind = NewKind::Veth {
-                peer_ns: space_of(registry, *peer_zone)?,
-                peer_name: *peer_name,
-                peer_mac: None,
-            };
-            let ends = vec![
-                link(make, id, make.zone, make.name, "veth", Recipe::Veth { peer }),
-                link(make, peer, *peer_zone, *peer_name, "veth", Recipe::Veth { peer: id }),
-            ];
-            (kind, ends)
-        }
-        What::Macvlan { over, mac, mode } => {
-            let lower = lower_link(registry, *over)?;
-            let at = lower.binding().ok_or_else(|| absent(registry, lower))?;
-            let recipe = Recipe::Macvlan { over: *over, mac: *mac, mode: *mode };
-            let upper = link(make, id, make.zone, make.name, "macvlan", recipe);
-            (NewKind::Macvlan { over: at, mode: *mode }, vec![upper])
-        }
-    };
-    let new = NewLink { ns, name: make.name, mac: asked_mac(&make.what), mtu: None, kind };
-    let ids = links.iter().map(|link| link.record.id).collect();
-    let changes = links.into_iter().map(LinkChange::from).collect();
-    Ok(Plan { changes, create: Some(Creation { new, ids }), ..Plan::default() })
+    match (make.kind().is_pair, make.peer) {
+        (true, Some((zone, name))) => plan_pair(registry, make, ns, (id, ids.give()?), zone, name),
+        (false, None) => plan_single(registry, make, ns, id),
+        (true, None) => Err(invalid(make, "its other end is not named")),
+        (false, Some(_)) => Err(invalid(make, "it has no other end")),
+    }
 }
 
-fn asked_mac(what: &What) -> Option<HwAddr> {
-    match what {
-        What::Veth { .. } => None,
-        What::Macvlan { mac, .. } => *mac,
+fn plan_pair(
+    registry: &Registry,
+    make: &Make,
+    ns: NsCookie,
+    (id, peer): (LinkId, LinkId),
+    peer_zone: ZoneId,
+    peer_name: LinkName,
+) -> Result<Plan> {
+    refuse_taken(registry, peer_zone, peer_name)?;
+    if (peer_zone, peer_name) == (make.zone, make.name) {
+        let text = format!("two links of one zone cannot both be named {peer_name}");
+        return Err(Error::new(ErrorCode::Exists, text));
     }
+    stacking::lower_of(registry, make)?;
+    stacking::refuse_bad_ports(registry, &Master::new(make), &make.ports)?;
+    let peer_ns = space_of(registry, peer_zone)?;
+    let kind = NewKind::Veth { peer_ns, peer_name, peer_mac: None };
+    let recipe = |other| Recipe { peer: Some(other), ..Recipe::new(&make.settings) };
+    let ends = [
+        link(make, id, make.zone, make.name, recipe(peer)),
+        link(make, peer, peer_zone, peer_name, recipe(id)),
+    ];
+    let new = new_link(make, ns, kind);
+    let changes = ends.into_iter().map(LinkChange::from).collect();
+    Ok(Plan { changes, create: Some(Creation { new, ids: vec![id, peer] }), ..Plan::default() })
+}
+
+fn plan_single(registry: &Registry, make: &Make, ns: NsCookie, id: LinkId) -> Result<Plan> {
+    let lower = stacking::lower_of(registry, make)?;
+    let master = Master::new(make);
+    stacking::refuse_bad_ports(registry, &master, &make.ports)?;
+    let recipe =
+        Recipe { over: make.over, ports: make.ports.clone(), ..Recipe::new(&make.settings) };
+    let over = lower.and_then(|lower| lower.binding());
+    let new = new_link(make, ns, NewKind::Single { settings: make.settings.clone(), over });
+    let made = link(make, id, make.zone, make.name, recipe);
+    let joining = stacking::join(registry, &master, id, Binding::to_come(ns), &make.ports);
+    Ok(Plan {
+        changes: std::iter::once(made.into()).chain(joining.changes).collect(),
+        create: Some(Creation { new, ids: vec![id] }),
+        steps: joining.steps,
+        beside: make.over.into_iter().collect(),
+        ..Plan::default()
+    })
+}
+
+fn new_link(make: &Make, ns: NsCookie, kind: NewKind) -> NewLink {
+    NewLink { ns, name: make.name, mac: make.settings.mac(), mtu: make.settings.mtu(), kind }
+}
+
+fn invalid(make: &Make, why: &str) -> Error {
+    Error::new(ErrorCode::Invalid, format!("a {} cannot be made: {why}", make.kind().name))
 }
 
 fn space_of(registry: &Registry, zone: ZoneId) -> Result<NsCookie> {
@@ -121,7 +136,7 @@ fn refuse_over_quota(registry: &Registry, make: &Make) -> Result<()> {
     let is_counted = |link: &&Arc<Link>| {
         link.record.owner == make.zone && link.record.lifetime == Lifetime::Transient
     };
-    let wanted = if matches!(make.what, What::Veth { .. }) { 2 } else { 1 };
+    let wanted = if make.kind().is_pair { 2 } else { 1 };
     if registry.links().filter(is_counted).count() + wanted <= quota {
         return Ok(());
     }
@@ -130,37 +145,16 @@ fn refuse_over_quota(registry: &Registry, make: &Make) -> Result<()> {
     Err(Error::new(ErrorCode::Quota, text))
 }
 
-fn lower_link(registry: &Registry, over: LinkId) -> Result<&Arc<Link>> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{over}"));
-    let lower = registry.link(over).ok_or_else(gone)?;
-    if lower.record.media != Media::Ethernet {
-        let (what, media) = (title(registry, lower), lower.record.media);
-        let text = format!("a vnic cannot lie over {what}: its media is {media}, not Ethernet");
-        return Err(Error::new(ErrorCode::Invalid, text));
-    }
-    Ok(lower)
-}
-
-fn absent(registry: &Registry, link: &Link) -> Error {
-    Error::new(ErrorCode::Invalid, format!("{} is not there now", title(registry, link)))
-}
-
-fn link(
-    make: &Make,
-    id: LinkId,
-    owner: ZoneId,
-    name: LinkName,
-    kind: &str,
-    recipe: Recipe,
-) -> Link {
+fn link(make: &Make, id: LinkId, owner: ZoneId, name: LinkName, recipe: Recipe) -> Link {
+    let kind = make.kind();
     let record = LinkRecord {
         id,
         name,
         owner,
         location: Location::Home,
-        class: LinkClass::of_kind(Some(kind)),
-        kind: Some(kind.to_owned()),
-        media: Media::Ethernet,
+        class: kind.class,
+        kind: Some(kind.kernel.to_owned()),
+        media: kind.media,
         lifetime: make.lifetime,
         origin: Origin::Own,
         phys: None,
@@ -173,49 +167,75 @@ fn link(
     Link { record, kernel: None }
 }
 
-/// Makes a persistent link of ours again that the kernel lost, at home and with its linkid.
+/// Makes a persistent link of ours again that the kernel lost, at home and with its linkid, or
+/// gives one that is there the ports that it lost.
 ///
-/// `None` where that is not possible now: a lower link is absent, or the name is taken.
+/// `None` where that is not possible now: a link below is absent, or the other end of a pair has
+/// not ended yet.
 pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
-    let link = registry.link(id).filter(|link| link.kernel.is_none())?;
+    let link = registry.link(id)?;
+    if link.kernel.is_some() {
+        return plan_rejoin(registry, link);
+    }
     let ns = space_of(registry, link.record.owner).ok()?;
-    let name = registry.name_at_home(link);
-    let (kind, mac, ids) = match link.record.recipe.as_ref()? {
-        Recipe::Veth { peer } => {
-            let other = registry.link(*peer).filter(|peer| peer.kernel.is_none())?;
+    let recipe = link.record.recipe.as_ref()?;
+    let settings = recipe.settings()?;
+    let (kind, ids, joining) = match recipe.peer {
+        Some(peer) => {
+            let other = registry.link(peer).filter(|peer| peer.kernel.is_none())?;
             let kind = NewKind::Veth {
                 peer_ns: space_of(registry, other.record.owner).ok()?,
                 peer_name: registry.name_at_home(other),
                 peer_mac: home_mac(other),
             };
-            (kind, home_mac(link), vec![id, *peer])
+            (kind, vec![id, peer], Plan::default())
         }
-        Recipe::Macvlan { over, mac, mode } => {
-            let over = registry.link(*over)?.binding()?;
-            (NewKind::Macvlan { over, mode: *mode }, remade_mac(link, *mac), vec![id])
+        None => {
+            let over = match recipe.over {
+                Some(over) => Some(stacking::lower_again(registry, settings.kind(), over, ns)?),
+                None => None,
+            };
+            let joining = stacking::rejoin(registry, link, Binding::to_come(ns));
+            (NewKind::Single { settings: settings.clone(), over }, vec![id], joining)
         }
     };
-    let new = NewLink { ns, name, mac, mtu: None, kind };
-    let changes = ids.iter().filter_map(|id| registry.link(*id)).map(|link| {
+    let wanted = link.record.properties.wanted().mac().or(settings.mac());
+    let mac = match settings.kind().address {
+        Address::Own => wanted.or_else(|| home_mac(link)),
+        Address::Inherited => wanted,
+        Address::None => None,
+    };
+    let name = registry.name_at_home(link);
+    let new = NewLink { ns, name, mac, mtu: settings.mtu(), kind };
+    let remade = ids.iter().filter_map(|id| registry.link(*id)).map(|link| {
         let made_with = if link.record.id == id { mac } else { home_mac(link) };
-        let mut link = Link::clone(link);
-        // It will be somewhere else, and is known by the address that it is made with.
-        if let Some(anchor) = &mut link.record.anchor {
-            *anchor = Anchor { at: Binding { ns: NsCookie::NONE, ..anchor.at }, mac: made_with };
-        }
-        link.into()
+        to_be_remade(link, made_with).into()
     });
     Some(Plan {
-        changes: changes.collect(),
+        changes: remade.chain(joining.changes).collect(),
         create: Some(Creation { new, ids: ids.clone() }),
         equips: ids.clone(),
+        steps: joining.steps,
+        beside: recipe.over.into_iter().collect(),
         ..Plan::default()
     })
 }
 
-/// The address that was set, or else the one that was asked for when the link was made.
-fn remade_mac(link: &Link, asked: Option<HwAddr>) -> Option<HwAddr> {
-    link.record.properties.wanted().mac().or(asked).or_else(|| home_mac(link))
+/// It will be somewhere else, and is known by the address that it is made with; where the kernel
+/// chooses that, by its name alone.
+fn to_be_remade(link: &Link, made_with: Option<HwAddr>) -> Link {
+    let mut link = link.clone();
+    link.record.anchor = link
+        .record
+        .anchor
+        .filter(|_| made_with.is_some())
+        .map(|anchor| Anchor { at: Binding { ns: NsCookie::NONE, ..anchor.at }, mac: made_with });
+    link
+}
+
+fn plan_rejoin(registry: &Registry, link: &Link) -> Option<Plan> {
+    let plan = stacking::rejoin(registry, link, link.binding()?);
+    (!plan.steps.is_empty()).then_some(plan)
 }
 
 /// The address that a link had when it was last seen: it is made again with the same one.
@@ -229,7 +249,8 @@ fn home_mac(link: &Link) -> Option<HwAddr> {
         .or_else(|| link.record.anchor.as_ref().and_then(|anchor| anchor.mac))
 }
 
-/// Ends a virtual link and its record, and the other end of a pair with it.
+/// Ends a virtual link and its record, and the other end of a pair with it, unless others lie over
+/// them.
 pub fn plan_delete(registry: &Registry, id: LinkId, class: LinkClass) -> Result<Plan> {
     let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
     let link = registry.link(id).ok_or_else(gone)?;
@@ -237,20 +258,74 @@ pub fn plan_delete(registry: &Registry, id: LinkId, class: LinkClass) -> Result<
         let (what, is) = (title(registry, link), link.record.class);
         return Err(Error::new(ErrorCode::Invalid, format!("{what} is no {class} but a {is}")));
     }
-    refuse_held(registry, link)?;
-    let mut changes = vec![LinkChange::end(id)];
-    if let Some(peer) = peer_of(registry, link) {
-        refuse_held(registry, peer)?;
-        changes.push(LinkChange::end(peer.record.id));
+    for end in ends_of(registry, link) {
+        refuse_held(registry, end)?;
+        stacking::refuse_under_others(registry, end)?;
     }
-    let delete =
-        |at| PlannedStep { id, forward: Step { at, action: Action::Delete }, backward: None };
-    Ok(Plan { changes, steps: link.binding().map(delete).into_iter().collect(), ..Plan::default() })
+    Ok(plan_end(registry, link))
 }
 
-fn peer_of<'a>(registry: &'a Registry, link: &Link) -> Option<&'a Arc<Link>> {
-    match link.record.recipe.as_ref()? {
-        Recipe::Veth { peer } => registry.link(*peer),
-        Recipe::Macvlan { .. } => None,
+fn ends_of<'a>(registry: &'a Registry, link: &'a Link) -> impl Iterator<Item = &'a Link> {
+    let peer = link.record.recipe.as_ref().and_then(|recipe| registry.link(recipe.peer?));
+    std::iter::once(link).chain(peer.map(Arc::as_ref))
+}
+
+/// As [`plan_delete`], whoever lies over it.
+pub fn plan_end(registry: &Registry, link: &Link) -> Plan {
+    let id = link.record.id;
+    let delete =
+        |at| PlannedStep { id, forward: Step { at, action: Action::Delete }, backward: None };
+    Plan {
+        changes: ends_of(registry, link).map(|end| LinkChange::end(end.record.id)).collect(),
+        steps: link.binding().map(delete).into_iter().collect(),
+        ..Plan::default()
     }
+}
+
+/// A change of the ports of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortChange {
+    /// Whose ports.
+    pub id: LinkId,
+    /// What it must be.
+    pub class: LinkClass,
+    /// Links that become its ports.
+    pub add: Vec<LinkId>,
+    /// Links that are its ports no more.
+    pub remove: Vec<LinkId>,
+}
+
+/// Makes links the ports of another one, and others no ports of it any more.
+pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Plan> {
+    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{}", change.id));
+    let link = registry.link(change.id).ok_or_else(gone)?;
+    let what = title(registry, link);
+    if link.record.class != change.class {
+        let (class, is) = (change.class, link.record.class);
+        return Err(Error::new(ErrorCode::Invalid, format!("{what} is no {class} but a {is}")));
+    }
+    let at = link
+        .binding()
+        .ok_or_else(|| Error::new(ErrorCode::Invalid, format!("{what} is not there now")))?;
+    refuse_held(registry, link)?;
+    let master = Master::of(link, what)?;
+    let both: BTreeSet<_> = change.add.iter().filter(|id| change.remove.contains(id)).collect();
+    if let Some(id) = both.first() {
+        let text = format!("{} cannot both be added and removed", registry.label(**id));
+        return Err(Error::new(ErrorCode::Invalid, text));
+    }
+    stacking::refuse_bad_ports(registry, &master, &change.add)?;
+    let leaving = stacking::leave(registry, &master, change.id, at, &change.remove)?;
+    let joining = stacking::join(registry, &master, change.id, at, &change.add);
+    let mut changed = Link::clone(link);
+    if let Some(recipe) = &mut changed.record.recipe {
+        recipe.ports.retain(|port| !change.remove.contains(port));
+        recipe.ports.extend(change.add.iter().copied());
+    }
+    let changes = std::iter::once(changed.into()).chain(leaving.changes).chain(joining.changes);
+    Ok(Plan {
+        changes: changes.collect(),
+        steps: leaving.steps.into_iter().chain(joining.steps).collect(),
+        ..Plan::default()
+    })
 }

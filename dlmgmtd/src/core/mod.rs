@@ -17,6 +17,7 @@ mod registry;
 mod rename;
 mod restore;
 mod retire;
+mod stacking;
 mod transfer;
 mod zones;
 
@@ -24,7 +25,9 @@ pub use events::{changed, detaching, events_between};
 pub use import::{Addresses, links_to_lend, links_with_their_names, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe, resolve, visible_zone};
-pub use making::{Make, What, plan_delete, plan_make, plan_remake};
+pub use making::{
+    Make, PortChange, plan_change_ports, plan_delete, plan_end, plan_make, plan_remake,
+};
 pub use observe::{Look, Observed, Sighting, observe};
 pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 pub use properties::{
@@ -34,6 +37,7 @@ pub use registry::{HoldNumber, Holder, Registry};
 pub use rename::plan_rename;
 pub use restore::restore;
 pub use retire::plan_delete_phys;
+pub use stacking::is_incomplete;
 pub use transfer::{Document, export};
 pub use zones::{
     describe_zone, is_shown, plan_forget_lost, plan_space_lost, plan_zone_down, plan_zone_ending,

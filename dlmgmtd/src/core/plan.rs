@@ -2,7 +2,7 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
-use crate::model::{Action, Link, NewLink, NsCookie, Step, Zone};
+use crate::model::{Action, Binding, Link, NewLink, NsCookie, Step, Zone};
 
 /// What is to be done: the links as they will be, and how the kernel is brought there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Plan {
     /// Links that get, after all else, what their records want of their properties. What the kernel
     /// refuses of that stays as it is.
     pub equips: Vec<LinkId>,
+    /// Links that nobody may change meanwhile, and that stay as they are: what a new link is to lie
+    /// over.
+    pub beside: Vec<LinkId>,
     /// When the store is told.
     pub stored: Stored,
 }
@@ -70,6 +73,18 @@ impl Plan {
     /// Whether links end in the kernel.
     pub fn deletes(&self) -> bool {
         self.steps.iter().any(|step| step.forward.action == Action::Delete)
+    }
+
+    /// Where links are that become ports or are none any more: only the kernel knows what that makes
+    /// of them.
+    pub fn ports(&self) -> Vec<Binding> {
+        let ports = self.steps.iter().filter_map(|step| match step.forward.action {
+            Action::AddPort(ifindex) | Action::DropPort(ifindex) => {
+                Some(Binding { ns: step.forward.at.ns, ifindex })
+            }
+            _ => None,
+        });
+        ports.collect()
     }
 
     /// The namespaces and names where links appear that nobody has seen there yet, also when they

@@ -8,7 +8,9 @@ use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, Zon
 use imbl::{OrdMap, OrdSet};
 
 use super::plan::LinkChange;
-use crate::model::{AltName, Binding, Lifetime, Link, NsCookie, Origin, Zone, ZoneRecord, ZoneUp};
+use crate::model::{
+    AltName, Binding, Lifetime, Link, NsCookie, Origin, Recipe, Zone, ZoneRecord, ZoneUp,
+};
 
 /// Tells one hold from another for as long as the daemon runs.
 pub type HoldNumber = u64;
@@ -62,6 +64,8 @@ pub struct Registry {
     outrun: OrdMap<Binding, LinkId>,
     macs: OrdSet<(HwAddr, LinkId)>,
     paths: OrdSet<(DevicePath, LinkId)>,
+    /// Links with those that were made over them or with them as ports, by the record of the upper.
+    above: OrdSet<(LinkId, LinkId)>,
     holds: OrdMap<(LinkId, HoldNumber), Holder>,
 }
 
@@ -87,6 +91,7 @@ impl Registry {
             outrun: OrdMap::new(),
             macs: OrdSet::new(),
             paths: OrdSet::new(),
+            above: OrdSet::new(),
             holds: OrdMap::new(),
         };
         empty.with_zone(global)
@@ -241,6 +246,12 @@ impl Registry {
         ids.take_while(move |(p, _)| *p == path).filter_map(|(_, id)| self.links.get(id))
     }
 
+    /// Links of ours that were made over this one or with it as a port, in the order of ids.
+    pub fn made_over(&self, lower: LinkId) -> impl Iterator<Item = &Arc<Link>> {
+        let pairs = self.above.range((lower, FIRST_ID)..).take_while(move |(id, _)| *id == lower);
+        pairs.filter_map(|(_, upper)| self.links.get(upper))
+    }
+
     /// A link that wants this name and is not shown under it.
     pub fn wanting(&self, zone: ZoneId, name: LinkName) -> Option<LinkId> {
         let first = self.displaced.range((zone, name, FIRST_ID)..).next();
@@ -375,6 +386,9 @@ impl Registry {
             phys.mac.map(|mac| self.macs.remove(&(mac, id)));
             phys.path.clone().map(|path| self.paths.remove(&(path, id)));
         }
+        for lower in link.record.recipe.iter().flat_map(Recipe::below) {
+            self.above.remove(&(lower, id));
+        }
         self.displaced.remove(&(zone, link.wanted_name(), id));
         if let Some(bound) = &link.kernel {
             self.give_up_name(zone, bound.name, id);
@@ -417,6 +431,9 @@ impl Registry {
         if let Some(phys) = &link.record.phys {
             phys.mac.map(|mac| self.macs.insert((mac, id)));
             phys.path.clone().map(|path| self.paths.insert((path, id)));
+        }
+        for lower in link.record.recipe.iter().flat_map(Recipe::below) {
+            self.above.insert((lower, id));
         }
         self.links.insert(id, Arc::new(link.clone()));
         self.take_seat(link);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dlmgmt_proto::kind::{ClassSpec, LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Description, Kind, Property};
 use dlmgmt_proto::{
     DevicePath, Error, ErrorCode, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, Result,
@@ -10,16 +11,17 @@ use dlmgmt_proto::{
 use serde::{Deserialize, Serialize};
 
 use super::registry::Registry;
-use crate::model::{Lifetime, Link, Origin, Recipe, Settings};
+use crate::model::{Lifetime, Link, Origin, Settings};
 
 /// The version of the text that this daemon writes. It reads all up to this one: format 1 has
-/// physical links alone, and nothing of zones; format 2 has no properties.
+/// physical links alone, and nothing of zones; format 2 has no properties, and pairs and macvlans
+/// alone, of which those say their address and mode without `kind` and `options`.
 const FORMAT: u32 = 3;
 
 /// Numbers are given upwards from the highest one, so a text must not be able to use them all up.
 pub(super) const HIGHEST_NUMBER: u32 = 1 << 31;
 
-/// Vnics that may lie over each other: the kernel has no more (`MAX_NEST_DEV`).
+/// Links that may lie over each other: the kernel has no more (`MAX_NEST_DEV`).
 const DEEPEST: usize = 8;
 
 /// A text that makes sense by itself, whatever is known here.
@@ -51,17 +53,26 @@ pub(super) struct Entry {
     pub link: LinkName,
     pub class: LinkClass,
     pub media: Media,
-    /// Of hardware, its permanent address; of a vnic, the one that was asked for.
+    /// Of hardware, its permanent address; of a vnic of format 2, the one that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<HwAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<DevicePath>,
-    /// Of a veth, the other end.
+    /// Of a virtual link, its kind; that which is meant by the class alone, if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Of one end of a pair, the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<LinkId>,
-    /// Of a vnic, what it lies over.
+    /// What it lies over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Over>,
+    /// What its ports are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Over>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Of a vnic of format 2, its mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<MacvlanMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,8 +82,7 @@ pub(super) struct Entry {
     pub properties: BTreeMap<Property, String>,
 }
 
-/// The lower link of a vnic: another entry, or a link that is in no text because it is not
-/// persistent.
+/// A link below: another entry, or a link that is in no text because it is not persistent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Over {
@@ -113,13 +123,10 @@ fn is_exported(registry: &Registry, link: &Link) -> bool {
     let lasts = |link: &Link| {
         link.record.owner == ZoneId::GLOBAL && link.record.lifetime == Lifetime::Persistent
     };
-    match &link.record.recipe {
-        None => link.record.class == LinkClass::Phys,
-        Some(Recipe::Veth { peer }) => {
-            lasts(link) && registry.link(*peer).is_some_and(|peer| lasts(peer))
-        }
-        Some(Recipe::Macvlan { over, .. }) => lasts(link) && registry.link(*over).is_some(),
-    }
+    let Some(recipe) = &link.record.recipe else { return link.record.class == LinkClass::Phys };
+    let has_peer = |peer| registry.link(peer).is_some_and(|peer| lasts(peer));
+    let is_there = |lower| registry.link(lower).is_some();
+    lasts(link) && recipe.peer.is_none_or(has_peer) && recipe.over.is_none_or(is_there)
 }
 
 fn entry(registry: &Registry, link: &Link) -> Entry {
@@ -133,20 +140,23 @@ fn entry(registry: &Registry, link: &Link) -> Entry {
         media: record.media,
         mac: phys.and_then(|phys| phys.mac),
         path: phys.and_then(|phys| phys.path.clone()),
+        kind: None,
         peer: None,
         over: None,
+        ports: Vec::new(),
+        options: BTreeMap::new(),
         mode: None,
         loan: loan
             .map(|loan| LoanEntry { zone: registry.zone_label(loan.zone), name: loan.name_inside }),
         properties: written(&record.properties.persistent),
     };
-    match &record.recipe {
-        None => {}
-        Some(Recipe::Veth { peer }) => entry.peer = Some(*peer),
-        Some(Recipe::Macvlan { over, mac, mode }) => {
-            entry.over = registry.link(*over).map(|lower| over_entry(registry, lower));
-            (entry.mac, entry.mode) = (*mac, Some(*mode));
-        }
+    if let Some(recipe) = &record.recipe {
+        let below = |id: LinkId| registry.link(id).map(|lower| over_entry(registry, lower));
+        entry.kind = Some(recipe.kind.clone());
+        entry.peer = recipe.peer;
+        entry.over = recipe.over.and_then(below);
+        entry.ports = recipe.ports.iter().copied().filter_map(below).collect();
+        entry.options = recipe.options.clone();
     }
     entry
 }
@@ -265,16 +275,17 @@ impl Document {
                 wrong("it has neither a mac nor a path to know it by".to_owned())
             }
             LinkClass::Phys => Ok(()),
-            LinkClass::Veth => self.refuse_half_a_pair(entry),
-            LinkClass::Vnic => self.refuse_bad_vnic(entry),
-            other => wrong(format!("a link of class {other} cannot be imported")),
+            _ => match entry.made_with()?.kind().is_pair {
+                true => self.refuse_half_a_pair(entry),
+                false => self.refuse_bad_below(entry),
+            },
         }
     }
 
     fn refuse_half_a_pair(&self, entry: &Entry) -> Result<()> {
         let peer = entry.peer.and_then(|peer| self.entry(peer));
         let is_whole = peer.is_some_and(|peer| {
-            peer.class == LinkClass::Veth
+            peer.class == entry.class
                 && peer.peer == Some(entry.linkid)
                 && peer.linkid != entry.linkid
         });
@@ -284,26 +295,37 @@ impl Document {
         Err(invalid(format!("{}: its other end is missing", entry.link)))
     }
 
-    fn refuse_bad_vnic(&self, entry: &Entry) -> Result<()> {
-        let Entry { link, mac, .. } = entry;
-        let wrong = |why: &str| Err(invalid(format!("{link}: {why}")));
-        let is_unicast = |mac: &HwAddr| {
-            mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero()
+    fn refuse_bad_below(&self, entry: &Entry) -> Result<()> {
+        let wrong = |why: &str| Err(invalid(format!("{}: {why}", entry.link)));
+        let kind = entry.made_with()?.kind();
+        if !kind.has_ports && !entry.ports.is_empty() {
+            return wrong("it can have no ports");
+        }
+        if entry.ports.iter().any(|port| self.is_missing(port)) {
+            return wrong("a port of it is missing");
+        }
+        let rule = match (kind.lower_rule(), &entry.over) {
+            (None, Some(_)) => return wrong("it lies over no other link"),
+            (_, None) if kind.needs_lower() => return wrong("what it lies over is missing"),
+            (_, Some(over)) if self.is_missing(over) => {
+                return wrong("what it lies over is missing");
+            }
+            (rule, _) => rule,
         };
-        if mac.as_ref().is_some_and(|mac| !is_unicast(mac)) {
-            return wrong("its mac is no unicast Ethernet address");
-        }
+        let has_media = |lower: &Entry| {
+            rule.is_none_or(|rule| rule.media.is_empty() || rule.media.contains(&lower.media))
+        };
         match self.lower_of(entry) {
-            None if matches!(entry.over, Some(Over::Named(_))) => Ok(()),
-            None => wrong("what it lies over is missing"),
-            Some(lower) if lower.media != Media::Ethernet => {
-                wrong("what it lies over is no Ethernet link")
+            Some(lower) if !has_media(lower) => {
+                wrong("what it lies over is no link of the right media")
             }
-            Some(lower) if self.is_circular(lower) => {
-                wrong("it lies over too many others, or over itself")
-            }
-            Some(_) => Ok(()),
+            _ if self.is_circular(entry) => wrong("it lies over too many others, or over itself"),
+            _ => Ok(()),
         }
+    }
+
+    fn is_missing(&self, below: &Over) -> bool {
+        matches!(below, Over::Entry(id) if self.entry(*id).is_none())
     }
 
     fn lower_of(&self, entry: &Entry) -> Option<&Entry> {
@@ -315,7 +337,40 @@ impl Document {
 
     /// Whether the way down from an entry never ends.
     fn is_circular(&self, entry: &Entry) -> bool {
-        std::iter::successors(Some(entry), |entry| self.lower_of(entry)).nth(DEEPEST).is_some()
+        let mut level = BTreeSet::from([entry.linkid]);
+        for _ in 0..=DEEPEST {
+            let entries = level.iter().filter_map(|id| self.entry(*id));
+            level = entries.flat_map(Entry::below).collect();
+        }
+        !level.is_empty()
+    }
+}
+
+impl Entry {
+    /// The entries that are below this one.
+    fn below(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.over.iter().chain(&self.ports).filter_map(|below| match below {
+            Over::Entry(id) => Some(*id),
+            Over::Named(_) => None,
+        })
+    }
+
+    /// How a virtual link is made.
+    pub fn made_with(&self) -> Result<LinkOptions> {
+        let kind = match &self.kind {
+            Some(name) => LinkKind::named(name).filter(|kind| kind.class == self.class),
+            None => ClassSpec::of(self.class).and_then(ClassSpec::default_kind),
+        };
+        let wrong = |why: String| invalid(format!("{}: {why}", self.link));
+        let unknown = || wrong(format!("a link of class {} cannot be imported", self.class));
+        let kind = kind.ok_or_else(unknown)?;
+        let mac = self.mac.map(|mac| ("mac", mac.to_string()));
+        let mode = self.mode.map(|mode| ("mode", mode.as_str().to_owned()));
+        let old: Vec<(&str, String)> = mac.into_iter().chain(mode).collect();
+        let old = old.iter().map(|(name, value)| (*name, value.as_str()));
+        let options = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = LinkOptions::parse(kind, options.chain(old), self.over.is_some());
+        settings.map_err(|why| wrong(why.to_string()))
     }
 }
 

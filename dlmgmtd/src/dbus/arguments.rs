@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
+use dlmgmt_proto::door::LinkOption;
 use dlmgmt_proto::{Error, ErrorCode, Result};
 use zbus::{OwnedVariant, Variant};
 
@@ -23,14 +24,21 @@ impl Options {
             .ok_or_else(|| invalid(format!("option {name} is not of type `{}`", T::SIGNATURE)))
     }
 
-    /// Takes an option that must be there.
-    pub fn need<T: FromOption>(&mut self, name: &str) -> Result<T> {
-        self.take(name)?.ok_or_else(|| invalid(format!("option {name} is missing")))
-    }
-
     /// Whether an option was given; absent is false.
     pub fn flag(&mut self, name: &str) -> Result<bool> {
         Ok(self.take(name)?.unwrap_or(false))
+    }
+
+    /// What nothing took, in words: the options of a kind of links may be texts, numbers or truths.
+    pub fn into_texts(self) -> Result<Vec<LinkOption>> {
+        let told = self.0.into_iter().map(|(name, value)| {
+            let bad = || invalid(format!("option {} is of no fitting type", name.escape_debug()));
+            let value = in_words(value.into()).ok_or_else(bad)?;
+            Ok(LinkOption { name, value })
+        });
+        let mut told = told.collect::<Result<Vec<_>>>()?;
+        told.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(told)
     }
 
     /// Refuses options that nothing took.
@@ -40,6 +48,21 @@ impl Options {
             None => Ok(()),
         }
     }
+}
+
+fn in_words(value: Variant<'static>) -> Option<String> {
+    Some(match value {
+        Variant::Str(text) => text.to_string(),
+        Variant::Bool(true) => "on".to_owned(),
+        Variant::Bool(false) => "off".to_owned(),
+        Variant::U8(number) => number.to_string(),
+        Variant::U16(number) => number.to_string(),
+        Variant::U32(number) => number.to_string(),
+        Variant::U64(number) => number.to_string(),
+        Variant::I32(number) => number.to_string(),
+        Variant::I64(number) => number.to_string(),
+        _ => return None,
+    })
 }
 
 /// An argument that makes no sense.

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use dlmgmt_proto::door::{
-    AttachZone, CreateLink, DeleteLink, DeletePhys, DetachZone, GetLink, LinkFilter, Reclaim,
-    Rename, RenameItem, ResetZone, SetZone, Subscribe, View, Where,
+    AttachZone, ChangePorts, DeleteLink, DeletePhys, DetachZone, GetLink, LinkFilter, MakeLink,
+    Peer, Reclaim, Rename, RenameItem, ResetZone, SetZone, Subscribe, View, Where,
 };
+use dlmgmt_proto::kind::{ClassSpec, LinkKind};
 use dlmgmt_proto::{
-    Error, ErrorCode, Flags, Generation, HwAddr, LinkClass, LinkId, LinkInfo, LinkRef, LinkSpec,
-    MacvlanMode, Seq, ZoneId, ZoneInfo, ZoneName,
+    Error, ErrorCode, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkRef, Seq, ZoneId,
+    ZoneInfo, ZoneName,
 };
 use zbus::{Message, ObjectPath, OwnedVariant, Variant};
 
@@ -64,6 +65,7 @@ impl Face {
                 self.reset_zone(call, parsed(&link)?, options).await
             }
             "CreateLink" => self.create_link(call).await,
+            "ChangePorts" => self.change_ports(call).await,
             "DeleteLink" => {
                 let (link, class): (String, String) = call.arguments()?;
                 self.delete_link(call, parsed(&link)?, parsed(&class)?).await
@@ -233,15 +235,29 @@ impl Face {
     async fn create_link(&self, call: &Call<'_>) -> Answer {
         let (class, name, options): (String, String, Given) = call.arguments()?;
         let mut options = Options::new(options);
-        let wish = CreateLink {
+        let ports = options.take::<Vec<String>>("ports")?.unwrap_or_default();
+        let wish = MakeLink {
             name,
             zone: optional(options.take("zone")?)?,
             temporary: options.flag("temporary")?,
-            spec: spec(parsed(&class)?, &mut options)?,
+            kind: kind(parsed(&class)?, options.take("kind")?)?,
+            over: optional(options.take("over")?)?,
+            peer: peer(&mut options)?,
+            ports: ports.iter().map(|port| parsed(port)).collect::<Result<_, _>>()?,
+            options: options.into_texts()?,
         };
-        options.finish()?;
-        let made = self.parts.service.create_link(&call.caller, wish).await?;
+        let made = self.parts.service.make_link(&call.caller, wish).await?;
         call.reply(&(link_path(made.id), made.seq.0))
+    }
+
+    async fn change_ports(&self, call: &Call<'_>) -> Answer {
+        let (link, add, remove): (String, Vec<String>, Vec<String>) = call.arguments()?;
+        let link = parsed(&link)?;
+        let class = self.link(call, &link)?.class;
+        let ports = |ports: Vec<String>| ports.iter().map(|port| parsed(port)).collect();
+        let (add, remove): (Result<_, Failure>, Result<_, Failure>) = (ports(add), ports(remove));
+        let wish = ChangePorts { link, class, add: add?, remove: remove? };
+        seq(call, self.parts.service.change_ports(&call.caller, wish).await?.seq)
     }
 
     async fn delete_link(&self, call: &Call<'_>, link: LinkRef, class: LinkClass) -> Answer {
@@ -346,31 +362,28 @@ fn filter(options: &mut Options) -> Result<LinkFilter, Failure> {
     })
 }
 
-fn spec(class: LinkClass, options: &mut Options) -> Result<LinkSpec, Failure> {
-    match class {
-        LinkClass::Veth => Ok(LinkSpec::Veth {
-            peer: options.need("peer")?,
-            peer_zone: optional(options.take("peer-zone")?)?,
-        }),
-        LinkClass::Vnic => Ok(LinkSpec::Vnic {
-            over: parsed(&options.need::<String>("over")?)?,
-            mac: optional::<HwAddr>(options.take("mac")?)?,
-            mode: mode(options.take("mode")?)?,
-        }),
-        _ => {
-            let text = format!("links of class {class} cannot be made");
-            Err(Error::new(ErrorCode::NotSupported, text).into())
-        }
-    }
+/// The kind that is meant by a class, and perhaps a word for the kind itself.
+fn kind(class: LinkClass, word: Option<String>) -> Result<String, Failure> {
+    let cannot = || {
+        let text = format!("links of class {class} cannot be made");
+        Error::new(ErrorCode::NotSupported, text)
+    };
+    let spec = ClassSpec::of(class).ok_or_else(cannot)?;
+    let kinds: Vec<&str> = spec.kinds().map(|kind| kind.name).collect();
+    let unknown = || invalid(format!("a kind of class {class} is {}", kinds.join(", ")));
+    let kind = match word {
+        Some(word) => LinkKind::named(&word).filter(|kind| kind.class == class),
+        None => spec.default_kind(),
+    };
+    Ok(kind.ok_or_else(unknown)?.name.to_owned())
 }
 
-fn mode(word: Option<String>) -> Result<MacvlanMode, Failure> {
-    match word.as_deref() {
-        None | Some("bridge") => Ok(MacvlanMode::Bridge),
-        Some("private") => Ok(MacvlanMode::Private),
-        Some("vepa") => Ok(MacvlanMode::Vepa),
-        Some("passthru") => Ok(MacvlanMode::Passthru),
-        Some(_) => Err(invalid("a mode is bridge, private, vepa or passthru").into()),
+fn peer(options: &mut Options) -> Result<Option<Peer>, Failure> {
+    let zone = optional(options.take("peer-zone")?)?;
+    match options.take("peer")? {
+        Some(name) => Ok(Some(Peer { name, zone })),
+        None if zone.is_some() => Err(invalid("option peer-zone needs option peer").into()),
+        None => Ok(None),
     }
 }
 

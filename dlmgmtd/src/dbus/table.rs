@@ -175,8 +175,17 @@ pub const MANAGER: Interface = Interface {
             takes: &[arg("class", "s"), arg("name", "s"), OPTIONS],
             gives: &[arg("path", "o"), SEQ],
             needs: &[Action::MakeInside],
-            doc: "Makes a virtual link. Options: zone (s), temporary (b); for a veth peer (s) and \
-                  peer-zone (s); for a vnic over (s), mac (s) and mode (s).",
+            doc: "Makes a virtual link. Options: zone (s), temporary (b), kind (s: one of the \
+                  class), over (s: the link it lies over), ports (as), of a pair peer (s) and \
+                  peer-zone (s), and those of its kind by the names that dladm(8) has for them.",
+        },
+        Method {
+            name: "ChangePorts",
+            takes: &[LINK, arg("add", "as"), arg("remove", "as")],
+            gives: &[SEQ],
+            needs: &[Action::Make],
+            doc: "Makes links the ports of a bridge or an aggregation, and others no ports of it \
+                  any more.",
         },
         Method {
             name: "DeleteLink",

@@ -328,6 +328,8 @@ impl Connection {
             Call::SetZone(call) => begin!(self, to, set_zone(call)),
             Call::ResetZone(call) => begin!(self, to, reset_zone(call)),
             Call::CreateLink(call) => begin!(self, to, create_link(call)),
+            Call::MakeLink(call) => begin!(self, to, make_link(call)),
+            Call::ChangePorts(call) => begin!(self, to, change_ports(call)),
             Call::DeleteLink(call) => begin!(self, to, delete_link(call)),
             Call::Reclaim(call) => begin!(self, to, reclaim(call)),
             Call::Where(call) => begin!(self, to, whereabouts(call)),

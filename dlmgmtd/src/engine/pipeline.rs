@@ -407,6 +407,18 @@ impl Pipeline {
             }
             self.kernel.hints().push(*at, Hint::default());
         }
+        self.read_back_ports(plan).await;
+    }
+
+    async fn read_back_ports(&self, plan: &mut Plan) {
+        for at in plan.ports() {
+            let links = plan.changes.iter_mut().filter_map(|change| change.after.as_mut());
+            let port = links.filter_map(|link| link.kernel.as_mut()).find(|it| it.at() == at);
+            let Some(port) = port else { continue };
+            if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
+                port.link = found.into();
+            }
+        }
     }
 
     /// Shows links as the kernel has them, so that the observer brings them to their records: left
@@ -818,6 +830,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
         .filter_map(|step| Some(Binding { ns: step.moves_to()?, ..step.forward.at }))
         .filter_map(|landing| registry.by_binding(landing).map(Key::Link))
         .collect();
+    keys.extend(plan.beside.iter().copied().map(Key::Link));
     for change in &plan.changes {
         keys.insert(Key::Link(change.id));
         let before = registry.link(change.id).map(|link| link.as_ref());

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename, RenameItem,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
+    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink, Named, Reclaim, Rename,
+    RenameItem, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Assignment, Property, PropertyInfo};
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Result,
-    Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
+    Error, ErrorCode, Event, Generation, LinkId, LinkInfo, LinkName, LinkRef, Result, Seq,
+    SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
 use super::hub::Subscription;
@@ -24,13 +25,13 @@ use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, Recall, Registry,
-    Resetting, Scope, Setting, What, describe, describe_properties, describe_zone, export,
-    is_shown, links_to_lend, links_with_their_names, plan_delete, plan_delete_phys, plan_import,
-    plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
-    refuse_ending, resolve, visible_zone,
+    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall,
+    Registry, Resetting, Scope, Setting, describe, describe_properties, describe_zone, export,
+    is_shown, links_to_lend, links_with_their_names, plan_change_ports, plan_delete,
+    plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
+    plan_reset_properties, plan_set_properties, refuse_ending, resolve, visible_zone,
 };
-use crate::model::{Lifetime, Link, Recipe, Zone};
+use crate::model::{Lifetime, Link, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
 
 impl Engine {
@@ -152,14 +153,15 @@ impl Service for Engine {
         self.recall(&link, call.temporary, call.force, call.generation).await
     }
 
-    async fn create_link(&self, caller: &Caller, call: CreateLink) -> Result<Created> {
+    async fn make_link(&self, caller: &Caller, call: MakeLink) -> Result<Created> {
         let scope = authorise(caller, Action::MakeInside)?;
         let quota = match scope.zone {
             ZoneId::GLOBAL => None,
             _ => Some(self.limits.load().transient_links),
         };
-        let Make { zone, name, what, .. } = asked(&self.pipeline.registry(), scope, &call, quota)?;
-        let gates = self.zones.enter_unless_ending(zones_of(zone, &what)).await?;
+        let make = asked(&self.pipeline.registry(), scope, &call, quota)?;
+        let (zone, name) = (make.zone, make.name);
+        let gates = self.zones.enter_unless_ending(zones_of(&make)).await?;
         let plan = move |registry: &Registry, ids: &mut LinkIds| {
             plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
         };
@@ -170,10 +172,7 @@ impl Service for Engine {
         let made = made.ok_or_else(|| {
             Error::new(ErrorCode::NotFound, format!("{name} was made, and somebody ended it"))
         })?;
-        let peer = match &made.record.recipe {
-            Some(Recipe::Veth { peer }) => Some(*peer),
-            _ => None,
-        };
+        let peer = made.record.recipe.as_ref().and_then(|recipe| recipe.peer);
         Ok(Created { id: made.record.id, peer, seq })
     }
 
@@ -186,6 +185,21 @@ impl Service for Engine {
         }
         let (id, class) = (link.record.id, call.class);
         self.change(move |registry, _| plan_delete(registry, id, class)).await
+    }
+
+    async fn change_ports(&self, caller: &Caller, call: ChangePorts) -> Result<Changed> {
+        let scope = authorise(caller, Action::Make)?;
+        self.change(move |registry, _| {
+            let known = |link: &LinkRef| Ok(resolve(registry, scope, link)?.record.id);
+            let change = PortChange {
+                id: known(&call.link)?,
+                class: call.class,
+                add: call.add.iter().map(known).collect::<Result<_>>()?,
+                remove: call.remove.iter().map(known).collect::<Result<_>>()?,
+            };
+            plan_change_ports(registry, &change)
+        })
+        .await
     }
 
     async fn whereabouts(&self, caller: &Caller, call: Where) -> Result<Whereabouts> {
@@ -446,55 +460,54 @@ impl Engine {
 }
 
 /// What a caller asks to make.
-fn asked(
-    registry: &Registry,
-    scope: Scope,
-    call: &CreateLink,
-    quota: Option<usize>,
-) -> Result<Make> {
+fn asked(registry: &Registry, scope: Scope, call: &MakeLink, quota: Option<usize>) -> Result<Make> {
     let zone_of = |name: &Option<ZoneName>| match name {
         Some(name) => visible_zone(registry, scope, name),
         None => Ok(scope.zone),
     };
+    let link = |link: &LinkRef| Ok(resolve(registry, scope, link)?.record.id);
     let (zone, name) = (zone_of(&call.zone)?, given(&call.name)?);
-    let lifetime = match (call.temporary, zone) {
-        (true, ZoneId::GLOBAL) => Lifetime::Temporary,
-        (true, _) => Lifetime::Transient,
-        (false, ZoneId::GLOBAL) => Lifetime::Persistent,
+    let peer = call.peer.as_ref().map(|peer| Ok((zone_of(&peer.zone)?, given(&peer.name)?)));
+    Ok(Make {
+        zone,
+        name,
+        lifetime: lifetime(call.temporary, zone, name)?,
+        settings: settings(call)?,
+        over: call.over.as_ref().map(link).transpose()?,
+        peer: peer.transpose()?,
+        ports: call.ports.iter().map(link).collect::<Result<_>>()?,
+        quota,
+    })
+}
+
+fn lifetime(is_temporary: bool, zone: ZoneId, name: LinkName) -> Result<Lifetime> {
+    match (is_temporary, zone) {
+        (true, ZoneId::GLOBAL) => Ok(Lifetime::Temporary),
+        (true, _) => Ok(Lifetime::Transient),
+        (false, ZoneId::GLOBAL) => Ok(Lifetime::Persistent),
         (false, _) => {
             let why = "a link made in a zone is temporary; make it in global and lend it";
-            return Err(Error::new(ErrorCode::Invalid, format!("{name}: {why}")));
+            Err(Error::new(ErrorCode::Invalid, format!("{name}: {why}")))
         }
+    }
+}
+
+fn settings(call: &MakeLink) -> Result<LinkOptions> {
+    let unknown = || {
+        let text = format!("links of kind {} cannot be made", quotable(&call.kind));
+        Error::new(ErrorCode::NotSupported, text)
     };
-    let what = match &call.spec {
-        LinkSpec::Veth { peer, peer_zone } => {
-            What::Veth { peer_zone: zone_of(peer_zone)?, peer_name: given(peer)? }
-        }
-        LinkSpec::Vnic { over, mac, mode } => {
-            mac.map_or(Ok(()), refuse_multicast)?;
-            let over = resolve(registry, scope, over)?.record.id;
-            What::Macvlan { over, mac: *mac, mode: *mode }
-        }
-    };
-    Ok(Make { zone, name, lifetime, what, quota })
+    let kind = LinkKind::named(&call.kind).ok_or_else(unknown)?;
+    let options = call.options.iter().map(|option| (option.name.as_str(), option.value.as_str()));
+    LinkOptions::parse(kind, options, call.over.is_some())
+        .map_err(|why| Error::new(ErrorCode::Invalid, format!("{}: {why}", quotable(&call.name))))
 }
 
 /// The zones whose ends must not come between: those where a link and its peer are made.
-fn zones_of(zone: ZoneId, what: &What) -> BTreeSet<ZoneId> {
-    let peer_zone = match what {
-        What::Veth { peer_zone, .. } => Some(*peer_zone),
-        What::Macvlan { .. } => None,
-    };
+fn zones_of(make: &Make) -> BTreeSet<ZoneId> {
+    let peer_zone = make.peer.map(|(zone, _)| zone);
     // `global` never ends, so there is nothing to wait for.
-    peer_zone.into_iter().chain([zone]).filter(|zone| *zone != ZoneId::GLOBAL).collect()
-}
-
-fn refuse_multicast(mac: dlmgmt_proto::HwAddr) -> Result<()> {
-    let is_fit = mac.as_bytes().len() == 6 && mac.as_bytes()[0] & 1 == 0 && !mac.is_zero();
-    if is_fit {
-        return Ok(());
-    }
-    Err(Error::new(ErrorCode::Invalid, format!("{mac} is no unicast Ethernet address")))
+    peer_zone.into_iter().chain([make.zone]).filter(|zone| *zone != ZoneId::GLOBAL).collect()
 }
 
 fn find_zone(

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::auth::Action;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, GetNext, LinkFilter, ListProperties, Named, Reclaim, Rename,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, ChangePorts, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone,
+    GetAttribute, GetLink, GetLinkId, GetName, GetNext, LinkFilter, ListProperties, MakeLink,
+    Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
@@ -149,7 +149,15 @@ pub trait Service: Send + Sync + 'static {
     async fn reset_zone(&self, caller: &Caller, call: ResetZone) -> Result<Changed>;
 
     /// `create-link`
-    async fn create_link(&self, caller: &Caller, call: CreateLink) -> Result<Created>;
+    async fn create_link(&self, caller: &Caller, call: CreateLink) -> Result<Created> {
+        self.make_link(caller, call.into()).await
+    }
+
+    /// `make-link`
+    async fn make_link(&self, caller: &Caller, call: MakeLink) -> Result<Created>;
+
+    /// `change-ports`
+    async fn change_ports(&self, caller: &Caller, call: ChangePorts) -> Result<Changed>;
 
     /// `delete-link`
     async fn delete_link(&self, caller: &Caller, call: DeleteLink) -> Result<Changed>;

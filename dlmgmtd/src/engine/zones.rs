@@ -15,9 +15,9 @@ use super::participants::Participants;
 use super::perimeter::{Key, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger};
 use crate::core::{
-    Lend, Plan, Registry, Stored, plan_delete, plan_forget_lost, plan_home_coming, plan_lend,
-    plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up, refuse_ending,
-    to_bring_home, zone_named,
+    Lend, Plan, Registry, Stored, is_incomplete, plan_end, plan_forget_lost, plan_home_coming,
+    plan_lend, plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up,
+    refuse_ending, to_bring_home, zone_named,
 };
 use crate::crash;
 use crate::kernel::{Doorway, HintBatch, NsOpener};
@@ -592,7 +592,7 @@ impl ZoneKeeper {
         let (plan, _perimeter) = self
             .pipeline
             .plan_inside(|registry, _| match registry.link(id) {
-                Some(link) => plan_delete(registry, id, link.record.class),
+                Some(link) => Ok(plan_end(registry, link)),
                 // The other end of a pair took it along.
                 None => Ok(Plan::default()),
             })
@@ -604,9 +604,9 @@ impl ZoneKeeper {
     pub async fn remake_lost_links(&self) {
         let registry = self.pipeline.registry();
         let is_lost = |link: &&Arc<Link>| {
-            link.kernel.is_none()
-                && link.record.recipe.is_some()
+            link.record.recipe.is_some()
                 && link.record.lifetime == Lifetime::Persistent
+                && is_incomplete(&registry, link)
         };
         self.owed().extend(registry.links().filter(is_lost).map(|link| link.record.id));
         self.remake_owed_links().await;
@@ -618,12 +618,19 @@ impl ZoneKeeper {
     }
 
     /// Makes those of them again for which it is possible now: the other end of a pair may not have
-    /// ended yet, or a lower link be absent.
+    /// ended yet, or a lower link be absent. What was made may be the lower link of others, in
+    /// whatever order they have their ids.
     pub async fn remake_owed_links(&self) {
         let registry = self.pipeline.registry();
-        let owed = std::mem::take(&mut *self.owed());
-        for id in owed {
-            self.remake(id).await;
+        loop {
+            let owed = std::mem::take(&mut *self.owed());
+            let mut has_made_one = false;
+            for id in owed {
+                has_made_one |= self.remake(id).await;
+            }
+            if !has_made_one {
+                break;
+            }
         }
         self.send_to(lent_and_home_again(&registry, &self.pipeline.registry())).await;
     }
@@ -635,31 +642,53 @@ impl ZoneKeeper {
         }
     }
 
-    async fn remake(&self, id: LinkId) {
+    /// Links that others of ours lie over, or have as ports, came back: so may the others.
+    pub fn owe_those_over(&self, returned: impl Iterator<Item = LinkId>) {
+        let registry = self.pipeline.registry();
+        for upper in returned.flat_map(|id| registry.made_over(id)) {
+            if upper.record.lifetime == Lifetime::Persistent && is_incomplete(&registry, upper) {
+                self.owed().insert(upper.record.id);
+            }
+        }
+    }
+
+    /// Whether it is there again.
+    async fn remake(&self, id: LinkId) -> bool {
         crash::point("remake.before_link");
         let prepare =
             |registry: &Registry, _: &mut _| Ok(plan_remake(registry, id).unwrap_or_default());
         let made = match self.pipeline.plan_inside(prepare).await {
-            Ok((plan, _perimeter)) if plan.create.is_some() => self.pipeline.carry_out(plan).await,
-            Ok(_) => return self.owe(id),
+            Ok((plan, _perimeter)) if !plan.changes.is_empty() => {
+                self.pipeline.carry_out(plan).await
+            }
+            Ok(_) => {
+                self.owe(id);
+                return false;
+            }
             Err(why) => Err(why),
         };
-        match made {
-            Ok(_) => tracing::info!(
-                LINKID = id.get(),
-                LINK = self.pipeline.label(id),
-                "a lost link is made again"
-            ),
+        match &made {
+            Ok(_) => {
+                tracing::info!(
+                    LINKID = id.get(),
+                    LINK = self.pipeline.label(id),
+                    "a lost link is made again"
+                );
+                self.owe(id);
+            }
             Err(why) => tracing::warn!(
                 LINKID = id.get(),
                 LINK = self.pipeline.label(id),
                 "a lost link is not made again: {why}"
             ),
         }
+        made.is_ok()
     }
 
+    /// What is still missing of it comes later.
     fn owe(&self, id: LinkId) {
-        if self.pipeline.registry().link(id).is_some_and(|link| link.kernel.is_none()) {
+        let registry = self.pipeline.registry();
+        if registry.link(id).is_some_and(|link| is_incomplete(&registry, link)) {
             self.owed().insert(id);
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename,
+    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
+    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink, Named, Reclaim, Rename,
     ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
@@ -137,10 +137,14 @@ impl Service for Echo {
         find(&call.link).map(|_| DONE)
     }
 
-    async fn create_link(&self, _: &Caller, call: CreateLink) -> Result<Created> {
+    async fn make_link(&self, _: &Caller, call: MakeLink) -> Result<Created> {
         let refused = || Error::new(ErrorCode::Invalid, call.name.clone());
         let id = LinkId::new(LAST + 1).ok_or_else(refused)?;
         Ok(Created { id, peer: Some(id), seq: DONE.seq })
+    }
+
+    async fn change_ports(&self, _: &Caller, call: ChangePorts) -> Result<Changed> {
+        find(&call.link).map(|_| DONE)
     }
 
     async fn delete_link(&self, _: &Caller, call: DeleteLink) -> Result<Changed> {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dlmgmt_proto::{HwAddr, LinkName, MacvlanMode};
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+use dlmgmt_proto::{HwAddr, LinkName};
 
 use super::rtnetlink::RtnetlinkKernel;
 use super::rtnetlink::tests::in_new_namespace;
@@ -69,7 +70,8 @@ impl Run<'_> {
                 self.make(NewLink { ns: spaces[0], name, mac: Some(mac), mtu: None, kind }).await
             }
             (3, Some(over)) => {
-                let kind = NewKind::Macvlan { over, mode: MacvlanMode::Bridge };
+                let settings = LinkOptions::none(LinkKind::named("macvlan").unwrap());
+                let kind = NewKind::Single { settings, over: Some(over) };
                 self.make(NewLink { ns: spaces[0], name, mac: Some(mac), mtu: None, kind }).await
             }
             (4, Some(at)) => self.step(which, at, Action::SetUp(mtu > 1000)).await,

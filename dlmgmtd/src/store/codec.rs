@@ -5,13 +5,14 @@
 //! was forgotten.
 
 mod v1;
+mod v2;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BootId, LinkRecord, ZoneRecord};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 pub(crate) const CHECKSUM_LEN: usize = 4;
 
 /// Why bytes are no record.
@@ -65,7 +66,8 @@ pub fn encode_link(link: &LinkRecord) -> Result<Vec<u8>, CodecError> {
 pub fn decode_link(bytes: &[u8]) -> Result<LinkRecord, CodecError> {
     match open(bytes)? {
         (1, body) => decode_body(1, body).map(|old: v1::LinkV1| old.into()),
-        (2, body) => decode_body(2, body),
+        (2, body) => decode_body(2, body).map(|old: v2::LinkV2| old.into()),
+        (3, body) => decode_body(3, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -78,7 +80,7 @@ pub fn encode_zone(zone: &ZoneRecord) -> Result<Vec<u8>, CodecError> {
 /// The zone of this durable form.
 pub fn decode_zone(bytes: &[u8]) -> Result<ZoneRecord, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=3, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -91,7 +93,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
 /// What is kept beside the links, from its durable form.
 pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=3, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -104,7 +106,7 @@ pub fn encode_entry(entry: &impl Serialize) -> Result<Vec<u8>, CodecError> {
 /// The entry of this durable form.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=3, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -148,10 +150,11 @@ mod tests {
         Anchor, AttachedBy, Attachment, Binding, Lifetime, LinkProperties, Loan, Location,
         NsCookie, Origin, PhysIdentity, Recipe, Settings,
     };
+    use dlmgmt_proto::kind::{LinkKind, LinkOptions};
     use dlmgmt_proto::property::{Property, Value};
     use dlmgmt_proto::{
-        DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, MacvlanMode, Media,
-        ZoneId, ZoneName,
+        DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, Media, ZoneId,
+        ZoneName,
     };
 
     fn link() -> LinkRecord {
@@ -188,10 +191,9 @@ mod tests {
                 at: Binding { ns: NsCookie(4096), ifindex: IfIndex::new(2).unwrap() },
                 mac: None,
             }),
-            recipe: Some(Recipe::Macvlan {
-                over: LinkId::new(3).unwrap(),
-                mac: None,
-                mode: MacvlanMode::Bridge,
+            recipe: Some(Recipe {
+                over: LinkId::new(3),
+                ..recipe("macvlan", &[("mode", "bridge")])
             }),
             unsettled: true,
             generation: Generation(9),
@@ -205,6 +207,11 @@ mod tests {
 
     fn settings(values: &[(Property, Value)]) -> Settings {
         values.iter().cloned().collect()
+    }
+
+    fn recipe(kind: &str, options: &[(&str, &str)]) -> Recipe {
+        let kind = LinkKind::named(kind).unwrap();
+        Recipe::new(&LinkOptions::parse(kind, options.iter().copied(), true).unwrap())
     }
 
     fn meta() -> Meta {
@@ -239,10 +246,13 @@ mod tests {
     /// names of their fixtures.
     fn canonical() -> Vec<(String, Vec<u8>)> {
         let (own, foreign) = (Origin::Own, Origin::Foreign);
-        let pair = Some(Recipe::Veth { peer: LinkId::new(301).unwrap() });
+        let pair = Some(Recipe { peer: LinkId::new(301), ..recipe("veth", &[]) });
+        let ports = [7, 300].into_iter().filter_map(LinkId::new).collect();
+        let bridge = Some(Recipe { ports, ..recipe("bridge", &[("protect", "stp")]) });
         let links = [
             ("lent", link()),
             ("pair", home("v0", pair.clone(), Lifetime::Persistent, own)),
+            ("ports", home("br0", bridge, Lifetime::Persistent, own)),
             ("temporary", home("v1", pair, Lifetime::Temporary, own)),
             ("transient", home("v2", None, Lifetime::Transient, own)),
             ("foreign", home("v3", None, Lifetime::Temporary, foreign)),
@@ -308,6 +318,18 @@ mod tests {
             if !path.exists() {
                 fs::write(path, bytes).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_macvlan_and_a_pair_of_earlier_versions_are_made_as_ever() {
+        for version in [1, 2] {
+            let read = |name: &str| {
+                decode_link(&fs::read(fixture(name, version)).unwrap()).unwrap().recipe
+            };
+            assert_eq!(read("link-lent"), link().recipe, "version {version}");
+            let pair = Recipe { peer: LinkId::new(301), ..recipe("veth", &[]) };
+            assert_eq!(read("link-pair"), Some(pair), "version {version}");
         }
     }
 

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, Call, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone,
-    GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, Named, Reclaim, Rename,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, Call, ChangePorts, Changed, CreateLink, Created, DeleteLink, DeletePhys,
+    DetachZone, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink,
+    Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
@@ -243,6 +243,17 @@ impl Service for Fake {
         let Changed { seq } = self.note(call);
         let id = |number| LinkId::new(number);
         Ok(Created { id: id(8).unwrap(), peer: if is_pair { id(9) } else { None }, seq })
+    }
+
+    async fn make_link(&self, _: &Caller, call: MakeLink) -> Result<Created> {
+        let is_pair = call.peer.is_some();
+        let Changed { seq } = self.note(call);
+        let id = |number| LinkId::new(number);
+        Ok(Created { id: id(8).unwrap(), peer: if is_pair { id(9) } else { None }, seq })
+    }
+
+    async fn change_ports(&self, _: &Caller, call: ChangePorts) -> Result<Changed> {
+        Ok(self.note(call))
     }
 
     async fn delete_link(&self, _: &Caller, call: DeleteLink) -> Result<Changed> {

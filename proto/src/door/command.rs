@@ -78,6 +78,8 @@ commands! {
     37 "delete-link" DeleteLink -> Changed;
     38 "reclaim" Reclaim -> Changed;
     39 "where" Where -> Whereabouts;
+    40 "make-link" MakeLink -> Created;
+    41 "change-ports" ChangePorts -> Changed;
     48 "hold" Hold -> HoldId;
     49 "release" Release -> Released;
     64 "subscribe" Subscribe -> Subscribed;
@@ -360,7 +362,7 @@ pub struct ResetZone {
     pub generation: Option<Generation>,
 }
 
-/// Makes a virtual link.
+/// Makes a veth pair or a macvlan: what [`MakeLink`] does for every kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateLink {
     /// Its name, as the user typed it.
@@ -371,6 +373,89 @@ pub struct CreateLink {
     pub temporary: bool,
     /// What it is.
     pub spec: LinkSpec,
+}
+
+/// Makes a virtual link of any kind that [`crate::kind::KINDS`] has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeLink {
+    /// Its name, as the user typed it.
+    pub name: String,
+    /// The zone in which it is made; `None` for the caller's own.
+    pub zone: Option<ZoneName>,
+    /// Not persistent: it ends with its zone, or with this boot.
+    pub temporary: bool,
+    /// Its kind.
+    pub kind: String,
+    /// The link it lies over.
+    pub over: Option<LinkRef>,
+    /// The other end, of a pair.
+    pub peer: Option<Peer>,
+    /// The links that become its ports.
+    pub ports: Vec<LinkRef>,
+    /// The options of its kind, as the user typed them.
+    pub options: Vec<LinkOption>,
+}
+
+/// The other end of a pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name, as the user typed it.
+    pub name: String,
+    /// Its zone; `None` for the caller's own.
+    pub zone: Option<ZoneName>,
+}
+
+/// An option with its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkOption {
+    /// The option's name.
+    pub name: String,
+    /// Its value as text.
+    pub value: String,
+}
+
+impl LinkOption {
+    /// Gives an option a value.
+    pub fn new(name: impl Into<String>, value: impl ToString) -> Self {
+        Self { name: name.into(), value: value.to_string() }
+    }
+}
+
+impl From<CreateLink> for MakeLink {
+    fn from(call: CreateLink) -> Self {
+        let CreateLink { name, zone, temporary, spec } = call;
+        let bare = Self { name, zone, temporary, ..Self::default() };
+        match spec {
+            LinkSpec::Veth { peer, peer_zone } => Self {
+                kind: "veth".to_owned(),
+                peer: Some(Peer { name: peer, zone: peer_zone }),
+                ..bare
+            },
+            LinkSpec::Vnic { over, mac, mode } => Self {
+                kind: "macvlan".to_owned(),
+                over: Some(over),
+                options: mac
+                    .map(|mac| LinkOption::new("mac", mac))
+                    .into_iter()
+                    .chain([LinkOption::new("mode", mode.as_str())])
+                    .collect(),
+                ..bare
+            },
+        }
+    }
+}
+
+/// Makes links the ports of another one, and others no ports of it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePorts {
+    /// The bridge or the aggregation.
+    pub link: LinkRef,
+    /// What it must be; anything else is `invalid`.
+    pub class: LinkClass,
+    /// Links that become its ports.
+    pub add: Vec<LinkRef>,
+    /// Links that are its ports no more.
+    pub remove: Vec<LinkRef>,
 }
 
 /// The link that was made.

@@ -6,12 +6,12 @@ mod command;
 mod header;
 
 pub use command::{
-    Acknowledge, Acknowledged, AttachZone, Call, Changed, Command, CreateLink, Created, DeleteLink,
-    DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink, GetLinkId, GetName, GetNext,
-    Hello, HelloReply, Hold, HoldId, Import, LinkFilter, List, ListCursor, ListProperties,
-    ListZones, Named, NextLink, Page, Properties, Reclaim, Release, Released, Rename, RenameItem,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe,
-    Unsubscribed, View, Where, Zones,
+    Acknowledge, Acknowledged, AttachZone, Call, ChangePorts, Changed, Command, CreateLink,
+    Created, DeleteLink, DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink,
+    GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, LinkFilter, LinkOption,
+    List, ListCursor, ListProperties, ListZones, MakeLink, Named, NextLink, Page, Peer, Properties,
+    Reclaim, Release, Released, Rename, RenameItem, ResetProperties, ResetZone, SetProperties,
+    SetZone, Subscribe, Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
 };
 pub use header::{HEADER_LEN, Header, HeaderError, Kind, MAGIC};
 

@@ -5,11 +5,11 @@
 //! simulated kernel are all read off it, so a kind is added by adding it to [`KINDS`].
 
 mod option;
-mod settings;
+mod options;
 mod table;
 
 pub use option::{Attribute, Form, OptionSpec, Place};
-pub use settings::{SettingError, Settings};
+pub use options::{LinkOptions, OptionError};
 pub use table::{CLASSES, KINDS};
 
 use crate::{LinkClass, Media};

@@ -6,14 +6,15 @@ use crate::{Value, ValueType};
 /// The attributes that the kernel is told for these options, by their numbers.
 fn told(kind: &str, options: &[(&str, &str)]) -> Vec<(u16, Vec<u8>)> {
     let kind = LinkKind::named(kind).unwrap();
-    let mut told = Settings::parse(kind, options.iter().copied(), true).unwrap().info_attributes();
+    let mut told =
+        LinkOptions::parse(kind, options.iter().copied(), true).unwrap().info_attributes();
     told.sort();
     told
 }
 
 fn refused(kind: &str, options: &[(&str, &str)]) -> String {
     let kind = LinkKind::named(kind).unwrap();
-    Settings::parse(kind, options.iter().copied(), false).unwrap_err().to_string()
+    LinkOptions::parse(kind, options.iter().copied(), false).unwrap_err().to_string()
 }
 
 fn u32_of(number: u32) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use dlmgmt_proto::{ErrorCode, Flags, ZoneName};
 
 use super::*;
-use crate::model::{Location, Recipe, Zone, ZoneRecord};
+use crate::model::{Location, Zone, ZoneRecord};
 
 fn imported(world: &mut World, text: &[u8]) -> Result<(), Error> {
     let document = Document::parse(text)?;
@@ -54,7 +54,7 @@ fn a_text_that_is_no_export_is_invalid() {
     let mac = r#""mac":"02:00:00:00:00:01""#;
     for bad in [
         "".to_owned(),
-        r#"{"format":3,"links":[]}"#.to_owned(),
+        r#"{"format":4,"links":[]}"#.to_owned(),
         entry(&format!(r#""linkid":0,"link":"a",{mac}"#)),
         entry(&format!(r#""linkid":1,"link":"a b",{mac}"#)),
         entry(&format!(r#""linkid":1,"link":"a",{mac},"more":1"#)),
@@ -79,17 +79,41 @@ fn a_text_of_format_1_is_read() {
     assert_eq!(world.id("lan"), LinkId::new(9));
 }
 
+/// Format 2 has pairs and macvlans, which say their address and their mode by themselves.
+#[test]
+fn a_text_of_format_2_is_read() {
+    let text = r#"{"format":2,"links":[
+        {"linkid":4,"link":"lan","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:01"},
+        {"linkid":6,"link":"v0","class":"veth","media":"Ethernet","peer":5},
+        {"linkid":5,"link":"p0","class":"veth","media":"Ethernet","peer":6},
+        {"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","mac":"02:00:00:00:00:09",
+         "over":4,"mode":"Private"}]}"#;
+    let mut world = World::new();
+    imported(&mut world, text.as_bytes()).unwrap();
+    let recipe = |name: &str| {
+        let id = world.id(name).unwrap();
+        world.registry.link(id).unwrap().record.recipe.clone().unwrap()
+    };
+    assert_eq!((recipe("v0").kind.as_str(), recipe("v0").peer), ("veth", world.id("p0")));
+    let vnic = recipe("vn0");
+    assert_eq!((vnic.kind.as_str(), vnic.over), ("macvlan", world.id("lan")));
+    let options = [("mac", "02:00:00:00:00:09"), ("mode", "private")];
+    assert!(vnic.options.iter().map(|(name, value)| (&**name, &**value)).eq(options));
+}
+
 /// Entries of zones `web` and `db`, of a card that is lent, and of virtual links of every kind.
-const EVERYTHING: &str = r#"{"format":2,
+const EVERYTHING: &str = r#"{"format":3,
     "zones":[{"zoneid":7,"zone":"web"},{"zoneid":3,"zone":"db"}],
     "links":[
         {"linkid":4,"link":"lan","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:01",
          "path":"pci-0000:00:01.0","loan":{"zone":"web","name":"up0"}},
-        {"linkid":6,"link":"v0","class":"veth","media":"Ethernet","peer":5},
-        {"linkid":5,"link":"p0","class":"veth","media":"Ethernet","peer":6},
-        {"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","mac":"02:00:00:00:00:09",
-         "over":4,"mode":"Private"},
-        {"linkid":9,"link":"vn1","class":"vnic","media":"Ethernet","over":8,"mode":"Bridge",
+        {"linkid":6,"link":"v0","class":"veth","media":"Ethernet","kind":"veth","peer":5},
+        {"linkid":5,"link":"p0","class":"veth","media":"Ethernet","kind":"veth","peer":6},
+        {"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","kind":"macvlan","over":4,
+         "options":{"mac":"02:00:00:00:00:09","mode":"private"}},
+        {"linkid":10,"link":"br0","class":"bridge","media":"Ethernet","kind":"bridge","ports":[6],
+         "options":{"protect":"stp"}},
+        {"linkid":9,"link":"vn1","class":"vnic","media":"Ethernet","kind":"ipvlan","over":8,
          "loan":{"zone":"db","name":"vn1"}}
     ]}"#;
 
@@ -125,8 +149,9 @@ fn numbers_that_are_taken_are_replaced_and_what_speaks_of_them_follows() {
     assert_eq!(record("vn0").id.get(), 8, "it was free");
     let (v0, p0) = (record("v0"), record("p0"));
     assert!(v0.id.get() > 9 && p0.id.get() > 9, "5 and 6 were not");
-    assert_eq!(v0.recipe, Some(Recipe::Veth { peer: p0.id }));
-    assert_eq!(p0.recipe, Some(Recipe::Veth { peer: v0.id }));
+    assert_eq!(v0.recipe.unwrap().peer, Some(p0.id));
+    assert_eq!(p0.recipe.unwrap().peer, Some(v0.id));
+    assert_eq!(record("br0").recipe.unwrap().ports, [v0.id]);
     let zone = world.registry.zone_by_name(&ZoneName::new("web").unwrap()).unwrap();
     assert_eq!(zone, ZoneId(8));
     assert!(matches!(record("lan").location, Location::OnLoan(loan) if loan.zone == zone));
@@ -151,6 +176,13 @@ fn a_text_that_contradicts_itself_is_invalid() {
         (r#""over":4"#, r#""over":"nothing""#),
         (r#"02:00:00:00:00:09"#, r#"03:00:00:00:00:09"#),
         (r#""class":"vnic""#, r#""class":"bridge""#),
+        (r#""class":"vnic""#, r#""class":"misc""#),
+        (r#""kind":"macvlan""#, r#""kind":"wireguard""#),
+        (r#""mode":"private""#, r#""mode":"shy""#),
+        (r#""protect":"stp""#, r#""colour":"red""#),
+        (r#""ports":[6]"#, r#""ports":[99]"#),
+        (r#""ports":[6]"#, r#""ports":[10]"#),
+        (r#""ports":[6]"#, r#""over":6"#),
     ] {
         let text = EVERYTHING.replacen(what, by, 1);
         assert_ne!(text, EVERYTHING, "{what}");

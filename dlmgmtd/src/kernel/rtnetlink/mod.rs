@@ -276,7 +276,9 @@ impl Sought {
     fn bindings(&self, new: &NewLink, found: &KernelLink) -> Option<Vec<Binding>> {
         let found_at = Binding { ns: self.ns, ifindex: found.ifindex };
         match (&new.kind, found.kind.as_deref()) {
-            (NewKind::Macvlan { .. }, Some("macvlan")) => Some(vec![found_at]),
+            (NewKind::Single { settings, .. }, Some(kind)) if kind == settings.kind().kernel => {
+                Some(vec![found_at])
+            }
             (NewKind::Veth { peer_ns, .. }, Some("veth")) => {
                 let ifindex = found.lower?.ifindex;
                 Some(match self.is_peer {

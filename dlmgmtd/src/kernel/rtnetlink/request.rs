@@ -3,20 +3,20 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use dlmgmt_proto::kind::{Address, LinkOptions, Place};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo,
-    LinkMessage, MacVlanMode, Prop,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::kernel::KernelError;
-use crate::model::{Action, AltName, MacvlanMode, NewKind, NewLink, Step, small};
+use crate::model::{Action, AltName, NewKind, NewLink, Step, small};
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_IFALIAS: u16 = 20;
@@ -91,20 +91,30 @@ pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMess
     let mut link = LinkMessage::default();
     link.attributes.extend(target.map(Target::attribute));
     link.attributes.push(ifname(&new.name));
-    link.attributes.push(address(new.mac));
     link.attributes.extend(new.mtu.map(LinkAttribute::Mtu));
     match &new.kind {
         NewKind::Veth { peer_name, peer_mac, .. } => {
+            link.attributes.push(address(new.mac));
             let mut peer = LinkMessage::default();
             peer.attributes.push(ifname(peer_name));
             peer.attributes.push(address(*peer_mac));
             let data = InfoData::Veth(InfoVeth::Peer(peer));
-            link.attributes.push(info(InfoKind::Veth, data));
+            link.attributes.push(info(InfoKind::Veth, Some(data)));
         }
-        NewKind::Macvlan { over, mode } => {
-            let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan_mode(*mode))]);
-            link.attributes.push(LinkAttribute::Link(existing(over.ifindex)?));
-            link.attributes.push(info(InfoKind::MacVlan, data));
+        NewKind::Single { settings, over } => {
+            let over = over.map(|over| existing(over.ifindex)).transpose()?;
+            match settings.kind().address {
+                Address::Own => link.attributes.push(address(new.mac)),
+                Address::Inherited | Address::None => {
+                    let asked = new.mac.map(|mac| mac.as_bytes().to_vec());
+                    link.attributes.extend(asked.map(LinkAttribute::Address));
+                }
+            }
+            let place = settings.kind().lower_rule().map(|rule| rule.place);
+            if let (Some(Place::Link(_)), Some(over)) = (place, over) {
+                link.attributes.push(LinkAttribute::Link(over));
+            }
+            link.attributes.push(described(settings, over));
         }
     }
     Ok(RouteNetlinkMessage::NewLink(link))
@@ -124,17 +134,34 @@ fn address(wanted: Option<HwAddr>) -> LinkAttribute {
     })
 }
 
-fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
-    LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
+/// What a link is, as the table of kinds tells the kernel of it.
+fn described(settings: &LinkOptions, over: Option<u32>) -> LinkAttribute {
+    let kind = settings.kind();
+    let mut attributes = settings.info_attributes();
+    if let (Some(Place::Info(number)), Some(over)) =
+        (kind.lower_rule().map(|rule| rule.place), over)
+    {
+        attributes.push((number, over.to_ne_bytes().to_vec()));
+    }
+    let data: Vec<u8> =
+        attributes.iter().flat_map(|(number, value)| attribute(*number, value)).collect();
+    let data = (!data.is_empty()).then_some(InfoData::Other(data));
+    info(InfoKind::Other(kind.kernel.to_owned()), data)
 }
 
-fn macvlan_mode(mode: MacvlanMode) -> MacVlanMode {
-    match mode {
-        MacvlanMode::Bridge => MacVlanMode::Bridge,
-        MacvlanMode::Private => MacVlanMode::Private,
-        MacvlanMode::Vepa => MacVlanMode::Vepa,
-        MacvlanMode::Passthru => MacVlanMode::Passthrough,
-    }
+/// One attribute as it travels: its length, its number, its value, padded to four bytes.
+fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
+    const HEADER_LEN: usize = 4;
+    // The cast keeps the value: no option is longer than an IPv6 address.
+    let len = (HEADER_LEN + value.len()) as u16;
+    let mut bytes = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn info(kind: InfoKind, data: Option<InfoData>) -> LinkAttribute {
+    let data = data.map(LinkInfo::Data);
+    LinkAttribute::LinkInfo(std::iter::once(LinkInfo::Kind(kind)).chain(data).collect())
 }
 
 /// Asks to move a link of this namespace and to give it its name there.
@@ -216,6 +243,8 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::Set(property, value) => {
             RouteNetlinkMessage::SetLink(set(link, *property, value)?.build())
         }
+        Action::AddPort(port) => return port_of(*port, ifindex),
+        Action::DropPort(port) => return port_of(*port, 0),
         Action::Delete => return delete(None, step.at.ifindex),
         Action::Move { .. } => {
             let text = "a move needs the namespace that it goes to".to_owned();
@@ -240,6 +269,12 @@ fn set(link: Draft, property: Property, value: &Value) -> Result<Draft, KernelEr
             return Err(KernelError { errno: libc::EINVAL, text: Some(text) });
         }
     })
+}
+
+/// Asks to make a link the port of another one of this namespace; of none where that is 0.
+fn port_of(port: IfIndex, controller: u32) -> Result<RouteNetlinkMessage, KernelError> {
+    let link = LinkUnspec::new_with_index(existing(port)?);
+    Ok(RouteNetlinkMessage::SetLink(link.controller(controller).build()))
 }
 
 /// The kernel takes an index that is no positive `int` for none at all, and then changes the link

@@ -7,11 +7,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use dlmgmt_proto::HwAddr;
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 
 use super::tests::{altname, in_new_namespace, ip, name};
 use super::*;
 use crate::kernel::{HintBatch, MovedTo};
-use crate::model::MacvlanMode;
 use crate::sys;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -157,7 +157,8 @@ fn veth(ns: NsCookie, called: &str, peer_ns: NsCookie, peer: &str) -> NewLink {
 }
 
 fn macvlan(ns: NsCookie, called: &str, over: Binding) -> NewLink {
-    let kind = NewKind::Macvlan { over, mode: MacvlanMode::Bridge };
+    let settings = LinkOptions::none(LinkKind::named("macvlan").unwrap());
+    let kind = NewKind::Single { settings, over: Some(over) };
     NewLink { ns, name: name(called), mac: None, mtu: None, kind }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dlmgmt_proto::kind::LinkKind;
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
@@ -68,7 +69,11 @@ impl Namespace {
 
     /// Takes a link out.
     pub fn take(&mut self, ifindex: IfIndex) -> Result<KernelLink, KernelError> {
-        self.links.remove(&ifindex).ok_or_else(|| refusal(libc::ENODEV))
+        let taken = self.links.remove(&ifindex).ok_or_else(|| refusal(libc::ENODEV))?;
+        for port in self.links.values_mut().filter(|link| link.master == Some(ifindex)) {
+            port.master = None;
+        }
+        Ok(taken)
     }
 
     /// Takes a link in, under its old index if that is free and nothing speaks against it.
@@ -188,7 +193,8 @@ impl Namespace {
     /// The link of an index, if the kernel lets it go to another namespace.
     pub fn check_movable(&mut self, ifindex: IfIndex) -> Result<&KernelLink, KernelError> {
         let link = self.existing(ifindex)?;
-        if link.is_loopback() || link.kind.as_deref() == Some("bridge") {
+        let kind = link.kind.as_deref().and_then(LinkKind::of_kernel);
+        if link.is_loopback() || kind.is_some_and(|kind| kind.pinned.is_some()) {
             return Err(refusal_saying(libc::EINVAL, "The interface netns is immutable"));
         }
         Ok(link)

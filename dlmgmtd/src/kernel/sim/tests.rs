@@ -2,12 +2,14 @@
 
 use std::task::Poll;
 
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+
 use super::namespace::place_of;
 use super::*;
 use crate::kernel::rtnetlink::RtnetlinkKernel;
 use crate::kernel::rtnetlink::tests::{in_new_namespace, ip};
 use crate::kernel::{HintBatch, MovedTo};
-use crate::model::{AltName, MacvlanMode, NewKind};
+use crate::model::{AltName, NewKind};
 
 fn name(text: &str) -> LinkName {
     LinkName::found(text.as_bytes()).unwrap()
@@ -399,7 +401,8 @@ fn pair(ns: NsCookie, called: &str, peer_ns: NsCookie, peer: &str) -> NewLink {
 }
 
 fn macvlan(ns: NsCookie, called: &str, over: Binding) -> NewLink {
-    let kind = NewKind::Macvlan { over, mode: MacvlanMode::Bridge };
+    let settings = LinkOptions::none(LinkKind::named("macvlan").unwrap());
+    let kind = NewKind::Single { settings, over: Some(over) };
     NewLink { ns, name: name(called), mac: None, mtu: None, kind }
 }
 

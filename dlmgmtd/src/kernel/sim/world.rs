@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
+use dlmgmt_proto::kind::LinkKind;
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState};
 
 use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
@@ -205,6 +206,8 @@ impl World {
                 self.remove(at)?;
                 return Ok(Applied { at });
             }
+            Action::AddPort(port) => return self.set_master(at, *port, true),
+            Action::DropPort(port) => return self.set_master(at, *port, false),
             Action::Rename(name) | Action::Move { name, .. } => {
                 namespace.rename(at.ifindex, *name)?;
             }
@@ -218,6 +221,35 @@ impl World {
         if is_told {
             self.happened(at);
         }
+        Ok(Applied { at })
+    }
+
+    /// A bond takes only links that are down, and puts them up.
+    fn set_master(
+        &mut self,
+        at: Binding,
+        port: IfIndex,
+        is_to_be: bool,
+    ) -> Result<Applied, KernelError> {
+        let namespace = self.namespace(at.ns)?;
+        let master = namespace.existing(at.ifindex)?.clone();
+        let kind = master.kind.as_deref().and_then(LinkKind::of_kernel);
+        let Some(kind) = kind.filter(|kind| kind.has_ports) else {
+            return Err(refusal(libc::EOPNOTSUPP));
+        };
+        let link = namespace.existing(port)?;
+        let is_other = is_to_be && link.master.is_some_and(|other| other != at.ifindex);
+        if is_other || kind.kernel == "bond" && is_to_be && link.admin_up {
+            return Err(refusal(libc::EBUSY));
+        }
+        if is_to_be && (port == at.ifindex || link.kind == master.kind) {
+            return Err(refusal(libc::ELOOP));
+        }
+        link.master = is_to_be.then_some(at.ifindex);
+        if kind.kernel == "bond" {
+            namespace.set_up(port, is_to_be)?;
+        }
+        self.happened(Binding { ns: at.ns, ifindex: port });
         Ok(Applied { at })
     }
 
@@ -297,11 +329,18 @@ impl World {
                 self.put_over(peer, link)?;
                 Ok(vec![self.happened(link), self.happened(peer)])
             }
-            NewKind::Macvlan { over, .. } => {
-                let lower_mtu = self.namespace(over.ns)?.existing(over.ifindex)?.mtu;
-                let mtu = new.mtu.unwrap_or(lower_mtu);
-                let link = self.add(new.ns, new.name, "macvlan", new.mac, Some(mtu))?;
-                self.put_over(link, *over)?;
+            NewKind::Single { settings, over } => {
+                let lower_mtu = match over {
+                    Some(over) => Some(self.namespace(over.ns)?.existing(over.ifindex)?.mtu),
+                    None => None,
+                };
+                let kind = settings.kind();
+                let mtu = new.mtu.or(lower_mtu);
+                let link = self.add(new.ns, new.name, kind.kernel, new.mac, mtu)?;
+                self.namespace(new.ns)?.existing(link.ifindex)?.media = kind.media;
+                if let Some(over) = over {
+                    self.put_over(link, *over)?;
+                }
                 Ok(vec![self.happened(link)])
             }
         }

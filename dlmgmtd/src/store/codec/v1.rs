@@ -5,6 +5,7 @@ use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{Generation, HwAddr, LinkClass, LinkId, LinkName, Media, ZoneId};
 use serde::Deserialize;
 
+use super::v2::RecipeV2;
 use crate::model::{
     AltName, Anchor, Lifetime, LinkProperties, LinkRecord, Loan, Location, NsCookie, Origin,
     PhysIdentity, Recipe, Settings,
@@ -23,7 +24,7 @@ pub struct LinkV1 {
     origin: Origin,
     phys: Option<PhysIdentity>,
     anchor: Option<Anchor>,
-    recipe: Option<Recipe>,
+    recipe: Option<RecipeV2>,
     unsettled: bool,
     generation: Generation,
 }
@@ -65,7 +66,7 @@ impl From<LinkV1> for LinkRecord {
             origin: old.origin,
             phys: old.phys,
             anchor: old.anchor,
-            recipe: old.recipe,
+            recipe: old.recipe.map(Recipe::from),
             unsettled: old.unsettled,
             generation: old.generation,
             properties: LinkProperties::default(),

@@ -7,14 +7,14 @@ use crate::{HwAddr, Value, ValueError};
 
 /// Options of one kind with their values, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LinkOptions {
     kind: &'static LinkKind,
     given: BTreeMap<&'static str, Value>,
 }
 
 /// Why options make no link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingError {
+pub enum OptionError {
     /// The kind has no such option.
     #[error("a {kind} has no option {option}")]
     Unknown {
@@ -65,7 +65,7 @@ pub enum SettingError {
     },
 }
 
-impl Settings {
+impl LinkOptions {
     /// No option given.
     pub fn none(kind: &'static LinkKind) -> Self {
         Self { kind, given: BTreeMap::new() }
@@ -76,16 +76,16 @@ impl Settings {
         kind: &'static LinkKind,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
         has_lower: bool,
-    ) -> Result<Self, SettingError> {
+    ) -> Result<Self, OptionError> {
         let mut settings = Self::none(kind);
         for (name, text) in options {
             let option = settings.option(name)?;
             let value = option
                 .value
                 .parse(text)
-                .map_err(|why| SettingError::Value { option: option.name, why })?;
+                .map_err(|why| OptionError::Value { option: option.name, why })?;
             if settings.given.insert(option.name, value).is_some() {
-                return Err(SettingError::Twice(option.name));
+                return Err(OptionError::Twice(option.name));
             }
         }
         settings.take_what_is_implied()?;
@@ -94,35 +94,35 @@ impl Settings {
         Ok(settings)
     }
 
-    fn option(&self, name: &str) -> Result<&'static OptionSpec, SettingError> {
-        self.kind.option(name).ok_or_else(|| SettingError::Unknown {
+    fn option(&self, name: &str) -> Result<&'static OptionSpec, OptionError> {
+        self.kind.option(name).ok_or_else(|| OptionError::Unknown {
             kind: self.kind.name,
             option: name.chars().take(64).flat_map(char::escape_debug).collect(),
         })
     }
 
-    fn take_what_is_implied(&mut self) -> Result<(), SettingError> {
+    fn take_what_is_implied(&mut self) -> Result<(), OptionError> {
         for (option, value) in self.given.clone() {
             let Value::Word(word) = value else { continue };
             let Some((other, text)) = word.implies else { continue };
             let known = self.given.get(other).map(Value::to_string);
             if known.is_some_and(|known| known != text) {
                 let values = text.to_owned();
-                return Err(SettingError::OnlyWhere { option, other, values });
+                return Err(OptionError::OnlyWhere { option, other, values });
             }
             let spec = self.option(other)?;
             let value = spec.value.parse(text);
-            let value = value.map_err(|why| SettingError::Value { option: spec.name, why })?;
+            let value = value.map_err(|why| OptionError::Value { option: spec.name, why })?;
             self.given.insert(spec.name, value);
         }
         Ok(())
     }
 
-    fn refuse_missing(&self) -> Result<(), SettingError> {
+    fn refuse_missing(&self) -> Result<(), OptionError> {
         let required = self.kind.options.iter().filter(|option| option.is_required);
         let missing = required.into_iter().find(|option| !self.given.contains_key(option.name));
         missing.map_or(Ok(()), |option| {
-            Err(SettingError::Missing {
+            Err(OptionError::Missing {
                 kind: self.kind.name,
                 option: option.name,
                 possible: option.value.possible(),
@@ -130,27 +130,27 @@ impl Settings {
         })
     }
 
-    fn obey(&self, rule: &Rule, has_lower: bool) -> Result<(), SettingError> {
+    fn obey(&self, rule: &Rule, has_lower: bool) -> Result<(), OptionError> {
         let has = |name: &str| self.given.contains_key(name);
         match *rule {
             Rule::NotBoth(one, other) if has(one) && has(other) => {
-                Err(SettingError::NotBoth(one, other))
+                Err(OptionError::NotBoth(one, other))
             }
             Rule::SameFamily(one, other) => match (self.given.get(one), self.given.get(other)) {
                 (Some(Value::Ip(a)), Some(Value::Ip(b))) if a.is_ipv4() != b.is_ipv4() => {
-                    Err(SettingError::Families(one, other))
+                    Err(OptionError::Families(one, other))
                 }
                 _ => Ok(()),
             },
             Rule::NeedsLower(option) if has(option) && !has_lower => {
-                Err(SettingError::NeedsLower(option))
+                Err(OptionError::NeedsLower(option))
             }
             Rule::OnlyWhere(option, other, values) if has(option) => {
                 let is = self.value(other).map(|value| value.to_string());
                 match is.is_some_and(|is| values.contains(&is.as_str())) {
                     true => Ok(()),
                     false => {
-                        Err(SettingError::OnlyWhere { option, other, values: values.join(" or ") })
+                        Err(OptionError::OnlyWhere { option, other, values: values.join(" or ") })
                     }
                 }
             }
