@@ -14,7 +14,8 @@ use dlmgmtd::crash;
 /// Daemons that die side by side: what takes time is mostly the kernel's waiting.
 const WORKERS: usize = 4;
 
-/// Every link as `ZONE/NAME`, with its linkid and flags.
+/// Every link as `ZONE/NAME`, with its linkid and flags, and as `@LINKID PROPERTY` what is wanted and
+/// what is there of properties at home.
 type State = BTreeMap<String, (u32, String)>;
 
 /// One thing that somebody does.
@@ -23,6 +24,8 @@ struct Deed {
     /// Whether the daemon has followed; one that acknowledges it has.
     is_followed: fn(&State) -> bool,
     by: By,
+    /// What a refused one would have come to.
+    unrefused: fn(&State) -> State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,11 +39,11 @@ enum By {
 }
 
 const fn request(does: fn(&Host, &Guest) -> Output) -> Deed {
-    Deed { does, is_followed: |_| true, by: By::Request }
+    Deed { does, is_followed: |_| true, by: By::Request, unrefused: State::clone }
 }
 
 const fn others(does: fn(&Host, &Guest) -> Output, is_followed: fn(&State) -> bool) -> Deed {
-    Deed { does, is_followed, by: By::Others }
+    Deed { does, is_followed, by: By::Others, unrefused: State::clone }
 }
 
 /// What others do needs no answer.
@@ -66,6 +69,7 @@ const LIFE: &[Deed] = &[
         },
         is_followed: |_| true,
         by: By::Refusal,
+        unrefused: renamed_all,
     },
     request(|host, _| host.dladm("create-veth v0 v1")),
     request(|host, _| host.dladm("set-zone -n in0 v0 web")),
@@ -104,6 +108,29 @@ const LIFE: &[Deed] = &[
     ),
 ];
 
+/// A life that begins with properties, for at each point the daemon dies when it passes that first.
+const PROPERTIES: &[Deed] = &[
+    request(|host, _| host.dladm("set-linkprop -p mtu=1400,txqueuelen=7,alias=x,state=up a")),
+    request(|host, _| host.dladm("set-linkprop -t -p mtu=1300,alias=y a")),
+    Deed {
+        does: |host, _| {
+            host.sh(
+                "ip link show dev c | grep -q hidden || ip link property add dev c altname hidden",
+            );
+            host.dladm("set-linkprop -p mtu=1200,altnames=hidden b")
+        },
+        is_followed: |_| true,
+        by: By::Refusal,
+        unrefused: |before| {
+            let (b, _) = before["global/b"];
+            let mut state = before.clone();
+            state.insert(format!("@{b} mtu"), (b, "1200:1200".to_owned()));
+            state
+        },
+    },
+    request(|host, _| host.dladm("reset-linkprop a")),
+];
+
 fn flag_of(state: &State, link: &str, flag: &str) -> bool {
     state.get(link).is_some_and(|(_, flags)| flags.split(',').any(|set| set == flag))
 }
@@ -122,7 +149,21 @@ fn state(host: &Host) -> Option<State> {
     };
     let persistent = listed.ok();
     let active = host.dladm("show-link -Z -p -o zone,linkid,flags,link");
-    (active.status == 0).then(|| persistent.lines().chain(active.ok().lines()).map(entry).collect())
+    let words = "show-linkprop -c -o link,property,value,effective -p mtu,alias,txqueuelen,state";
+    let properties = host.dladm(words);
+    if active.status != 0 || properties.status != 0 {
+        return None;
+    }
+    let mut state: State = persistent.lines().chain(active.ok().lines()).map(entry).collect();
+    for line in properties.ok().lines() {
+        let (link, rest) = line.split_once(':').expect("a link and more");
+        let (property, values) = rest.split_once(':').expect("a property and more");
+        if let Some((id, _)) = state.get(&format!("global/{link}")) {
+            let id = *id;
+            state.insert(format!("@{id} {property}"), (id, values.to_owned()));
+        }
+    }
+    Some(state)
 }
 
 fn main_stage() -> Host {
@@ -132,11 +173,11 @@ fn main_stage() -> Host {
     host
 }
 
-fn each_deed_undisturbed() -> Vec<State> {
+fn each_deed_undisturbed(life: &[Deed]) -> Vec<State> {
     let host = main_stage();
     let guest = host.guest();
     let mut states = vec![state(&host).expect("the daemon answers")];
-    for (nth, deed) in LIFE.iter().enumerate() {
+    for (nth, deed) in life.iter().enumerate() {
         let output = (deed.does)(&host, &guest);
         assert_eq!(output.status == 0, deed.by != By::Refusal, "deed {nth}: {output:?}");
         eventually(&format!("deed {nth} is followed"), || {
@@ -148,8 +189,8 @@ fn each_deed_undisturbed() -> Vec<State> {
 }
 
 /// Lives until the daemon dies. Which deed that was in, and whether it was acknowledged.
-fn live(host: &mut Host, guest: &Guest) -> Option<(usize, bool)> {
-    for (nth, deed) in LIFE.iter().enumerate() {
+fn live(life: &[Deed], host: &mut Host, guest: &Guest) -> Option<(usize, bool)> {
+    for (nth, deed) in life.iter().enumerate() {
         let acknowledged = (deed.does)(host, guest).status == 0;
         let mut is_over = false;
         eventually(&format!("deed {nth} is followed"), || {
@@ -163,7 +204,8 @@ fn live(host: &mut Host, guest: &Guest) -> Option<(usize, bool)> {
     None
 }
 
-fn dies_at(point: &str, states: &[State]) {
+/// Whether the life passes the point.
+fn dies_at(point: &str, life: &[Deed], states: &[State]) -> bool {
     let mut host = main_stage();
     let guest = host.guest();
     host.stop_daemon();
@@ -172,24 +214,24 @@ fn dies_at(point: &str, states: &[State]) {
         host.start_daemon();
         await_one_of(&host, point, &states[..1]);
     } else {
-        let (nth, acknowledged) =
-            live(&mut host, &guest).unwrap_or_else(|| panic!("nothing passes {point}"));
-        if LIFE[nth].by == By::Refusal {
+        let Some((nth, acknowledged)) = live(life, &mut host, &guest) else { return false };
+        if life[nth].by == By::Refusal {
             // What made the kernel refuse is over, so that both all and nothing are possible.
             host.ip("link property del dev c altname hidden");
         }
         host.start_daemon();
-        let is_done = acknowledged && LIFE[nth].by == By::Request || LIFE[nth].by == By::Others;
+        let is_done = acknowledged && life[nth].by == By::Request || life[nth].by == By::Others;
         let first = if is_done { nth + 1 } else { nth };
         let mut states = states[first..nth + 2].to_vec();
-        states.extend((LIFE[nth].by == By::Refusal).then(|| unrefused(&states[0])));
+        states.extend((life[nth].by == By::Refusal).then(|| (life[nth].unrefused)(&states[0])));
         await_one_of(&host, &format!("{point}, deed {nth}"), &states);
     }
     check_rules(&host);
+    true
 }
 
-/// What the refused deed would have come to.
-fn unrefused(before: &State) -> State {
+/// What the refused rename would have come to.
+fn renamed_all(before: &State) -> State {
     let renamed = |place: &str| match place {
         "global/lan" => "global/wan".to_owned(),
         "global/b" => "global/hidden".to_owned(),
@@ -229,12 +271,30 @@ fn check_rules(host: &Host) {
 
 #[test]
 fn wherever_the_daemon_dies_a_restart_finds_all_of_a_change_or_nothing() {
-    let states = each_deed_undisturbed();
+    die_everywhere(LIFE, |_| true);
+}
+
+#[test]
+fn wherever_the_daemon_dies_a_restart_finds_all_properties_that_were_set_or_none() {
+    let is_of_changes = |point: &str| {
+        let others = ["start.", "zone_up.", "zone_end.", "remake.", "kernel.before_create"];
+        !others.iter().any(|of| point.starts_with(of))
+    };
+    die_everywhere(PROPERTIES, is_of_changes);
+}
+
+/// Dies at these points, each of which some deed of the life has to pass if the life is to have
+/// them all.
+fn die_everywhere(life: &[Deed], is_wanted: impl Fn(&str) -> bool + Sync) {
+    let states = each_deed_undisturbed(life);
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(point) = crash::POINTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            dies_at(point, &states);
-            println!("{point}");
+            if is_wanted(point) {
+                let is_passed = dies_at(point, life, &states);
+                println!("{point}{}", if is_passed { "" } else { ": not passed" });
+                assert!(is_passed || !std::ptr::eq(life, LIFE), "nothing passes {point}");
+            }
         }
     };
     std::thread::scope(|scope| (0..WORKERS).for_each(|_| drop(scope.spawn(work))));

@@ -194,7 +194,8 @@ fn a_restart_leaves_what_others_changed_and_what_is_temporary() {
     host.ip("link set dev a mtu 1300");
     eventually("dladm knows the MTU", || host.field("mtu", "a") == "1300");
     assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1300");
-    host.kill9_and_restart();
+    host.stop_daemon();
+    host.start_daemon();
     assert_eq!(shown(&host, "value,effective", "mtu", "a"), "1400:1300");
     assert_eq!(kernel(&host, "a")["txqlen"], 7);
     host.dladm("reset-linkprop a").ok();
@@ -221,11 +222,67 @@ fn properties_stay_with_a_link_over_a_rename_and_a_loan() {
 }
 
 #[test]
+fn a_port_of_a_bridge_has_properties_of_its_own() {
+    let host = host();
+    let line = host.dladm("set-linkprop -p learning=off a").refused("invalid");
+    assert!(line.contains("only a port of a bridge"), "{line}");
+    host.ip("link set dev a master br0");
+    eventually("it is a port", || host.dladm("show-linkprop -p learning a").status == 0);
+    assert_eq!(shown(&host, "value,effective,default", "learning", "a"), "on:on:on");
+    let values = "learning=off,isolated=on,stp_cost=7,stp_priority=3,hairpin=on,bpdu_guard=on";
+    host.dladm(&format!("set-linkprop -p {values} a")).ok();
+    let told = host.ip("-d link show dev a");
+    for part in ["learning off", "isolated on", "cost 7", "hairpin on", "guard on"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(shown(&host, "effective", "stp_priority", "a"), "3");
+    let line = host.dladm("set-linkprop -p stp_priority=64 a").refused("invalid");
+    assert!(line.contains("0-63"), "{line}");
+    host.ip("link set dev a nomaster");
+    host.ip("link set dev a master br0");
+    eventually("it is again what it was as a port", || {
+        host.ip("-d link show dev a").contains("learning off")
+    });
+    host.dladm("reset-linkprop a").ok();
+    assert!(host.ip("-d link show dev a").contains("learning on"));
+}
+
+/// Whether this kernel has the queue that bounds what is sent.
+fn has_tbf(host: &Host) -> bool {
+    let script = "tc qdisc add dev b root tbf rate 1mbit burst 10k latency 50ms && \
+                  tc qdisc del dev b root";
+    host.command("sh").args(["-ec", script]).output().is_ok_and(|done| done.status.success())
+}
+
+#[test]
+fn what_a_link_sends_is_bounded() {
+    let host = host();
+    if !has_tbf(&host) {
+        return eprintln!("skipped: this kernel has no tbf");
+    }
+    host.dladm("set-linkprop -p maxbw=10M a").ok();
+    let told = host.sh("tc qdisc show dev a");
+    assert!(told.contains("tbf") && told.contains("rate 10Mbit"), "{told}");
+    assert_eq!(shown(&host, "value,effective,default", "maxbw", "a"), "10M:10M:");
+    host.add_zone("web");
+    host.dladm("set-zone a web").ok();
+    assert_eq!(shown(&host, "effective", "maxbw", "web/a"), "10M");
+    host.end_zone("web");
+    assert_eq!(shown(&host, "effective", "maxbw", "a"), "10M");
+    host.dladm("reset-linkprop -p maxbw a").ok();
+    assert!(!host.sh("tc qdisc show dev a").contains("tbf"));
+    host.dladm("set-linkprop -p maxbw=fast a").refused("invalid");
+}
+
+#[test]
 fn a_link_is_not_told_to_be_active_before_its_properties_are_set() {
     let host = host();
     host.dladm("set-linkprop -p mtu=1400 a").ok();
+    host.add_zone("dying");
+    host.ip("link set dev a netns dying");
+    eventually("dladm follows it", || host.everywhere().contains_key("dying/a"));
     let monitor = host.monitor("--json");
-    host.ip("link delete dev a");
+    host.end_zone("dying");
     let added = monitor.wait_for("the link made again", |line| {
         line.contains("\"added\"") && line.contains("\"a\"")
     });

@@ -199,7 +199,7 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
             (NewKind::Single { settings: settings.clone(), over }, vec![id], joining)
         }
     };
-    let wanted = link.record.properties.wanted().mac().or(settings.mac());
+    let wanted = link.record.properties.persistent.mac().or(settings.mac());
     let mac = match settings.kind().address {
         Address::Own => wanted.or_else(|| home_mac(link)),
         Address::Inherited => wanted,
@@ -225,6 +225,7 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
 /// chooses that, by its name alone.
 fn to_be_remade(link: &Link, made_with: Option<HwAddr>) -> Link {
     let mut link = link.clone();
+    link.record.properties.forget_the_link();
     link.record.anchor = link
         .record
         .anchor
@@ -243,7 +244,7 @@ fn home_mac(link: &Link) -> Option<HwAddr> {
     let left = link.loan().and_then(|loan| loan.left.as_ref()).and_then(Settings::mac);
     link.record
         .properties
-        .wanted()
+        .persistent
         .mac()
         .or(left)
         .or_else(|| link.record.anchor.as_ref().and_then(|anchor| anchor.mac))

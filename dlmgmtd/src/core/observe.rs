@@ -202,6 +202,10 @@ impl Draft {
             let known = self.registry.by_binding(self.at(kernel.ifindex));
             let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
             let was_named = link.kernel.as_ref().map(|bound| bound.name);
+            let was_port = link.kernel.as_ref().is_some_and(|bound| bound.is_bridge_port());
+            if kernel.is_bridge_port() && !was_port && link.record.properties.wants_any() {
+                self.appeared.insert(link.record.id);
+            }
             let mut link = link.bound_to(self.space, kernel);
             if was_named != Some(kernel.name) && has_fallen(kernel) {
                 self.unsettled.insert(link.record.id);
@@ -255,7 +259,7 @@ impl Draft {
                     if link.appears_at(self.at(kernel.ifindex)) {
                         self.appeared.insert(link.record.id);
                     }
-                    let mut link = link.bound_to(self.space, kernel);
+                    let mut link = link.found_again(self.space, kernel);
                     if link.record.leads_the_kernel() {
                         self.unsettled.insert(link.record.id);
                     } else {
@@ -298,7 +302,7 @@ impl Draft {
                     if link.appears_at(self.at(kernel.ifindex)) {
                         self.appeared.insert(link.record.id);
                     }
-                    link.bound_to(self.space, kernel)
+                    link.found_again(self.space, kernel)
                 }
                 None => new_link(ids.give()?, self.space, kernel, self.free_name(kernel.name)),
             };
@@ -496,10 +500,23 @@ fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Li
 }
 
 impl Link {
-    /// Whether what is found there is not just what it was when an earlier run of the daemon ended.
+    /// Whether what is found there is not just as an earlier run of the daemon left it.
     fn appears_at(&self, at: Binding) -> bool {
-        let was_there = self.record.anchor.as_ref().is_some_and(|anchor| anchor.at == at);
-        self.record.properties.wants_any() && (self.record.unsettled || !was_there)
+        self.record.properties.wants_any() && (self.record.unsettled || !self.was_at(at))
+    }
+
+    fn was_at(&self, at: Binding) -> bool {
+        self.record.anchor.as_ref().is_some_and(|anchor| anchor.at == at)
+    }
+
+    /// The link as the kernel has it again; what was temporary ended with the one that it had.
+    fn found_again(&self, space: Space, kernel: &KernelLink) -> Link {
+        let mut link = self.bound_to(space, kernel);
+        let at = Binding { ns: space.ns, ifindex: kernel.ifindex };
+        if !self.was_at(at) && !self.record.unsettled {
+            link.record.properties.forget_the_link();
+        }
+        link
     }
 
     /// The link as the kernel has it now.

@@ -11,7 +11,7 @@ use super::lookup::title;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
 use crate::model::{
-    Action, AltName, Binding, KernelLink, Link, LinkProperties, Settings, Step, small,
+    Action, AltName, Binding, Bound, KernelLink, Link, LinkProperties, Settings, Step, small,
 };
 
 /// Properties that are to have these values.
@@ -36,9 +36,9 @@ pub struct Resetting {
     pub is_temporary: bool,
 }
 
-/// Sets properties: all of them or none.
-pub fn plan_set_properties(registry: &Registry, wish: &Setting) -> Result<Plan> {
-    let link = settable(registry, wish.id, wish.is_temporary)?;
+/// Sets properties: all of them or none. `asked` are values of the link that it is not followed by.
+pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Settings) -> Result<Plan> {
+    let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
     let values = parsed(registry, link, &wish.values)?;
     refuse_taken_altnames(registry, link, &values)?;
     let mut next = link.clone();
@@ -52,9 +52,14 @@ pub fn plan_set_properties(registry: &Registry, wish: &Setting) -> Result<Plan> 
     Ok(plan_bringing(link, next, &values))
 }
 
-/// Takes properties back: all of them or none.
-pub fn plan_reset_properties(registry: &Registry, wish: &Resetting) -> Result<Plan> {
-    let link = settable(registry, wish.id, wish.is_temporary)?;
+/// Takes properties back: all of them or none. `asked` are values of the link that it is not followed
+/// by.
+pub fn plan_reset_properties(
+    registry: &Registry,
+    wish: &Resetting,
+    asked: &Settings,
+) -> Result<Plan> {
+    let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
     let mut next = link.clone();
     let properties = &mut next.record.properties;
     let mut values = Settings::default();
@@ -81,7 +86,7 @@ pub fn describe_properties(
     names: &[String],
 ) -> Result<Vec<PropertyInfo>> {
     let described = match names {
-        [] => TABLE.iter().filter(|described| has(link, described)).collect(),
+        [] => all_of(link).collect(),
         _ => names.iter().map(|name| named(registry, link, name)).collect::<Result<Vec<_>>>()?,
     };
     Ok(described.into_iter().map(|one| describe(registry, link, kernel, one)).collect())
@@ -128,21 +133,15 @@ fn describe_zone(registry: &Registry, link: &Link, described: &Description) -> P
 }
 
 /// What a link needs once it is there: the steps that give it what its record wants, and the
-/// properties with what was found before. Away from home a link stays down until somebody there
-/// puts it up.
+/// properties with what was found before.
 pub fn equipment(link: &Link, now: &KernelLink) -> (LinkProperties, Vec<Action>) {
     let mut properties = link.record.properties.clone();
-    let mut wanted = properties.wanted();
-    if !link.is_at_home() {
-        wanted.remove(Property::State);
-    }
+    let wanted = properties.wanted();
     for (property, _) in wanted.iter() {
         properties.note_found(property, now);
     }
-    let adds = |action: &Action| !matches!(action, Action::DropAltName(_));
-    let changes = changes_to(now, &wanted).into_iter().map(|change| change.forward);
-    // The names that udev gave it meanwhile stay.
-    (properties, changes.filter(adds).collect())
+    let actions = changes_to(now, &wanted).into_iter().map(|change| change.forward).collect();
+    (properties, actions)
 }
 
 /// One step on the way to other values, and the way back.
@@ -154,7 +153,9 @@ pub(super) struct Change {
 /// What brings a link to these values, in an order that works: it is put up last.
 pub(super) fn changes_to(now: &KernelLink, wanted: &Settings) -> Vec<Change> {
     let differs = |(property, value): &(Property, &Value)| {
-        now.setting(*property).is_none_or(|has| has != **value)
+        let is_for_ports = property.description().applies.ports;
+        let can_be = !is_for_ports || now.is_bridge_port();
+        can_be && now.setting(*property).is_none_or(|has| has != **value)
     };
     let (last, first): (Vec<_>, Vec<_>) =
         wanted.iter().filter(differs).partition(|(property, _)| *property == Property::State);
@@ -216,10 +217,26 @@ fn plan_bringing(link: &Link, mut next: Link, values: &Settings) -> Plan {
         }
     }
     if let Some(left) = next.record.location.left_mut() {
-        values.iter().for_each(|(property, value)| left.insert(property, value.clone()));
+        for (property, value) in values.iter() {
+            // Nothing else is put back at home.
+            if left.get(property).is_none() {
+                continue;
+            }
+            left.insert(property, value.clone());
+        }
     }
     plan.changes.push(next.into());
     plan
+}
+
+impl Link {
+    fn knowing(&self, asked: &Settings) -> Self {
+        let know = |bound: Bound| {
+            let link = KernelLink::clone(&bound.link).knowing(asked.clone());
+            Bound { link: link.into(), ..bound }
+        };
+        Self { kernel: self.kernel.clone().map(know), ..self.clone() }
+    }
 }
 
 impl LinkProperties {
@@ -246,6 +263,7 @@ fn standard(described: &Description, properties: &LinkProperties) -> Option<Valu
         Standard::AsFound => properties.found.get(described.property).cloned(),
         Standard::Off => Some(Value::Switch(false)),
         Standard::Empty => Some(Value::Text(String::new())),
+        Standard::Zero => Some(Value::Number(0)),
         Standard::Owner => None,
     }
 }
@@ -314,8 +332,7 @@ fn writable(registry: &Registry, link: &Link, name: &str) -> Result<&'static Des
 
 fn named(registry: &Registry, link: &Link, name: &str) -> Result<&'static Description> {
     let Some(property) = Property::named(name) else {
-        let known: Vec<&str> =
-            TABLE.iter().filter(|one| has(link, one)).map(|one| one.property.as_str()).collect();
+        let known: Vec<&str> = all_of(link).map(|one| one.property.as_str()).collect();
         let shown = name.escape_debug().to_string();
         let why = format!("no property `{shown:.64}`: there are {}", known.join(", "));
         return Err(invalid(registry, link, &why));
@@ -324,13 +341,24 @@ fn named(registry: &Registry, link: &Link, name: &str) -> Result<&'static Descri
     if has(link, described) {
         return Ok(described);
     }
+    if described.applies.ports {
+        return Err(invalid(registry, link, &format!("only a port of a bridge has {property}")));
+    }
     let (class, media) = (link.record.class, link.record.media);
     let why = format!("a link of class {class} and media {media} has no property {property}");
     Err(invalid(registry, link, &why))
 }
 
+fn all_of(link: &Link) -> impl Iterator<Item = &'static Description> {
+    TABLE.iter().filter(|described| has(link, described))
+}
+
+/// What was set of a port is there to be taken back also while it is none.
 fn has(link: &Link, described: &Description) -> bool {
+    let is_port = || link.kernel.as_ref().is_some_and(|kernel| kernel.is_bridge_port());
+    let was_set = || link.record.properties.persistent.get(described.property).is_some();
     described.applies.covers(link.record.class, link.record.media)
+        && (!described.applies.ports || is_port() || was_set())
 }
 
 /// What values the property can have on this very link.

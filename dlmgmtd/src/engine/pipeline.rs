@@ -366,6 +366,13 @@ impl Pipeline {
         }
     }
 
+    /// A link with all that can be asked of it.
+    pub async fn look_closely(&self, at: Binding) -> Option<KernelLink> {
+        let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
+        // What cannot be asked is not known, and else the link is as it was found.
+        Some(found.knowing(self.kernel.settings(at).await.unwrap_or_default()))
+    }
+
     /// Gives links what their records want of their properties. They are read back afterwards.
     async fn equip(&self, plan: &mut Plan, done: &mut Done) {
         for id in plan.equips.clone() {
@@ -373,7 +380,7 @@ impl Pipeline {
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
             let at = done.moved.get(&id).copied().or_else(|| link.binding());
             let Some(at) = at.filter(|_| link.record.properties.wants_any()) else { continue };
-            let Ok(Some(now)) = self.kernel.get(at.ns, at.ifindex).await else { continue };
+            let Some(now) = self.look_closely(at).await else { continue };
             let zone = self.registry().zone_of_ns(at.ns);
             link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
             let (properties, actions) = equipment(link, &now);

@@ -31,7 +31,7 @@ use crate::core::{
     plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
     plan_reset_properties, plan_set_properties, refuse_ending, resolve, visible_zone,
 };
-use crate::model::{Lifetime, Link, Zone};
+use crate::model::{Lifetime, Link, Settings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
 
 impl Engine {
@@ -233,7 +233,7 @@ impl Service for Engine {
         let link = resolve(&registry, scope, &call.link)?;
         let now = match link.binding() {
             // The kernel does not tell of every change of what is shown here.
-            Some(at) => self.pipeline.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+            Some(at) => self.pipeline.look_closely(at).await,
             None => None,
         };
         describe_properties(&registry, link, now.as_ref(), &call.names)
@@ -262,7 +262,8 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Setting { id, values: call.values, is_temporary: call.temporary };
-        self.change(move |registry, _| plan_set_properties(registry, &wish)).await
+        let asked = self.settings_of(id).await?;
+        self.change(move |registry, _| plan_set_properties(registry, &wish, &asked)).await
     }
 
     async fn reset_properties(&self, caller: &Caller, call: ResetProperties) -> Result<Changed> {
@@ -277,7 +278,8 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
-        self.change(move |registry, _| plan_reset_properties(registry, &wish)).await
+        let asked = self.settings_of(id).await?;
+        self.change(move |registry, _| plan_reset_properties(registry, &wish, &asked)).await
     }
 
     fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>> {
@@ -442,6 +444,23 @@ impl Engine {
     async fn make_sure_of(&self, named: Vec<LinkId>) {
         for id in named {
             observer::refresh(&self.pipeline, id).await;
+        }
+    }
+
+    /// The values of a link's properties that it is not followed by.
+    async fn settings_of(&self, id: LinkId) -> Result<Settings> {
+        let registry = self.pipeline.registry();
+        let Some(at) = registry.link(id).and_then(|link| link.binding()) else {
+            return Ok(Settings::default());
+        };
+        match self.pipeline.kernel.settings(at).await {
+            Ok(settings) => Ok(settings),
+            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Settings::default()),
+            Err(why) => {
+                let link = registry.label(id);
+                let text = format!("the properties of {link} cannot be read: {why}");
+                Err(Error::kernel(why.errno, text))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::IfIndex;
 
-use crate::model::{Binding, KernelLink, NewLink, NsCookie, Step};
+use crate::model::{Binding, KernelLink, NewLink, NsCookie, Settings, Step};
 
 pub use hints::{Hint, HintBatch, HintQueue, MovedTo};
 
@@ -115,6 +115,9 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// One link, or `None` where the namespace has none of that index.
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;
+
+    /// The values of those properties of a link that it is not followed by, as they are now.
+    async fn settings(&self, at: Binding) -> Result<Settings, KernelError>;
 
     /// Changes one link. On an error nothing has changed.
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;

@@ -15,7 +15,10 @@ pub struct Settings(BTreeMap<Property, Value>);
 impl Settings {
     /// What of a link is put back as it was when it comes home from a loan.
     pub fn at_home(kernel: &KernelLink) -> Self {
-        Property::ALL.iter().filter_map(|at| Some((*at, kernel.setting(*at)?))).collect()
+        // A link that comes home is no port of anything, and its queue stays where it was.
+        let others = &kernel.tunables.others;
+        let own = Property::ALL.iter().filter(|property| others.get(**property).is_none());
+        own.filter_map(|property| Some((*property, kernel.setting(*property)?))).collect()
     }
 
     /// The value of a property, if there is one.
@@ -119,6 +122,9 @@ pub struct Tunables {
     pub mtu_min: u32,
     /// The largest MTU, in bytes; 0 where the kernel knows no bound.
     pub mtu_max: u32,
+    /// The values of other properties, as far as they are known: those of a bridge's port are,
+    /// others are asked for where they matter.
+    pub others: Settings,
 }
 
 impl KernelLink {
@@ -137,11 +143,11 @@ impl KernelLink {
             Property::Promisc => Value::Switch(*promisc),
             Property::AllMulti => Value::Switch(*allmulti),
             Property::Zone => return None,
+            other => return self.tunables.others.get(other).cloned(),
         })
     }
 
-    /// The link as it is once the kernel has taken this value; one that does not fit changes
-    /// nothing.
+    /// The link as it is once the kernel has taken this value.
     pub fn take_setting(&mut self, property: Property, value: &Value) {
         let tunables = &mut self.tunables;
         match (property, value) {
@@ -155,8 +161,19 @@ impl KernelLink {
             (Property::TxQueueLen, Value::Number(len)) => tunables.txqueuelen = small(*len),
             (Property::Promisc, Value::Switch(promisc)) => tunables.promisc = *promisc,
             (Property::AllMulti, Value::Switch(allmulti)) => tunables.allmulti = *allmulti,
-            _ => {}
+            (other, value) => tunables.others.insert(other, value.clone()),
         }
+    }
+
+    /// Whether it is a port of a bridge.
+    pub fn is_bridge_port(&self) -> bool {
+        self.tunables.others.get(Property::Learning).is_some()
+    }
+
+    /// The link with values that were asked for.
+    pub fn knowing(mut self, asked: Settings) -> Self {
+        self.tunables.others = asked.over(&self.tunables.others);
+        self
     }
 }
 

@@ -122,8 +122,11 @@ async fn who_takes_over_a_removed_link_takes_over_its_properties() {
 
 #[tokio::test(start_paused = true)]
 async fn what_others_change_is_shown_and_stays_until_the_link_appears_anew() {
-    let (machine, daemon) = one_card().await;
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
     set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    // That the kernel agreed is written with whatever is written next.
+    daemon.rename(&[("eth1", "lan")]).await.unwrap();
     others_set_mtu(&machine, "eth0", 1400);
     settle().await;
     assert_eq!(shown(&daemon, "eth0", "mtu").await, ("9000".to_owned(), "1400".to_owned()));

@@ -36,6 +36,30 @@ words! {
         AllMulti = "allmulti",
         /// The zone that it is lent to.
         Zone = "zone",
+        /// The most that it sends.
+        MaxBw = "maxbw",
+        /// Whether the bridge learns from what comes through this port.
+        Learning = "learning",
+        /// Whether the port speaks with no other isolated one.
+        Isolated = "isolated",
+        /// What a way over this port costs.
+        StpCost = "stp_cost",
+        /// Which port is taken among equal ones: the lowest.
+        StpPriority = "stp_priority",
+        /// Whether the port is handed what came from it.
+        Hairpin = "hairpin",
+        /// Whether the port is handed what is for stations that nobody knows.
+        Flood = "flood",
+        /// Whether the port is handed what is for groups that nobody knows.
+        McastFlood = "mcast_flood",
+        /// Whether the port is handed what is for everybody.
+        BcastFlood = "bcast_flood",
+        /// Whether the bridge answers for neighbours that it knows.
+        NeighSuppress = "neigh_suppress",
+        /// Whether a bridge behind the port is shut out.
+        BpduGuard = "bpdu_guard",
+        /// Whether a bridge behind the port is never the root.
+        RootGuard = "root_guard",
     }
 }
 
@@ -82,6 +106,8 @@ pub enum Kind {
     Names,
     /// The name of a zone.
     Zone,
+    /// Kilobits a second, written with K, M (also without a letter) or G; 0 is no bound.
+    Bandwidth,
 }
 
 /// Which links have a property.
@@ -91,6 +117,8 @@ pub struct Applies {
     pub classes: &'static [LinkClass],
     /// Of these media; none named means all.
     pub media: &'static [Media],
+    /// Ports of a bridge alone.
+    pub ports: bool,
 }
 
 /// What a reset comes to.
@@ -102,13 +130,19 @@ pub enum Standard {
     Off,
     /// An empty text.
     Empty,
+    /// No number.
+    Zero,
     /// Its owner zone.
     Owner,
 }
 
-const EVERY: Applies = Applies { classes: &[], media: &[] };
-const ETHERNET: Applies = Applies { classes: &[], media: &[Media::Ethernet, Media::WiFi] };
+const EVERY: Applies = Applies { classes: &[], media: &[], ports: false };
+const ETHERNET: Applies = Applies { media: &[Media::Ethernet, Media::WiFi], ..EVERY };
+const PORTS: Applies = Applies { ports: true, ..EVERY };
 const ON_OFF: Kind = Kind::Switch { on: "on", off: "off" };
+
+/// The highest priority of a bridge's port.
+const STP_PRIORITY_MAX: u64 = 63;
 
 /// Bytes of an alias (`IFALIASZ` without its terminator).
 const ALIAS_MAX: usize = 255;
@@ -120,6 +154,10 @@ const fn writable(
     standard: Standard,
 ) -> Description {
     Description { property, is_writable: true, kind, applies, standard }
+}
+
+const fn port_switch(property: Property) -> Description {
+    writable(property, ON_OFF, PORTS, Standard::AsFound)
 }
 
 /// Every property, in the order in which they are shown.
@@ -143,6 +181,28 @@ pub const TABLE: &[Description] = &[
     ),
     writable(Property::Promisc, ON_OFF, EVERY, Standard::Off),
     writable(Property::AllMulti, ON_OFF, EVERY, Standard::Off),
+    writable(Property::MaxBw, Kind::Bandwidth, EVERY, Standard::Zero),
+    port_switch(Property::Learning),
+    port_switch(Property::Isolated),
+    writable(
+        Property::StpCost,
+        Kind::Number { least: 1, most: u16::MAX as u64 },
+        PORTS,
+        Standard::AsFound,
+    ),
+    writable(
+        Property::StpPriority,
+        Kind::Number { least: 0, most: STP_PRIORITY_MAX },
+        PORTS,
+        Standard::AsFound,
+    ),
+    port_switch(Property::Hairpin),
+    port_switch(Property::Flood),
+    port_switch(Property::McastFlood),
+    port_switch(Property::BcastFlood),
+    port_switch(Property::NeighSuppress),
+    port_switch(Property::BpduGuard),
+    port_switch(Property::RootGuard),
 ];
 
 impl Property {
@@ -216,7 +276,7 @@ mod tests {
         assert!(EVERY.covers(LinkClass::Iptun, Media::IPv4));
         assert!(ETHERNET.covers(LinkClass::Phys, Media::WiFi));
         assert!(!ETHERNET.covers(LinkClass::Phys, Media::Infiniband));
-        let ports = Applies { classes: &[LinkClass::Veth], ..EVERY };
-        assert!(!ports.covers(LinkClass::Bridge, Media::Ethernet));
+        let veths = Applies { classes: &[LinkClass::Veth], ..EVERY };
+        assert!(!veths.covers(LinkClass::Bridge, Media::Ethernet));
     }
 }

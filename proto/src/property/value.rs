@@ -40,6 +40,9 @@ pub enum ValueError {
     /// It is no address of a single Ethernet station.
     #[error("`{0}` is no unicast Ethernet address")]
     NotUnicast(String),
+    /// It is no bandwidth.
+    #[error("`{0}` is no bandwidth: 8K to 4000G is, or 0 for no bound")]
+    NoBandwidth(String),
     /// It is longer than can be kept.
     #[error("a text of {len} bytes is longer than {most}")]
     TooLong {
@@ -75,12 +78,14 @@ impl Kind {
             Self::Text { most } => plain_text(text, *most),
             Self::Names => names(text),
             Self::Zone => Ok(Value::Text(text.to_owned())),
+            Self::Bandwidth => bandwidth(text),
         }
     }
 
     /// The value as people write it.
     pub fn show(&self, value: &Value) -> String {
         match (value, self) {
+            (Value::Number(kilobits), Self::Bandwidth) => shown_bandwidth(*kilobits),
             (Value::Number(number), _) => number.to_string(),
             (Value::Switch(true), Self::Switch { on, .. }) => (*on).to_owned(),
             (Value::Switch(false), Self::Switch { off, .. }) => (*off).to_owned(),
@@ -99,6 +104,7 @@ impl Kind {
         match self {
             Self::Number { least, most } => Some(format!("{least}-{most}")),
             Self::Switch { on, off } => Some(format!("{on},{off}")),
+            Self::Bandwidth => Some("0,8K-4000G".to_owned()),
             Self::Mac | Self::Text { .. } | Self::Names | Self::Zone => None,
         }
     }
@@ -111,6 +117,35 @@ fn mac(text: &str) -> Result<Value, ValueError> {
     let bytes = address.as_bytes();
     let is_unicast = bytes.len() == MAC_LEN && bytes[0] & GROUP_BIT == 0 && !address.is_zero();
     if is_unicast { Ok(Value::Mac(address)) } else { Err(refused()) }
+}
+
+/// The letters for a thousand kilobits and the like, the largest first.
+const UNITS: [(char, u64); 3] = [('G', 1_000_000), ('M', 1000), ('K', 1)];
+
+/// The least and the most kilobits a second that can be asked for.
+const BANDWIDTH_MIN: u64 = 8;
+const BANDWIDTH_MAX: u64 = 4_000_000_000;
+
+fn bandwidth(text: &str) -> Result<Value, ValueError> {
+    let refused = || ValueError::NoBandwidth(text.escape_debug().to_string());
+    let upper = text.to_ascii_uppercase();
+    let with_unit =
+        UNITS.iter().find_map(|(letter, factor)| Some((upper.strip_suffix(*letter)?, *factor)));
+    let (digits, factor) = with_unit.unwrap_or((&upper, 1000));
+    let number: u64 = digits.parse().map_err(|_| refused())?;
+    let is_possible =
+        |kilobits: &u64| *kilobits == 0 || (BANDWIDTH_MIN..=BANDWIDTH_MAX).contains(kilobits);
+    let kilobits = number.checked_mul(factor).filter(is_possible);
+    kilobits.map(Value::Number).ok_or_else(refused)
+}
+
+/// In the largest unit that needs no fraction; nothing for no bound.
+fn shown_bandwidth(kilobits: u64) -> String {
+    let fits = |(_, factor): &&(char, u64)| kilobits.is_multiple_of(*factor);
+    match UNITS.iter().find(fits) {
+        Some((letter, factor)) if kilobits > 0 => format!("{}{letter}", kilobits / factor),
+        _ => String::new(),
+    }
 }
 
 fn plain_text(text: &str, most: usize) -> Result<Value, ValueError> {
@@ -170,6 +205,19 @@ mod tests {
             assert_eq!(why, format!("`{text}` is none of 68-9000"));
         }
         assert_eq!(STATE.parse("on").unwrap_err().to_string(), "`on` is none of up,down");
+    }
+
+    #[test]
+    fn a_bandwidth_is_in_megabits_unless_it_says_otherwise() {
+        for (text, shown) in [("10", "10M"), ("512k", "512K"), ("2G", "2G"), ("1000M", "1G")] {
+            let value = Kind::Bandwidth.parse(text).unwrap();
+            assert_eq!(Kind::Bandwidth.show(&value), shown);
+        }
+        assert_eq!(Kind::Bandwidth.show(&Kind::Bandwidth.parse("0").unwrap()), "");
+        for text in ["", "K", "7K", "5000G", "-1", "1.5M", "10MM"] {
+            let refused = Err(ValueError::NoBandwidth(text.to_owned()));
+            assert_eq!(Kind::Bandwidth.parse(text), refused, "{text}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ fn a_text_that_is_no_export_is_invalid() {
         entry(&format!(r#""linkid":1,"link":"a b",{mac}"#)),
         entry(&format!(r#""linkid":1,"link":"a",{mac},"more":1"#)),
         entry(r#""linkid":1,"link":"a""#),
+        entry(&format!(r#""linkid":1,"link":"a",{mac},"properties":{{"mtu":"0"}}"#)),
+        entry(&format!(r#""linkid":1,"link":"a",{mac},"properties":{{"zone":"web"}}"#)),
     ] {
         let mut world = World::new();
         assert_eq!(
@@ -106,7 +108,8 @@ const EVERYTHING: &str = r#"{"format":3,
     "zones":[{"zoneid":7,"zone":"web"},{"zoneid":3,"zone":"db"}],
     "links":[
         {"linkid":4,"link":"lan","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:01",
-         "path":"pci-0000:00:01.0","loan":{"zone":"web","name":"up0"}},
+         "path":"pci-0000:00:01.0","loan":{"zone":"web","name":"up0"},
+         "properties":{"alias":"to the rack","mtu":"9000","promisc":"on"}},
         {"linkid":6,"link":"v0","class":"veth","media":"Ethernet","kind":"veth","peer":5},
         {"linkid":5,"link":"p0","class":"veth","media":"Ethernet","kind":"veth","peer":6},
         {"linkid":8,"link":"vn0","class":"vnic","media":"Ethernet","kind":"macvlan","over":4,

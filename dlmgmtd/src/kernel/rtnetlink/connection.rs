@@ -3,11 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{IfIndex, LinkName};
 use netlink_packet_core::Parseable;
 use netlink_packet_core::{
     DecodeError, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
-    NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
@@ -15,12 +17,13 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::{RecvFlags, sockopt};
 
+use super::bandwidth;
 use super::frame::{Message, Messages, attributes, string};
 use super::link::RawLink;
 use super::request::{self, Target};
 use super::{RTM_DELLINK, RTM_NEWLINK};
 use crate::kernel::{Dump, KernelError};
-use crate::model::{KernelLink, NewLink, Step};
+use crate::model::{Action, KernelLink, NewLink, Settings, Step};
 
 /// Larger than any datagram: the kernel fills 32 KiB where it has more to tell, and more only
 /// where one link's alternative names alone do not fit.
@@ -148,10 +151,37 @@ impl Connection {
         Ok(addresses)
     }
 
+    /// The values of properties that the message of a link of this namespace does not tell.
+    pub fn settings(&mut self, ifindex: IfIndex) -> Result<Settings, KernelError> {
+        let mut limit = None;
+        self.exchange(bandwidth::queues(), NLM_F_DUMP, |message| {
+            limit = limit.or(bandwidth::limit_of(message.payload, ifindex));
+        })?;
+        let most = Value::Number(limit.unwrap_or(0));
+        Ok([(Property::MaxBw, most)].into_iter().collect())
+    }
+
     /// Changes a link of this namespace.
     pub fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        self.exchange(request::apply(step)?, NLM_F_ACK, |_| ())?;
-        Ok(())
+        match &step.action {
+            Action::Set(Property::MaxBw, Value::Number(most)) => {
+                self.set_limit(step.at.ifindex, *most)
+            }
+            _ => self.exchange(request::apply(step)?, NLM_F_ACK, |_| ()).map(drop),
+        }
+    }
+
+    fn set_limit(&mut self, ifindex: IfIndex, most: u64) -> Result<(), KernelError> {
+        let index = request::existing(ifindex)?;
+        if most > 0 {
+            let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+            return self.exchange(bandwidth::limit(index, most), flags, |_| ()).map(drop);
+        }
+        let is_limited = self.settings(ifindex)?.get(Property::MaxBw) != Some(&Value::Number(0));
+        match is_limited {
+            true => self.exchange(bandwidth::no_limit(index), NLM_F_ACK, |_| ()).map(drop),
+            false => Ok(()),
+        }
     }
 
     /// Ends a link of the namespace that has the number `nsid` here.

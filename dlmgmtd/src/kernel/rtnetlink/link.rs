@@ -10,6 +10,7 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use super::device;
 use super::frame::{attributes, string};
+use super::port;
 use crate::model::{AltName, KernelLink, Lower, Tunables};
 
 /// Bytes of `struct ifinfomsg`, which the attributes follow.
@@ -24,6 +25,8 @@ const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -110,7 +113,14 @@ impl<'a> RawLink<'a> {
     fn take(&mut self, kind: u16, value: &'a [u8]) {
         match kind {
             IFLA_IFNAME => self.name = LinkName::found(string(value)).ok(),
-            IFLA_LINKINFO => self.kind = nested(value, IFLA_INFO_KIND).next().map(string),
+            IFLA_LINKINFO => {
+                self.kind = nested(value, IFLA_INFO_KIND).next().map(string);
+                let port = nested(value, IFLA_INFO_SLAVE_KIND).next().map(string);
+                if port == Some(port::KIND) {
+                    let told = nested(value, IFLA_INFO_SLAVE_DATA).next().unwrap_or_default();
+                    self.tunables.others = port::read(told);
+                }
+            }
             IFLA_ADDRESS => self.address = address(value),
             IFLA_PERM_ADDRESS => self.permanent_address = address(value),
             IFLA_MTU => self.mtu = number(value).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The real kernel, over rtnetlink.
 
+mod bandwidth;
 mod connection;
 mod device;
 mod frame;
@@ -8,6 +9,7 @@ mod link;
 mod listener;
 mod namespace;
 mod numbers;
+mod port;
 mod request;
 mod search;
 #[cfg(test)]
@@ -25,7 +27,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::{IfIndex, LinkName};
 
 use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, Made, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Step};
+use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Settings, Step};
 
 use connection::Connection;
 use inside::Inside;
@@ -330,6 +332,10 @@ impl Kernel for RtnetlinkKernel {
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
         self.request_about(at.ns, move |connection, nsid| connection.addresses(at.ifindex, nsid))
             .await
+    }
+
+    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
+        self.request_in(at.ns, move |connection| connection.settings(at.ifindex)).await
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {

@@ -15,6 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
+use super::port;
 use crate::kernel::KernelError;
 use crate::model::{Action, AltName, NewKind, NewLink, Step, small};
 
@@ -240,9 +241,13 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::SetMac(mac) => {
             RouteNetlinkMessage::SetLink(link.address(mac.as_bytes().to_vec()).build())
         }
-        Action::Set(property, value) => {
-            RouteNetlinkMessage::SetLink(set(link, *property, value)?.build())
-        }
+        Action::Set(property, value) => match port::attribute(*property, value) {
+            // Only this message takes what a bridge is told of its port.
+            Some(option) => {
+                RouteNetlinkMessage::NewLink(link.append_extra_attribute(option).build())
+            }
+            None => RouteNetlinkMessage::SetLink(set(link, *property, value)?.build()),
+        },
         Action::AddPort(port) => return port_of(*port, ifindex),
         Action::DropPort(port) => return port_of(*port, 0),
         Action::Delete => return delete(None, step.at.ifindex),
@@ -279,7 +284,7 @@ fn port_of(port: IfIndex, controller: u32) -> Result<RouteNetlinkMessage, Kernel
 
 /// The kernel takes an index that is no positive `int` for none at all, and then changes the link
 /// that has the name in the request: on a rename, the very link that must not be touched.
-fn existing(ifindex: IfIndex) -> Result<u32, KernelError> {
+pub fn existing(ifindex: IfIndex) -> Result<u32, KernelError> {
     match i32::try_from(ifindex.get()) {
         Ok(_) => Ok(ifindex.get()),
         Err(_) => Err(KernelError { errno: libc::ENODEV, text: None }),

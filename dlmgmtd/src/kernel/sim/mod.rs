@@ -18,11 +18,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
 use rustix::fs::MemfdFlags;
 
 use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, Made, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Step};
+use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Settings, Step};
 
 use namespace::refusal;
 use view::{Life, View};
@@ -455,6 +456,15 @@ impl Kernel for SimKernel {
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
         self.check_known(at.ns).await?;
         Ok(Vec::new())
+    }
+
+    /// A link here tells by itself what was set.
+    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
+        self.check_known(at.ns).await?;
+        self.check_enterable(at.ns)?;
+        let found = self.among_others(|world| world.get(at.ns, at.ifindex)).await?;
+        let bound = found.and_then(|link| link.setting(Property::MaxBw));
+        Ok([(Property::MaxBw, bound.unwrap_or(Value::Number(0)))].into_iter().collect())
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {

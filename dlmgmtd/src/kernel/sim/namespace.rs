@@ -173,7 +173,7 @@ impl Namespace {
         let link = self.existing(ifindex)?;
         match (property, value) {
             (Property::Alias, Value::Text(_))
-            | (Property::TxQueueLen, Value::Number(_))
+            | (Property::TxQueueLen | Property::MaxBw, Value::Number(_))
             | (Property::Promisc | Property::AllMulti, Value::Switch(_)) => {
                 link.take_setting(property, value);
                 Ok(())
