@@ -177,9 +177,6 @@ impl Namespace {
             return Err(refusal_saying(libc::EEXIST, &text));
         }
         self.check_free(name)?;
-        if link.altnames.iter().any(|altname| altname.is(name)) {
-            return Err(refusal(libc::EEXIST));
-        }
         if let Some(taken) = link.altnames.iter().find(|altname| self.has_name(&altname.0)) {
             let taken = taken.0.escape_ascii();
             let text = format!("An interface with the altname {taken} exists in the target netns");
