@@ -121,15 +121,16 @@ fn lend_now(
         ns,
         zone: Some(zone.record.id),
         link: bound
+            .renamed(name)
             .with(|kernel| {
-                kernel.name = name;
                 kernel.admin_up = false;
                 kernel.master = None;
             })
             .link,
     });
     let id = link.record.id;
-    let steps = vec![PlannedStep { id, forward, backward: Some(backward) }];
+    let mut steps = Vec::from_iter(giving_up(link, bound, name));
+    steps.push(PlannedStep { id, forward, backward: Some(backward) });
     Ok(Plan { changes: vec![lent.into()], steps, equips: vec![id], ..Plan::default() })
 }
 
@@ -168,19 +169,31 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
     home.record.unsettled |= name != home.record.name;
     let was = left.unwrap_or_else(|| Settings::at_home(bound));
     let id = link.record.id;
-    let mut steps = vec![PlannedStep {
+    let mut steps = Vec::from_iter(giving_up(link, bound, name));
+    steps.push(PlannedStep {
         id,
         forward: Step { at: bound.at(), action: Action::Move { to: *ns, name } },
         backward: Some(Step {
             at: bound.at(),
             action: Action::Move { to: bound.ns, name: bound.name },
         }),
-    }];
-    steps.extend(restoring(link, bound, &was));
+    });
+    steps.extend(restoring(link, &bound.renamed(name), &was));
     let link = restored(bound, &was).with(|kernel| kernel.name = name).link;
     home.kernel = Some(Bound { ns: *ns, zone: Some(home.record.owner), link });
     let stored = Stored::Last;
     Ok(Plan { changes: vec![home.into()], steps, equips: vec![id], stored, ..Plan::default() })
+}
+
+/// The kernel refuses a link the name that is an alternative one of its own: it gives that up first.
+fn giving_up(link: &Link, bound: &Bound, name: LinkName) -> Option<PlannedStep> {
+    let altname = bound.altnames.iter().find(|altname| altname.is(&name))?;
+    let step = |action| Step { at: bound.at(), action };
+    Some(PlannedStep {
+        id: link.record.id,
+        forward: step(Action::DropAltName(altname.clone())),
+        backward: Some(step(Action::AddAltName(altname.clone()))),
+    })
 }
 
 /// A link that is at home again, though not by this daemon's hand or not to the end, becomes as it

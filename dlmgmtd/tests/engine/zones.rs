@@ -12,7 +12,7 @@ use dlmgmt_proto::{
 };
 use dlmgmtd::engine::{EventStream, Service};
 use dlmgmtd::kernel::Kernel;
-use dlmgmtd::model::{Action, NsCookie, Step};
+use dlmgmtd::model::{Action, AltName, NsCookie, Step};
 use tokio::task::JoinHandle;
 
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
@@ -70,6 +70,12 @@ pub fn recall(link: &str) -> ResetZone {
 impl Daemon {
     pub async fn lend(&self, call: SetZone) -> Result<()> {
         self.engine.set_zone(&root(), call).await.map(drop)
+    }
+
+    /// The kernel tells of alternative names only while a link is up.
+    async fn look_everywhere(&self) {
+        self.hear_that_hints_were_lost();
+        settle().await;
     }
 
     pub async fn recall(&self, call: ResetZone) -> Result<()> {
@@ -579,6 +585,26 @@ async fn a_loan_that_somebody_else_moved_home_has_its_own_name_there_also_if_oth
     settle().await;
     assert_eq!(machine.kernel_names(), ["v0"]);
     machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_gives_up_the_alternative_name_that_it_is_to_be_called_and_has_it_again_at_home() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let altname = |text: &str| Action::AddAltName(AltName(text.as_bytes().to_vec()));
+    machine.world.by_others(&Step { at: machine.at("eth0"), action: altname("up0") }).unwrap();
+    daemon.look_everywhere().await;
+    let inside = SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") };
+    daemon.lend(inside).await.unwrap();
+    assert_eq!(machine.names_in(web), ["up0"]);
+    let at = machine.world.find(web, &name("up0")).unwrap();
+    machine.world.by_others(&Step { at, action: altname("eth0") }).unwrap();
+    daemon.look_everywhere().await;
+    daemon.recall(recall("eth0")).await.unwrap();
+    let home = machine.world.links(machine.world.home());
+    let eth0 = home.iter().find(|link| link.name == name("eth0")).unwrap();
+    assert_eq!(eth0.altnames, [AltName(b"up0".to_vec())]);
 }
 
 /// A link that is moved keeps its index where that is free.

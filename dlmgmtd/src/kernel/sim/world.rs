@@ -285,6 +285,12 @@ impl World {
     ) -> Result<Binding, KernelError> {
         let link = self.namespace(at.ns)?.check_movable(at.ifindex)?.clone();
         self.namespace(to)?.check_accepts(&link, &name)?;
+        if link.altnames.iter().any(|altname| altname.is(&name)) {
+            // The kernel refuses the name when the link is there, and it comes back as it arrived: down.
+            self.namespace(at.ns)?.set_up(at.ifindex, false)?;
+            self.happened(at);
+            return Err(refusal(libc::EEXIST));
+        }
         let now = self.relocate(at, to, name)?;
         let moved_to = MovedTo { ns: Some(now.ns), nsid: nsid_of(now.ns), ifindex: now.ifindex };
         self.tell(at, Hint { went_down: true, was_deleted: false, moved_to: Some(moved_to) });
