@@ -134,6 +134,16 @@ pub struct Lower {
     /// The number of its namespace (`IFLA_LINK_NETNSID`) as the daemon's namespace counts, wherever
     /// the upper link is; `None` for the upper link's own namespace.
     pub nsid: Option<i32>,
+    /// That namespace, where it is another one and was known when the upper link was seen.
+    pub ns: Option<NsCookie>,
+}
+
+impl Lower {
+    /// Where the lower link is of one in the namespace `upper`, if that is known.
+    pub fn at(&self, upper: NsCookie) -> Option<Binding> {
+        let ns = if self.nsid.is_none() { Some(upper) } else { self.ns };
+        ns.map(|ns| Binding { ns, ifindex: self.ifindex })
+    }
 }
 
 /// One change of one link in the kernel.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
+use std::fs::OpenOptions;
 use std::io;
 use std::mem::size_of_val;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -74,6 +75,57 @@ pub fn listen_to_all_namespaces(socket: impl AsFd) -> io::Result<()> {
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a link is to be whose other side is a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Tun {
+    /// Whether Ethernet frames come and go, not IP packets.
+    pub carries_frames: bool,
+    /// Whether it can be opened more than once at a time.
+    pub has_many_queues: bool,
+    /// The user that may open it, beside root.
+    pub user: Option<u32>,
+    /// The group that may open it.
+    pub group: Option<u32>,
+}
+
+/// Makes a link whose other side is a program, in the namespace of the calling thread; it stays
+/// when nobody has it open. The name must be free (`EBUSY` where it is not).
+pub fn make_tun(name: &[u8], tun: &Tun) -> io::Result<()> {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    let layer = if tun.carries_frames { libc::IFF_TAP } else { libc::IFF_TUN };
+    let queues = if tun.has_many_queues { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = layer | queues | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        // The kernel reads the flags as 16 bits, of which `IFF_TUN_EXCL` is the highest.
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags as u16 as i16 },
+    };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (place, byte) in request.ifr_name.iter_mut().zip(name) {
+        *place = byte.cast_signed();
+    }
+    // SAFETY: the descriptor is open for as long as `device` lives, and the kernel reads and writes
+    // an `ifreq` at the pointer, which is one that outlives the call.
+    let status = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let owners = [(libc::TUNSETOWNER, tun.user), (libc::TUNSETGROUP, tun.group)];
+    let owners = owners.into_iter().filter_map(|(what, id)| Some((what, id?)));
+    for (what, number) in owners.chain([(libc::TUNSETPERSIST, 1)]) {
+        // SAFETY: the descriptor is open for as long as `device` lives, and these take a number in
+        // the place of a pointer, which the kernel does not follow.
+        let status = unsafe { libc::ioctl(device.as_raw_fd(), what, libc::c_ulong::from(number)) };
+        if status != 0 {
+            // Not persistent yet, it ends with the descriptor.
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Room for the one control message that [`receive_with_nsid`] looks for, aligned as its header

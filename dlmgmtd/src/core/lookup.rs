@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use dlmgmt_proto::door::{LinkFilter, View};
 use dlmgmt_proto::{
-    Error, ErrorCode, Flags, LinkId, LinkInfo, LinkName, LinkRef, LowerLink, Result, ZoneId,
-    ZoneName,
+    Error, ErrorCode, Flags, LinkId, LinkInfo, LinkRef, LowerLink, Result, ZoneId, ZoneName,
 };
 
 use super::registry::Registry;
-use crate::model::{Binding, Bound, Link};
+use crate::model::Link;
 
 /// What a caller can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,38 +88,46 @@ pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
         permanent_mac: record.phys.as_ref().and_then(|phys| phys.mac),
         path: record.phys.as_ref().and_then(|phys| phys.path.clone()),
         device: kernel.map(|kernel| kernel.name),
-        over: kernel.map_or_else(Vec::new, |kernel| {
-            [over(registry, kernel), ports(registry, kernel)].concat()
-        }),
+        over: over(registry, link).into_iter().chain(ports(registry, link)).collect(),
         speed: registry.link_mode(link).speed,
         duplex: registry.link_mode(link).duplex,
         generation: record.generation,
     }
 }
 
-/// A lower link of another namespace is left out until that namespace's links are known.
-fn over(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
-    let lower = kernel.lower.filter(|lower| lower.nsid.is_none());
-    lower
-        .map(|lower| lower.ifindex)
-        .and_then(|ifindex| name_at(registry, Binding { ns: kernel.ns, ifindex }))
-        .map(|name| LowerLink { name, zone: None })
-        .into_iter()
-        .collect()
+/// The link that one lies over, or that is the other end of a pair.
+///
+/// Of our own links the records know it best: the kernel does not tell when a lower link goes to
+/// another namespace.
+fn over(registry: &Registry, link: &Link) -> Option<LowerLink> {
+    let bound = link.kernel.as_ref()?;
+    let recipe = link.record.recipe.as_ref();
+    let made_over = recipe.and_then(|recipe| recipe.over.or(recipe.peer));
+    let lies_over = || registry.by_binding(bound.lower?.at(bound.ns)?);
+    let lower = registry.link(made_over.or_else(lies_over)?)?;
+    let place = lower.kernel.as_ref()?;
+    let zone = match place.ns == bound.ns {
+        true => None,
+        false => Some(registry.zone_label(place.zone?)),
+    };
+    Some(LowerLink { name: place.name, zone })
 }
 
 /// The ports of a bridge or an aggregation, which are always in its own namespace.
-fn ports(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
-    let ports = registry.ports_of(kernel.at());
+fn ports(registry: &Registry, link: &Link) -> Vec<LowerLink> {
+    let ports = link.binding().into_iter().flat_map(|at| registry.ports_of(at));
     let mut ports: Vec<_> =
         ports.map(|port| LowerLink { name: registry.shown_name(port), zone: None }).collect();
     ports.sort_unstable();
     ports
 }
 
-fn name_at(registry: &Registry, at: Binding) -> Option<LinkName> {
-    let link = registry.link(registry.by_binding(at)?)?;
-    Some(registry.shown_name(link))
+/// What a caller of a zone is told of a link: not what that lies over elsewhere (rule 3.6).
+pub fn veiled(zone: &ZoneName, mut link: LinkInfo) -> LinkInfo {
+    if !zone.is_global() {
+        link.over.retain(|lower| lower.zone.as_ref().is_none_or(|other| other == zone));
+    }
+    link
 }
 
 impl Registry {
@@ -143,7 +150,8 @@ impl Registry {
                 && (filter.classes.is_empty() || filter.classes.contains(&link.record.class))
                 && self.is_in_view(link, filter.view)
         };
-        Ok(self.links_after(after).find(passes).map(|link| describe(self, link)))
+        let found = self.links_after(after).find(passes).map(|link| describe(self, link));
+        Ok(found.map(|info| veiled(&self.zone_label(scope.zone), info)))
     }
 
     fn is_in_view(&self, link: &Link, view: View) -> bool {

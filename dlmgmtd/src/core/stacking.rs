@@ -258,7 +258,7 @@ pub(super) fn uses(registry: &Registry, link: &Link) -> Vec<String> {
     let named = |other: &Link| name_beside(registry, link, other);
     let master = bound.master_at().and_then(|at| registry.link(registry.by_binding(at)?));
     let master = master.map(|master| format!("port of {}", named(master)));
-    // The kernel does not tell of a lower link elsewhere which one it is.
+    // The kernel does not tell of every kind what it lies over, and not always where that is.
     let was_made_over_it = |other: &Link| {
         let recipe = other.record.recipe.as_ref();
         recipe.is_some_and(|recipe| recipe.over == Some(link.record.id))
@@ -266,9 +266,8 @@ pub(super) fn uses(registry: &Registry, link: &Link) -> Vec<String> {
     let lies_over_it = |other: &&Arc<Link>| {
         other.kernel.as_ref().is_some_and(|upper| {
             was_made_over_it(other)
-                || upper.ns == bound.ns
-                    && upper.kind.as_deref() != Some("veth")
-                    && upper.lower.is_some_and(|l| l.nsid.is_none() && l.ifindex == bound.ifindex)
+                || upper.kind.as_deref() != Some("veth")
+                    && upper.lower.and_then(|lower| lower.at(upper.ns)) == Some(bound.at())
         })
     };
     let uppers = registry.links().filter(lies_over_it);

@@ -31,7 +31,7 @@ use crate::core::{
     Registry, Resetting, Scope, Setting, describe, describe_properties, describe_zone, export,
     is_shown, links_to_lend, links_with_their_names, plan_change_ports, plan_delete,
     plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
-    plan_reset_properties, plan_set_properties, refuse_ending, resolve, visible_zone,
+    plan_reset_properties, plan_set_properties, refuse_ending, resolve, veiled, visible_zone,
 };
 use crate::model::{Lifetime, Link, Settings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -221,7 +221,7 @@ impl Service for Engine {
             nsid: stranger.map(|stranger| stranger.nsid),
             pid: stranger.and_then(|stranger| stranger.pid),
             assigned: link.loan().map(|loan| registry.zone_label(loan.zone)),
-            link: describe(&registry, link),
+            link: veiled(&registry.zone_label(scope.zone), describe(&registry, link)),
         })
     }
 
@@ -390,9 +390,10 @@ impl Service for Engine {
             if part.is_some() {
                 past.splice(0..0, told_zones(registry));
             }
-            let visible = VisibleEvents { scope, zone: registry.zone_label(scope.zone) };
+            let zone = registry.zone_label(scope.zone);
+            let visible = VisibleEvents { scope, zone: zone.clone() };
             let stream = hub.subscribe(past, Box::new(move |event| visible.sees(event)));
-            let told: Box<dyn EventStream> = Box::new(Told { stream, part });
+            let told: Box<dyn EventStream> = Box::new(Told { stream, part, zone });
             Ok((seq, told))
         })
     }
@@ -428,7 +429,8 @@ impl Engine {
     fn look_up(&self, caller: &Caller, link: &LinkRef) -> Result<LinkInfo> {
         let scope = authorise(caller, Action::See)?;
         let registry = self.pipeline.registry();
-        Ok(describe(&registry, resolve(&registry, scope, link)?))
+        let found = describe(&registry, resolve(&registry, scope, link)?);
+        Ok(veiled(&registry.zone_label(scope.zone), found))
     }
 }
 
@@ -608,12 +610,24 @@ impl VisibleEvents {
 struct Told {
     stream: Subscription,
     part: Option<Participant>,
+    zone: ZoneName,
 }
 
 #[async_trait]
 impl EventStream for Told {
     async fn next(&mut self) -> Option<SequencedEvent> {
-        self.stream.next().await
+        let SequencedEvent { seq, event } = self.stream.next().await?;
+        let veiled = |link| veiled(&self.zone, link);
+        let event = match event {
+            Event::Snapshot(link) => Event::Snapshot(veiled(link)),
+            Event::Added(link) => Event::Added(veiled(link)),
+            Event::Renamed { from, link } => Event::Renamed { from, link: veiled(link) },
+            Event::Moved { from, link } => Event::Moved { from, link: veiled(link) },
+            Event::Changed(link) => Event::Changed(veiled(link)),
+            Event::Removed(link) => Event::Removed(veiled(link)),
+            other => other,
+        };
+        Some(SequencedEvent { seq, event })
     }
 
     fn acknowledge(&self, zone: ZoneId) -> Result<()> {

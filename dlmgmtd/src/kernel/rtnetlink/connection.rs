@@ -166,6 +166,12 @@ impl Connection {
         }
     }
 
+    /// Gives a link of this namespace an address.
+    pub fn set_address(&mut self, ifindex: IfIndex, mac: Vec<u8>) -> Result<(), KernelError> {
+        self.exchange(request::set_address(ifindex, mac)?, NLM_F_ACK, |_| ())?;
+        Ok(())
+    }
+
     /// Ends a link of the namespace that has the number `nsid` here.
     pub fn delete(&mut self, nsid: Option<i32>, ifindex: IfIndex) -> Result<(), KernelError> {
         self.exchange(request::delete(nsid, ifindex)?, NLM_F_ACK, |_| ())?;

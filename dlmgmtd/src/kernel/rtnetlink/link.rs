@@ -189,7 +189,7 @@ impl<'a> RawLink<'a> {
             mtu: self.mtu,
             admin_up: self.is_admin_up(),
             state: self.state(),
-            lower: self.lower.map(|ifindex| Lower { ifindex, nsid: self.lower_nsid }),
+            lower: self.lower.map(|ifindex| Lower { ifindex, nsid: self.lower_nsid, ns: None }),
             master: self.master,
             altnames: self.altnames,
             tunables: self.tunables,

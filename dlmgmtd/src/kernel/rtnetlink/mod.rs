@@ -18,6 +18,7 @@ mod request;
 mod search;
 #[cfg(test)]
 pub(super) mod tests;
+mod tun;
 #[cfg(test)]
 mod zone_tests;
 mod zones;
@@ -28,6 +29,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dlmgmt_proto::kind::{LinkOptions, Maker};
 use dlmgmt_proto::{IfIndex, LinkName, Topic};
 
 use crate::kernel::{
@@ -230,6 +232,71 @@ impl RtnetlinkKernel {
         }
     }
 
+    /// The kernel names the namespace of a lower link by a number; only here is it known which one
+    /// that is.
+    fn place_lower(&self, link: &mut KernelLink) {
+        if let Some(lower) = link.lower.as_mut().filter(|lower| lower.nsid.is_some()) {
+            lower.ns = self.zones.of_number(lower.nsid);
+        }
+    }
+
+    /// A link that the kernel makes for who opens a device, and then gives its address.
+    async fn create_tun(
+        &self,
+        new: &NewLink,
+        options: &LinkOptions,
+    ) -> Result<Vec<Made>, KernelError> {
+        let (name, options) = (new.name, options.clone());
+        let mac = request::mac_of(new, options.kind());
+        let inside = self.enter(new.ns).await?;
+        let made = blocking(move || {
+            let Inside { fd, mut connection, .. } = inside;
+            tun::make(&fd, name, &options)?;
+            let found = connection.find_named(None, &name)?.ok_or_else(gone_already)?;
+            let addressed = match mac {
+                Some(mac) => connection.set_address(found.ifindex, mac),
+                None => Ok(()),
+            };
+            match addressed {
+                Ok(()) => connection.get(None, found.ifindex).map(|link| (found.ifindex, link)),
+                Err(refusal) => {
+                    connection.delete(None, found.ifindex)?;
+                    Err(refusal)
+                }
+            }
+        });
+        let (ifindex, link) = made.await?;
+        Ok(vec![Made { at: Binding { ns: new.ns, ifindex }, link }])
+    }
+
+    async fn create_by_message(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
+        let from = new.other_side();
+        let target = match from == new.ns {
+            true => None,
+            false => Some(self.target(from, new.ns).await?),
+        };
+        let zones = [self.zone(new.ns)?, self.zone(from)?];
+        let refused_in = zones[0].clone();
+        let nsid_of = move |ns: NsCookie| {
+            zones.iter().flatten().find(|zone| zone.cookie == ns).map(|zone| zone.nsid)
+        };
+        let wanted = new.clone();
+        let make = move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
+        let (wanted, sought) = (new.clone(), Sought::of(new, self.home()));
+        let find = move |connection: &mut Connection| sought.find(&wanted, connection, nsid_of);
+        if from == self.home() {
+            // One thread for both, because this is to be quick.
+            let made = self.home.request(move |connection| {
+                make(connection)?;
+                find(connection)
+            });
+            made.await.map_err(|refusal| self.explain(refused_in.as_ref(), refusal))
+        } else {
+            self.request_in(from, make).await?;
+            self.home.request(find).await
+        }
+    }
+
     /// Where the link of a name is.
     async fn named(&self, ns: NsCookie, name: LinkName) -> Result<Binding, KernelError> {
         let found =
@@ -342,11 +409,16 @@ impl Kernel for RtnetlinkKernel {
     }
 
     async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
-        self.request_about(ns, |connection, nsid| connection.dump(nsid)).await
+        let mut dump = self.request_about(ns, |connection, nsid| connection.dump(nsid)).await?;
+        dump.links.iter_mut().for_each(|link| self.place_lower(link));
+        Ok(dump)
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
-        self.request_about(ns, move |connection, nsid| connection.get(nsid, ifindex)).await
+        let found = self.request_about(ns, move |connection, nsid| connection.get(nsid, ifindex));
+        let mut found = found.await?;
+        found.iter_mut().for_each(|link| self.place_lower(link));
+        Ok(found)
     }
 
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError> {
@@ -418,31 +490,14 @@ impl Kernel for RtnetlinkKernel {
     }
 
     async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
-        let from = new.other_side();
-        let target = match from == new.ns {
-            true => None,
-            false => Some(self.target(from, new.ns).await?),
+        let mut made = match &new.kind {
+            NewKind::Single { settings, .. } if settings.kind().maker == Maker::Tun => {
+                self.create_tun(new, settings).await?
+            }
+            _ => self.create_by_message(new).await?,
         };
-        let zones = [self.zone(new.ns)?, self.zone(from)?];
-        let refused_in = zones[0].clone();
-        let nsid_of = move |ns: NsCookie| {
-            zones.iter().flatten().find(|zone| zone.cookie == ns).map(|zone| zone.nsid)
-        };
-        let wanted = new.clone();
-        let make = move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
-        let (wanted, sought) = (new.clone(), Sought::of(new, self.home()));
-        let find = move |connection: &mut Connection| sought.find(&wanted, connection, nsid_of);
-        if from == self.home() {
-            // One thread for both, because this is to be quick.
-            let made = self.home.request(move |connection| {
-                make(connection)?;
-                find(connection)
-            });
-            made.await.map_err(|refusal| self.explain(refused_in.as_ref(), refusal))
-        } else {
-            self.request_in(from, make).await?;
-            self.home.request(find).await
-        }
+        made.iter_mut().filter_map(|made| made.link.as_mut()).for_each(|it| self.place_lower(it));
+        Ok(made)
     }
 
     async fn watch(&self, ns: OwnedFd, opener: NsOpener) -> Result<NsCookie, KernelError> {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use dlmgmt_proto::kind::{Address, LinkOptions, Place};
+use dlmgmt_proto::kind::{Address, LinkKind, LinkOptions, Place};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName};
 use netlink_packet_core::DefaultNla;
@@ -112,13 +112,8 @@ pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMess
         }
         NewKind::Single { settings, over } => {
             let over = over.map(|over| existing(over.ifindex)).transpose()?;
-            match settings.kind().address {
-                Address::Own => link.attributes.push(address(new.mac)),
-                Address::Inherited | Address::None => {
-                    let asked = new.mac.map(|mac| mac.as_bytes().to_vec());
-                    link.attributes.extend(asked.map(LinkAttribute::Address));
-                }
-            }
+            let mac = mac_of(new, settings.kind());
+            link.attributes.extend(mac.map(LinkAttribute::Address));
             let place = settings.kind().lower_rule().map(|rule| rule.place);
             if let (Some(Place::Link(_)), Some(over)) = (place, over) {
                 link.attributes.push(LinkAttribute::Link(over));
@@ -129,18 +124,33 @@ pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMess
     Ok(RouteNetlinkMessage::NewLink(link))
 }
 
+/// The address that a new link is to get, unless the kernel is to choose it.
+pub fn mac_of(new: &NewLink, kind: &LinkKind) -> Option<Vec<u8>> {
+    let asked = new.mac.map(|mac| mac.as_bytes().to_vec());
+    match kind.address {
+        Address::Own => Some(asked.unwrap_or_else(mac_by_chance)),
+        Address::Inherited | Address::None => asked,
+    }
+}
+
 /// An address that the kernel took by chance udev would soon replace; one that was asked for, it
 /// leaves alone. So chance is at work here.
 fn address(wanted: Option<HwAddr>) -> LinkAttribute {
-    LinkAttribute::Address(match wanted {
-        Some(mac) => mac.as_bytes().to_vec(),
-        None => {
-            let mut mac: [u8; 6] = std::array::from_fn(|_| fastrand::u8(..));
-            // Of nobody's making, and of one link alone.
-            mac[0] = mac[0] & 0xfe | 0x02;
-            mac.to_vec()
-        }
-    })
+    let wanted = wanted.map(|mac| mac.as_bytes().to_vec());
+    LinkAttribute::Address(wanted.unwrap_or_else(mac_by_chance))
+}
+
+/// Of nobody's making, and of one link alone.
+fn mac_by_chance() -> Vec<u8> {
+    let mut mac: [u8; 6] = std::array::from_fn(|_| fastrand::u8(..));
+    mac[0] = mac[0] & 0xfe | 0x02;
+    mac.to_vec()
+}
+
+/// Asks to give a link of this namespace an address.
+pub fn set_address(ifindex: IfIndex, mac: Vec<u8>) -> Result<RouteNetlinkMessage, KernelError> {
+    let link = LinkUnspec::new_with_index(existing(ifindex)?);
+    Ok(RouteNetlinkMessage::SetLink(link.address(mac).build()))
 }
 
 /// What a link is, as the table of kinds tells the kernel of it.

@@ -114,7 +114,7 @@ fn a_dump_shows_every_link_with_what_the_daemon_needs() {
         assert_eq!(left.mac, Some("02:00:00:00:00:01".parse::<HwAddr>().unwrap()));
         assert_eq!((left.permanent_mac, &left.path), (None, &None));
         assert_eq!((left.mtu, left.admin_up, left.state), (1400, false, LinkState::Down));
-        assert_eq!(left.lower, Some(Lower { ifindex: right.ifindex, nsid: None }));
+        assert_eq!(left.lower, Some(Lower { ifindex: right.ifindex, nsid: None, ns: None }));
         assert_eq!(left.altnames, [altname("alpha"), altname("zeta")]);
         assert_eq!(right.master, Some(kernel.link("stub").await.ifindex));
         assert_eq!(kernel.link("over").await.kind.as_deref(), Some("macvlan"));

@@ -174,7 +174,7 @@ impl World {
         let lower = match link.lower {
             Some(ifindex) => {
                 namespace.existing(ifindex)?;
-                Some(Lower { ifindex, nsid: None })
+                Some(Lower { ifindex, nsid: None, ns: None })
             }
             None => None,
         };
@@ -562,6 +562,6 @@ fn nsid_of(ns: NsCookie) -> i32 {
 
 /// How a link in `ns` names the one it lies over.
 fn seen_from(ns: NsCookie, lower: Binding) -> Lower {
-    let nsid = (lower.ns != ns).then(|| nsid_of(lower.ns));
-    Lower { ifindex: lower.ifindex, nsid }
+    let elsewhere = (lower.ns != ns).then_some(lower.ns);
+    Lower { ifindex: lower.ifindex, nsid: elsewhere.map(nsid_of), ns: elsewhere }
 }
