@@ -640,6 +640,7 @@ impl Pipeline {
         let before = self.registry();
         let (after, mut ids, told) = change(&before);
         ids.extend(before.displaced_by(&after));
+        ids.extend(before.whose_ports_differ(&after, &ids));
         let mut seq = before.seq();
         let zones = before.zones_that_differ(&after);
         let zone_events = zones.into_iter().flat_map(|id| zone_events(&before, &after, id));

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink, Named, Reclaim, Rename,
-    RenameItem, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, Details,
+    GetAttribute, GetDetails, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink,
+    Named, Reclaim, Rename, RenameItem, ResetProperties, ResetZone, SetProperties, SetZone,
+    Subscribe, Where,
 };
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Assignment, Property, PropertyInfo};
@@ -17,6 +18,7 @@ use dlmgmt_proto::{
     SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
+use super::details;
 use super::hub::Subscription;
 use super::observer;
 use super::participants::Participant;
@@ -83,6 +85,12 @@ impl Service for Engine {
             let text = format!("{}: no attribute {}", link.name, quotable(&call.attribute));
             Error::new(ErrorCode::Invalid, text)
         })
+    }
+
+    async fn get_details(&self, caller: &Caller, call: GetDetails) -> Result<Details> {
+        let scope = authorise(caller, Action::See)?;
+        let registry = self.pipeline.registry();
+        details::details(&*self.pipeline.kernel, &registry, scope, &call).await
     }
 
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {

@@ -1,10 +1,14 @@
 //! The real kernel, over rtnetlink.
 
 mod bandwidth;
+mod channel;
 mod connection;
+mod details;
 mod device;
+mod ethtool;
 mod frame;
 mod inside;
+mod kinds;
 mod link;
 mod listener;
 mod namespace;
@@ -24,12 +28,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dlmgmt_proto::{IfIndex, LinkName};
+use dlmgmt_proto::{IfIndex, LinkName, Topic};
 
-use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, Made, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Settings, Step};
+use crate::kernel::{
+    Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
+};
+use crate::model::{Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Settings, Step};
 
 use connection::Connection;
+use ethtool::Ethtool;
 use inside::Inside;
 use listener::Listener;
 use namespace::Namespace;
@@ -239,6 +246,17 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
+/// A driver that fails hides no other's answer.
+fn link_modes(drivers: &mut Ethtool, links: &[IfIndex]) -> Vec<LinkMode> {
+    let mode = |ifindex: &IfIndex| {
+        drivers.link_mode(*ifindex).unwrap_or_else(|why| {
+            tracing::debug!("the driver of the link with index {ifindex} fails: {why}");
+            LinkMode::default()
+        })
+    };
+    links.iter().map(mode).collect()
+}
+
 fn find_numbered(connection: &mut Connection, nsid: i32) -> Result<Option<Doorway>, KernelError> {
     for (place, ns) in search::namespaces() {
         if connection.number_of(ns.as_fd())? == Some(nsid) {
@@ -336,6 +354,38 @@ impl Kernel for RtnetlinkKernel {
 
     async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
         self.request_in(at.ns, move |connection| connection.settings(at.ifindex)).await
+    }
+
+    async fn inspect(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+        topics: &[Topic],
+    ) -> Result<Vec<Vec<KernelFact>>, KernelError> {
+        let (links, topics) = (links.to_vec(), topics.to_vec());
+        self.request_about(ns, move |connection, nsid| {
+            links.iter().map(|ifindex| connection.inspect(nsid, *ifindex, &topics)).collect()
+        })
+        .await
+    }
+
+    async fn link_modes(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+    ) -> Result<Vec<LinkMode>, KernelError> {
+        let (zone, links) = (self.zone(ns)?, links.to_vec());
+        blocking(move || {
+            let drivers = match zone {
+                None => Ethtool::open(),
+                Some(zone) => zone.enter()?.ethtool(),
+            };
+            match drivers {
+                Err(why) if ethtool::is_missing(&why) => Ok(vec![LinkMode::default(); links.len()]),
+                drivers => Ok(link_modes(&mut drivers?, &links)),
+            }
+        })
+        .await
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
