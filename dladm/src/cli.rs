@@ -50,6 +50,20 @@ pub enum Command {
     ShowLink(ShowLink),
     /// Show physical links
     ShowPhys(ShowPhys),
+    /// Show links of an address of their own over others
+    ShowVnic(ShowVnic),
+    /// Show VLANs
+    ShowVlan(ShowClass),
+    /// Show aggregations, or their ports
+    ShowAggr(ShowAggr),
+    /// Show bridges, or their ports
+    ShowBridge(ShowBridge),
+    /// Show links over nothing
+    ShowEtherstub(ShowClass),
+    /// Show IP tunnels
+    ShowIptun(ShowClass),
+    /// Show Ethernet links over IP
+    ShowOverlay(ShowClass),
     /// Show zones
     ShowZone(ShowZone),
     /// Lend a link to a zone, now or whenever that is up
@@ -92,6 +106,13 @@ impl Command {
         let (name, operand) = match self {
             Self::ShowLink(args) => ("show-link", args.link.as_ref()),
             Self::ShowPhys(args) => ("show-phys", args.link.as_ref()),
+            Self::ShowVnic(args) => ("show-vnic", args.of.link.as_ref()),
+            Self::ShowVlan(args) => ("show-vlan", args.link.as_ref()),
+            Self::ShowAggr(args) => ("show-aggr", args.of.link.as_ref()),
+            Self::ShowBridge(args) => ("show-bridge", args.of.link.as_ref()),
+            Self::ShowEtherstub(args) => ("show-etherstub", args.link.as_ref()),
+            Self::ShowIptun(args) => ("show-iptun", args.link.as_ref()),
+            Self::ShowOverlay(args) => ("show-overlay", args.link.as_ref()),
             Self::ShowZone(args) => ("show-zone", args.zone.as_ref()),
             Self::SetZone(args) => return args.what(),
             Self::ResetZone(args) => ("reset-zone", Some(&args.link)),
@@ -143,6 +164,18 @@ pub struct ShowLink {
     /// Links of every zone, with a column for it
     #[arg(short = 'Z', long)]
     pub show_zone: bool,
+    /// What passed through them
+    #[arg(short = 's', long, conflicts_with = "persistent")]
+    pub statistics: bool,
+    /// Show it again after so many seconds, and then what passed meanwhile
+    #[arg(
+        short = 'i',
+        long,
+        value_name = "SECONDS",
+        requires = "statistics",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub interval: Option<u32>,
     #[command(flatten)]
     pub form: Form,
     #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
@@ -168,6 +201,57 @@ pub struct ShowPhys {
     pub form: Form,
     #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
     pub link: Option<OsString>,
+}
+
+/// `show-vlan` and the like: links of one class.
+#[derive(Args, Debug)]
+pub struct ShowClass {
+    /// Links that survive a reboot, there or not
+    #[arg(short = 'P', long)]
+    pub persistent: bool,
+    /// Links of this zone
+    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
+    pub zone: Option<String>,
+    /// Links of every zone, with a column for it
+    #[arg(short = 'Z', long)]
+    pub show_zone: bool,
+    #[command(flatten)]
+    pub form: Form,
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
+    pub link: Option<OsString>,
+}
+
+/// `show-vnic`
+#[derive(Args, Debug)]
+pub struct ShowVnic {
+    /// Those over this link: NAME, ZONE/NAME or @LINKID
+    #[arg(short = 'l', long = "link", value_name = "LOWER", add = ArgValueCompleter::new(links))]
+    pub over: Option<OsString>,
+    #[command(flatten)]
+    pub of: ShowClass,
+}
+
+/// `show-aggr`
+#[derive(Args, Debug)]
+pub struct ShowAggr {
+    /// The aggregations with their ports
+    #[arg(short = 'x', long, conflicts_with = "lacp")]
+    pub extended: bool,
+    /// What LACP has come to on their ports
+    #[arg(short = 'L', long)]
+    pub lacp: bool,
+    #[command(flatten)]
+    pub of: ShowClass,
+}
+
+/// `show-bridge`
+#[derive(Args, Debug)]
+pub struct ShowBridge {
+    /// The ports of the bridges
+    #[arg(short = 'l', long)]
+    pub ports: bool,
+    #[command(flatten)]
+    pub of: ShowClass,
 }
 
 /// `show-zone`
@@ -438,6 +522,7 @@ mod tests {
             ("dladm remove-aggr -l a ag0", "remove-aggr ag0"),
             ("dladm attach-zone --pid 7 web", "attach-zone web"),
             ("dladm show-zone", "show-zone"),
+            ("dladm show-bridge -l br0", "show-bridge br0"),
             ("dladm set-linkprop -t -p mtu=9000 net0", "set-linkprop net0"),
             ("dladm show-linkprop -p mtu", "show-linkprop"),
             ("dladm where @7", "where @7"),
@@ -472,6 +557,10 @@ mod tests {
             ("dladm attach-zone --pid 1 --netns /x web", ["dladm: attach-zone: ", "--pid"]),
             ("dladm attach-zone --pid 0 web", ["dladm: attach-zone: ", "`0`"]),
             ("dladm where", ["dladm: where: ", "LINK"]),
+            ("dladm show-aggr -x -L", ["dladm: show-aggr: ", "--lacp"]),
+            ("dladm show-link -i 1", ["dladm: show-link: ", "--statistics"]),
+            ("dladm show-link -s -i 0", ["dladm: show-link: ", "`0`"]),
+            ("dladm show-link -s -P", ["dladm: show-link: ", "--persistent"]),
             ("dladm set-linkprop net0", ["dladm: set-linkprop: ", "--prop"]),
             ("dladm reset-linkprop -p mtu", ["dladm: reset-linkprop: ", "LINK"]),
             ("dladm show-linkprop -c -o link --json", ["dladm: show-linkprop: ", "--json"]),

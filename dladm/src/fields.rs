@@ -1,10 +1,13 @@
 //! The fields of what is shown: their names, and how each is read from what the daemon told.
 
+pub mod class;
+
 use std::borrow::Cow;
 
 use dlmgmt_proto::property::{Kind, Property, PropertyInfo};
 use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink, Whereabouts, ZoneInfo, ZoneName};
 
+use crate::details::Detailed;
 use crate::failure::Failure;
 
 /// One value to be shown.
@@ -132,6 +135,23 @@ pub const PHYS_FIELDS: &[Field<LinkInfo>] = &[
     },
     ZONE,
     FLAGS,
+];
+
+/// The fields of `show-link -s`.
+pub const STATISTICS_FIELDS: &[Field<Detailed>] = &[
+    Field { name: "link", value: |row| Value::name(&row.link.name) },
+    Field { name: "ipackets", value: |row| row.fact("ipackets") },
+    Field { name: "rbytes", value: |row| row.fact("rbytes") },
+    Field { name: "ierrors", value: |row| row.fact("ierrors") },
+    Field { name: "opackets", value: |row| row.fact("opackets") },
+    Field { name: "obytes", value: |row| row.fact("obytes") },
+    Field { name: "oerrors", value: |row| row.fact("oerrors") },
+    Field { name: "idrops", value: |row| row.fact("idrops") },
+    Field { name: "odrops", value: |row| row.fact("odrops") },
+    Field { name: "multicast", value: |row| row.fact("multicast") },
+    Field { name: "collisions", value: |row| row.fact("collisions") },
+    Field { name: "zone", value: |row| Value::word(row.link.zone.as_str()) },
+    Field { name: "linkid", value: |row| Value::Number(row.link.id.get().into()) },
 ];
 
 /// The fields of `show-zone`.

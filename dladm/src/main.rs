@@ -8,6 +8,7 @@ mod cli;
 mod colour;
 mod commands;
 mod completion;
+mod details;
 mod failure;
 mod fields;
 #[cfg(test)]

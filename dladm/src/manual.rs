@@ -6,7 +6,10 @@ use clap::{Arg, Command, CommandFactory};
 use dlmgmt_proto::property::Property;
 
 use crate::cli::Cli;
-use crate::fields::{Field, LINK_FIELDS, PHYS_FIELDS, PROPERTY_FIELDS, WHERE_FIELDS, ZONE_FIELDS};
+use crate::fields::{
+    Field, LINK_FIELDS, PHYS_FIELDS, PROPERTY_FIELDS, STATISTICS_FIELDS, WHERE_FIELDS, ZONE_FIELDS,
+    class,
+};
 
 const PAGE: &str = include_str!("../../man/dladm.8");
 
@@ -107,7 +110,18 @@ fn every_field_is_told_with_its_command() {
         }
     }
     check("show-link", LINK_FIELDS);
+    check("show-link", STATISTICS_FIELDS);
     check("show-phys", PHYS_FIELDS);
+    check("show-vnic", class::VNIC_FIELDS);
+    check("show-vlan", class::VLAN_FIELDS);
+    check("show-aggr", class::AGGR_FIELDS);
+    check("show-aggr", class::AGGR_PORT_FIELDS);
+    check("show-aggr", class::LACP_FIELDS);
+    check("show-bridge", class::BRIDGE_FIELDS);
+    check("show-bridge", class::BRIDGE_PORT_FIELDS);
+    check("show-etherstub", class::ETHERSTUB_FIELDS);
+    check("show-iptun", class::IPTUN_FIELDS);
+    check("show-overlay", class::OVERLAY_FIELDS);
     check("show-zone", ZONE_FIELDS);
     check("where", WHERE_FIELDS);
     check("show-linkprop", PROPERTY_FIELDS);

@@ -11,21 +11,32 @@ use crate::failure::{Failure, Report};
 use crate::fields::{Field, Value};
 
 /// A table for people: a header, aligned columns, `--` for what is absent.
-pub fn table<T>(fields: &[&Field<T>], rows: &[T], palette: Palette) -> String {
-    let mut cells = Cells::default();
-    for field in fields {
-        cells.push(|text| text.push_str(&field.name.to_ascii_uppercase()));
-    }
-    for row in rows {
-        for field in fields {
-            cells.push(|text| (field.value)(row).write_to(text));
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Of each column, in characters; none before the header is written.
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// More rows, and before the first ones the header. Columns grow where they must.
+    pub fn more<T>(&mut self, fields: &[&Field<T>], rows: &[T], palette: Palette) -> String {
+        let columns = fields.len();
+        let mut cells = Cells::default();
+        let header = if self.widths.is_empty() { columns } else { 0 };
+        for field in &fields[..header] {
+            cells.push(|text| text.push_str(&field.name.to_ascii_uppercase()));
         }
+        for row in rows {
+            for field in fields {
+                cells.push(|text| (field.value)(row).write_to(text));
+            }
+        }
+        self.widths.resize(columns, 0);
+        cells.align(&mut self.widths, |i, cell| {
+            let is_header = i < header;
+            if is_header { palette.header() } else { palette.cell(fields[i % columns].name, cell) }
+        })
     }
-    let columns = fields.len();
-    cells.align(columns, |i, cell| {
-        let is_header = i < columns;
-        if is_header { palette.header() } else { palette.cell(fields[i % columns].name, cell) }
-    })
 }
 
 /// The cells of a table in one text: links may come by the ten thousand, and a text per cell is slow.
@@ -50,9 +61,10 @@ impl Cells {
         starts.zip(&self.ends).map(|(start, end)| &self.text[*start..*end])
     }
 
-    /// The cells in columns, each cell in the style that `style` has for its number and its text.
-    fn align(&self, columns: usize, style: impl Fn(usize, &str) -> Style) -> String {
-        let mut widths = vec![0; columns];
+    /// The cells in columns of these widths at least, each cell in the style that `style` has for
+    /// its number and its text.
+    fn align(&self, widths: &mut [usize], style: impl Fn(usize, &str) -> Style) -> String {
+        let columns = widths.len();
         for (i, cell) in self.iter().enumerate() {
             let width = &mut widths[i % columns];
             *width = cell.chars().count().max(*width);
@@ -196,6 +208,10 @@ mod tests {
     use crate::fields::{LINK_FIELDS, Selection, select};
     use dlmgmt_proto::LinkInfo;
 
+    fn table(fields: &Selection<LinkInfo>, rows: &[LinkInfo], palette: Palette) -> String {
+        Table::default().more(fields, rows, palette)
+    }
+
     fn fields(list: &str) -> Selection<LinkInfo> {
         select(LINK_FIELDS, list).unwrap()
     }
@@ -210,6 +226,14 @@ mod tests {
              a             vlan   1500  up       net0\n\
              a-long-name0  vlan   --    unknown  --\n"
         );
+    }
+
+    #[test]
+    fn a_table_that_goes_on_has_one_header_and_columns_that_only_grow() {
+        let (mut table, shown) = (Table::default(), fields("link,mtu"));
+        table.more(&shown, &[full(b"a-long-name0")], Palette::Plain);
+        let more = table.more(&shown, &[full(b"a")], Palette::Plain);
+        assert_eq!(more, "a             1500\n");
     }
 
     #[test]

@@ -37,10 +37,21 @@ impl<T> Shape<T> {
         chosen.map_or_else(|| select(table, default), Ok).map(Self::Table)
     }
 
+    /// Whether a field is among those that are shown.
+    pub fn has(&self, name: &str) -> bool {
+        let (Self::Table(fields) | Self::Parsable(fields) | Self::Json(fields)) = self;
+        fields.iter().any(|field| field.name == name)
+    }
+
     /// Shows `rows`.
     pub fn print(&self, rows: &[T]) -> Result<(), Failure> {
+        self.print_more(rows, &mut output::Table::default())
+    }
+
+    /// Shows `rows`, which go on in a table that was begun.
+    pub fn print_more(&self, rows: &[T], table: &mut output::Table) -> Result<(), Failure> {
         let text = match self {
-            Self::Table(fields) => output::table(fields, rows, Palette::of_output()),
+            Self::Table(fields) => table.more(fields, rows, Palette::of_output()),
             Self::Parsable(fields) => output::parsable(fields, rows),
             Self::Json(fields) => output::json(fields, rows)?,
         };

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{
-    DevicePath, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media, ZoneId,
-    ZoneName,
+    DevicePath, Duplex, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media,
+    ZoneId, ZoneName,
 };
 use serde::{Deserialize, Serialize};
 
-pub use settings::{LinkProperties, Settings, Tunables, small};
+pub use settings::{LinkProperties, Readings, Settings, Tunables, small};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,6 +113,17 @@ impl KernelLink {
     pub fn is_loopback(&self) -> bool {
         self.media == Media::Loopback
     }
+}
+
+/// How fast a link is, as its driver tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkMode {
+    /// Megabits per second; `None` without a carrier.
+    pub speed: Option<u32>,
+    /// Whether it sends and receives at once.
+    pub duplex: Option<Duplex>,
+    /// Whether both ends agree on that by themselves.
+    pub autoneg: Option<bool>,
 }
 
 /// The lower link of a stacked one.
@@ -489,6 +500,12 @@ impl Link {
     /// Where the kernel has it.
     pub fn binding(&self) -> Option<Binding> {
         self.kernel.as_ref().map(Bound::at)
+    }
+
+    /// Where the kernel has the link that it is a port of.
+    pub fn master(&self) -> Option<Binding> {
+        let bound = self.kernel.as_ref()?;
+        Some(Binding { ns: bound.ns, ifindex: bound.master? })
     }
 
     /// A physical link whose hardware is absent.

@@ -15,7 +15,8 @@ use dlmgmt_proto::door::{
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
-    LinkClass, LinkId, LinkInfo, LinkRef, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
+    LinkClass, LinkDetails, LinkId, LinkInfo, LinkRef, SequencedEvent, Topic, Whereabouts, ZoneId,
+    ZoneInfo, ZoneName,
 };
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
@@ -83,6 +84,17 @@ impl Client {
                 return Ok(links);
             }
         }
+    }
+
+    /// What the kernel has of these links at this moment, of each in the order asked for. Other
+    /// calls may come between.
+    pub async fn details(&self, links: &[LinkId], topics: &[Topic]) -> Result<Vec<LinkDetails>> {
+        let mut told = Vec::with_capacity(links.len());
+        while told.len() < links.len() {
+            let ask = wire::details_of(&links[told.len()..], topics);
+            told.extend(wire::told(self.call(&ask).await?)?);
+        }
+        Ok(told)
     }
 
     /// Renames links, all of them or none.

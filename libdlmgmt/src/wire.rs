@@ -7,11 +7,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use dlmgmt_proto::SequencedEvent;
 use dlmgmt_proto::door::{
-    Command, Exported, FDS_MAX, Hello, Kind, PACKET_MAX, Subscribe, VERSION, decode_body,
-    encode_into, split,
+    Command, Details, Exported, FDS_MAX, GetDetails, Hello, Kind, PACKET_MAX, Subscribe, VERSION,
+    decode_body, encode_into, split,
 };
+use dlmgmt_proto::{LinkDetails, LinkId, SequencedEvent, Topic};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -40,6 +40,21 @@ pub(crate) fn hello() -> Hello {
     let program = std::env::args_os().next().unwrap_or_default();
     let client = Path::new(&program).file_name().unwrap_or_default().display().to_string();
     Hello { oldest: VERSION, newest: VERSION, client }
+}
+
+/// The call about the first of these links, as many as one call is good for.
+pub(crate) fn details_of(links: &[LinkId], topics: &[Topic]) -> GetDetails {
+    const AT_ONCE: usize = 256;
+    let links = links[..links.len().min(AT_ONCE)].to_vec();
+    GetDetails { links, topics: topics.to_vec() }
+}
+
+/// What it answers: something, so that whoever goes on asking comes to an end.
+pub(crate) fn told(reply: Details) -> Result<Vec<LinkDetails>> {
+    match reply.links.is_empty() {
+        true => Err(ClientError::Protocol("the details are those of no link".to_owned())),
+        false => Ok(reply.links),
+    }
 }
 
 /// The text of an export, from its file.

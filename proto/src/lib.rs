@@ -8,6 +8,7 @@
 mod addr;
 mod attribute;
 mod class;
+mod details;
 pub mod door;
 mod error;
 mod event;
@@ -21,6 +22,7 @@ mod zone;
 
 pub use addr::{HwAddr, HwAddrError};
 pub use class::{Duplex, Flags, LinkClass, LinkState, Media, ZoneState};
+pub use details::{Fact, FactValue, LinkDetails, Topic, TopicError};
 pub use error::{Error, ErrorCode, Result};
 pub use event::{Event, EventKind, SequencedEvent};
 pub use id::{Generation, IfIndex, LinkId, Seq, ZoneId};

@@ -71,11 +71,11 @@ pub struct LinkInfo {
     pub path: Option<DevicePath>,
     /// The kernel's name for the device now, or its last one.
     pub device: Option<LinkName>,
-    /// The links it lies over.
+    /// The links it lies over; of a bridge or an aggregation, its ports.
     pub over: Vec<LowerLink>,
-    /// Megabits per second.
+    /// Megabits per second, of a physical link, when its carrier last changed.
     pub speed: Option<u32>,
-    /// Whether it sends and receives at once.
+    /// Whether it sends and receives at once, as of the same moment.
     pub duplex: Option<Duplex>,
     /// Raised at each loan and return.
     pub generation: Generation,

@@ -7,18 +7,19 @@ use std::fmt::Debug;
 
 use dlmgmt_proto::door::{
     Acknowledge, Acknowledged, AttachZone, Call, ChangePorts, Changed, Command, CreateLink,
-    Created, DeleteLink, DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink,
-    GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, Kind, LinkFilter,
-    LinkOption, List, ListCursor, ListProperties, ListZones, MakeLink, Named, NextLink, Page, Peer,
-    Properties, Reclaim, Release, Released, Rename, RenameItem, ResetProperties, ResetZone,
-    SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
-    decode_body, encode, split,
+    Created, DeleteLink, DeletePhys, DetachZone, Details, Export, Exported, GetAttribute,
+    GetDetails, GetLink, GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import,
+    Kind, LinkFilter, LinkOption, List, ListCursor, ListProperties, ListZones, MakeLink, Named,
+    NextLink, Page, Peer, Properties, Reclaim, Release, Released, Rename, RenameItem,
+    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe,
+    Unsubscribed, View, Where, Zones, decode_body, encode, split,
 };
 use dlmgmt_proto::property::{Assignment, PropertyInfo};
 use dlmgmt_proto::{
-    DevicePath, Duplex, Error, ErrorCode, Event, Flags, Generation, HwAddr, IfIndex, LinkClass,
-    LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, LinkState, LowerLink, MacvlanMode, Media, Seq,
-    SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
+    DevicePath, Duplex, Error, ErrorCode, Event, Fact, FactValue, Flags, Generation, HwAddr,
+    IfIndex, LinkClass, LinkDetails, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, LinkState,
+    LowerLink, MacvlanMode, Media, Seq, SequencedEvent, Topic, Whereabouts, ZoneId, ZoneInfo,
+    ZoneName, ZoneState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -185,6 +186,15 @@ fn check_reads(lines: &mut Lines) {
     let page = Page { seq: Seq(1 << 32), links: vec![bare()], next: Some(cursor) };
     lines.both(List { filter: some.clone(), cursor: None }, &page);
     lines.call("list.next", List { filter: some, cursor: Some(cursor) });
+    let topics = vec![Topic::Statistics, Topic::Kind];
+    let fact = |name: &str, value| Fact { name: name.to_owned(), value };
+    let facts = vec![
+        fact("ipackets", FactValue::Number(300)),
+        fact("protocol", FactValue::Text("802.1Q".to_owned())),
+        fact("gvrp", FactValue::Flag(true)),
+    ];
+    let details = Details { links: vec![LinkDetails { id: id(300), facts }] };
+    lines.both(GetDetails { links: vec![id(300), id(1)], topics }, &details);
 }
 
 fn check_changes(lines: &mut Lines) {

@@ -349,3 +349,17 @@ fn polkit_lets_users_do_what_its_rules_say() {
     let denied = error(nobody(&["Reclaim", "s", "mine"]));
     assert!(denied.contains("may not reclaim links"), "{denied}");
 }
+
+#[test]
+fn what_the_kernel_has_of_links_is_told_at_once_and_of_one_link_by_its_object() {
+    let (host, bus) = host_on_a_bus();
+    let (id, path) = (host.ids()["a"], link_path(&host, "a"));
+    let words = ["GetDetails", "auas", "1", &id.to_string(), "1", "speed"];
+    let told = host.manager(&bus, &words).ok();
+    assert!(told.contains("\"speed\" t 10000") && told.contains("\"duplex\" s \"full\""), "{told}");
+    let one = ["call", "org.dlmgmt1", &path, "org.dlmgmt1.Link", "GetDetails", "as", "1"];
+    let told = host.busctl(&bus, &[&one[..], &["statistics"]].concat()).ok();
+    assert!(told.contains("\"ipackets\" t 0"), "{told}");
+    let why = error(host.busctl(&bus, &[&one[..], &["weather"]].concat()));
+    assert!(why.contains("weather"), "{why}");
+}

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod change;
+mod class;
 mod create;
 mod hold;
 mod loan;
@@ -8,6 +9,7 @@ mod monitor;
 mod property;
 mod registry;
 mod show;
+mod statistics;
 mod zone;
 
 use std::ffi::OsStr;
@@ -25,8 +27,16 @@ pub fn run(cli: Cli) -> Result<ExitCode, Report> {
     let what = command.what();
     let connect = || Client::connect(&path).map_err(Failure::from);
     let done = match command {
+        Command::ShowLink(args) if args.statistics => statistics::show(&args, connect),
         Command::ShowLink(args) => show::links(&args, connect),
         Command::ShowPhys(args) => show::phys(&args, connect),
+        Command::ShowVnic(args) => class::vnic(&args, connect),
+        Command::ShowVlan(args) => class::VLAN.show(&args, connect),
+        Command::ShowAggr(args) => class::aggr(&args, connect),
+        Command::ShowBridge(args) => class::bridge(&args, connect),
+        Command::ShowEtherstub(args) => class::ETHERSTUB.show(&args, connect),
+        Command::ShowIptun(args) => class::IPTUN.show(&args, connect),
+        Command::ShowOverlay(args) => class::OVERLAY.show(&args, connect),
         Command::ShowZone(args) => zone::show(&args, connect),
         Command::AttachZone(args) => zone::attach(&args, connect),
         Command::DetachZone(args) => zone::detach(&args, connect),

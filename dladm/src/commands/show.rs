@@ -8,6 +8,7 @@ use libdlmgmt::Client;
 
 use super::{Connect, link_ref, zone_name};
 use crate::cli::{ShowLink, ShowPhys};
+use crate::details;
 use crate::failure::Failure;
 use crate::fields::{LINK_FIELDS, PHYS_FIELDS};
 use crate::order;
@@ -17,38 +18,32 @@ use crate::shape::Shape;
 pub fn links(args: &ShowLink, connect: impl Connect) -> Result<(), Failure> {
     let default = with_zone("link,class,mtu,state,over", args.show_zone);
     let shape = Shape::new(&args.form, LINK_FIELDS, &default)?;
-    let zone = args.zone.as_deref().map(zone_name).transpose()?;
-    let question = match &args.link {
-        Some(link) => Question::One(in_zone(link_ref(link)?, zone)?),
-        None => Question::Many(LinkFilter {
-            view: view(args.persistent),
-            classes: Vec::new(),
-            all_zones: args.show_zone && zone.is_none(),
-            zone,
-        }),
-    };
-    let links = question.ask(&connect()?)?;
+    let links = asked(args)?.ask(&connect()?)?;
     if args.link.is_some() && args.persistent {
         require_persistent(&links)?;
     }
     shape.print(&links)
 }
 
+/// The links that `show-link` is asked for.
+pub(super) fn asked(args: &ShowLink) -> Result<Question, Failure> {
+    let every_class = Vec::new();
+    let zone = args.zone.as_deref();
+    Question::new(args.link.as_deref(), zone, args.show_zone, args.persistent, every_class)
+}
+
 /// Shows physical links.
 pub fn phys(args: &ShowPhys, connect: impl Connect) -> Result<(), Failure> {
     let default = with_zone(phys_fields(args), args.show_zone);
     let shape = Shape::new(&args.form, PHYS_FIELDS, &default)?;
-    let question = match args.link.as_deref().map(OsStr::new) {
-        Some(link) => Question::One(link_ref(link)?),
-        None => Question::Many(LinkFilter {
-            view: view(args.persistent),
-            classes: vec![LinkClass::Phys],
-            zone: None,
-            all_zones: args.show_zone,
-        }),
-    };
-    let links = question.ask(&connect()?)?;
-    require_phys(&links)?;
+    let (link, phys) = (args.link.as_deref(), LinkClass::Phys);
+    let question = Question::new(link, None, args.show_zone, args.persistent, vec![phys])?;
+    let client = connect()?;
+    let mut links = question.ask(&client)?;
+    require_class(&links, phys)?;
+    if shape.has("speed") || shape.has("duplex") {
+        details::add_speed(&client, &mut links)?;
+    }
     shape.print(&links)
 }
 
@@ -64,7 +59,7 @@ fn phys_fields(args: &ShowPhys) -> &'static str {
     }
 }
 
-fn with_zone(fields: &str, show_zone: bool) -> String {
+pub(super) fn with_zone(fields: &str, show_zone: bool) -> String {
     if show_zone { format!("{fields},zone") } else { fields.to_owned() }
 }
 
@@ -83,17 +78,18 @@ fn in_zone(link: LinkRef, zone: Option<ZoneName>) -> Result<LinkRef, Failure> {
     }
 }
 
-fn require_persistent(links: &[LinkInfo]) -> Result<(), Failure> {
+pub(super) fn require_persistent(links: &[LinkInfo]) -> Result<(), Failure> {
     match links.iter().find(|link| !link.flags.contains(Flags::PERSISTENT)) {
         Some(link) => Err(Failure::OtherLink(format!("{} is not persistent", link.name))),
         None => Ok(()),
     }
 }
 
-fn require_phys(links: &[LinkInfo]) -> Result<(), Failure> {
-    match links.iter().find(|link| link.class != LinkClass::Phys) {
+pub(super) fn require_class(links: &[LinkInfo], class: LinkClass) -> Result<(), Failure> {
+    let called = if class == LinkClass::Phys { "a physical link" } else { class.as_str() };
+    match links.iter().find(|link| link.class != class) {
         Some(link) => Err(Failure::OtherLink(format!(
-            "{} is not a physical link but of class {}",
+            "{} is not {called} but of class {}",
             link.name, link.class
         ))),
         None => Ok(()),
@@ -101,14 +97,38 @@ fn require_phys(links: &[LinkInfo]) -> Result<(), Failure> {
 }
 
 /// Which links are to be shown.
-enum Question {
+#[derive(Clone)]
+pub(super) enum Question {
+    /// This one.
     One(LinkRef),
+    /// All that pass.
     Many(LinkFilter),
 }
 
 impl Question {
+    /// One link, if one is named, or else the active or persistent ones of some classes (none
+    /// named means all) in a zone, in every zone, or in the caller's own.
+    pub(super) fn new(
+        link: Option<&OsStr>,
+        zone: Option<&str>,
+        show_zone: bool,
+        persistent: bool,
+        classes: Vec<LinkClass>,
+    ) -> Result<Self, Failure> {
+        let zone = zone.map(zone_name).transpose()?;
+        Ok(match link {
+            Some(link) => Self::One(in_zone(link_ref(link)?, zone)?),
+            None => Self::Many(LinkFilter {
+                view: view(persistent),
+                classes,
+                all_zones: show_zone && zone.is_none(),
+                zone,
+            }),
+        })
+    }
+
     /// The links, by zone and then by name.
-    fn ask(self, client: &Client) -> Result<Vec<LinkInfo>, Failure> {
+    pub(super) fn ask(self, client: &Client) -> Result<Vec<LinkInfo>, Failure> {
         match self {
             Self::One(link) => Ok(vec![client.call(&GetLink { link })?]),
             Self::Many(filter) => {

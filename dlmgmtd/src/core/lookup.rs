@@ -89,9 +89,11 @@ pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
         permanent_mac: record.phys.as_ref().and_then(|phys| phys.mac),
         path: record.phys.as_ref().and_then(|phys| phys.path.clone()),
         device: kernel.map(|kernel| kernel.name),
-        over: kernel.map_or_else(Vec::new, |kernel| over(registry, kernel)),
-        speed: None,
-        duplex: None,
+        over: kernel.map_or_else(Vec::new, |kernel| {
+            [over(registry, kernel), ports(registry, kernel)].concat()
+        }),
+        speed: registry.link_mode(link).speed,
+        duplex: registry.link_mode(link).duplex,
         generation: record.generation,
     }
 }
@@ -105,6 +107,15 @@ fn over(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
         .map(|name| LowerLink { name, zone: None })
         .into_iter()
         .collect()
+}
+
+/// The ports of a bridge or an aggregation, which are always in its own namespace.
+fn ports(registry: &Registry, kernel: &Bound) -> Vec<LowerLink> {
+    let ports = registry.ports_of(kernel.at());
+    let mut ports: Vec<_> =
+        ports.map(|port| LowerLink { name: registry.shown_name(port), zone: None }).collect();
+    ports.sort_unstable();
+    ports
 }
 
 fn name_at(registry: &Registry, at: Binding) -> Option<LinkName> {

@@ -9,7 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::plan::LinkChange;
 use crate::model::{
-    AltName, Binding, Lifetime, Link, NsCookie, Origin, Recipe, Zone, ZoneRecord, ZoneUp,
+    AltName, Binding, Lifetime, Link, LinkMode, NsCookie, Origin, Recipe, Zone, ZoneRecord, ZoneUp,
 };
 
 /// Tells one hold from another for as long as the daemon runs.
@@ -62,11 +62,15 @@ pub struct Registry {
     /// Links that are thought to be where another one is found by now: they must have gone from
     /// there, which is only to be heard yet.
     outrun: OrdMap<Binding, LinkId>,
+    /// Ports of bridges and aggregations, by where these are.
+    ports: OrdSet<(Binding, LinkId)>,
     macs: OrdSet<(HwAddr, LinkId)>,
     paths: OrdSet<(DevicePath, LinkId)>,
     /// Links with those that were made over them or with them as ports, by the record of the upper.
     above: OrdSet<(LinkId, LinkId)>,
     holds: OrdMap<(LinkId, HoldNumber), Holder>,
+    /// How fast physical links were when their drivers were asked last.
+    link_modes: OrdMap<LinkId, LinkMode>,
 }
 
 impl Registry {
@@ -89,10 +93,12 @@ impl Registry {
             altnames: OrdMap::new(),
             bindings: OrdMap::new(),
             outrun: OrdMap::new(),
+            ports: OrdSet::new(),
             macs: OrdSet::new(),
             paths: OrdSet::new(),
             above: OrdSet::new(),
             holds: OrdMap::new(),
+            link_modes: OrdMap::new(),
         };
         empty.with_zone(global)
     }
@@ -233,6 +239,24 @@ impl Registry {
         self.bindings.iter().filter(move |(at, _)| at.ns == ns).map(|(at, id)| (*at, *id))
     }
 
+    /// The ports of the link that the kernel has there, in the order of ids.
+    pub fn ports_of(&self, at: Binding) -> impl Iterator<Item = &Arc<Link>> {
+        let ids = self.ports.range((at, FIRST_ID)..).take_while(move |(master, _)| *master == at);
+        ids.filter_map(|(_, id)| self.links.get(id))
+    }
+
+    /// Links that have other ports in `after` than in this registry, or the same under other names,
+    /// as far as the ports `ids` go.
+    pub fn whose_ports_differ(&self, after: &Self, ids: &BTreeSet<LinkId>) -> BTreeSet<LinkId> {
+        let port = |registry: &Self, id: LinkId| {
+            let link = registry.link(id)?;
+            Some((registry.by_binding(link.master()?)?, registry.shown_name(link)))
+        };
+        let ends = ids.iter().map(|id| (port(self, *id), port(after, *id)));
+        let differing = ends.filter(|(was, is)| was != is);
+        differing.flat_map(|(was, is)| [was, is]).flatten().map(|(master, _)| master).collect()
+    }
+
     /// Physical links with that permanent address, in the order of ids.
     pub fn by_mac(&self, mac: HwAddr) -> impl Iterator<Item = &Arc<Link>> {
         let ids = self.macs.range((mac, FIRST_ID)..).take_while(move |(m, _)| *m == mac);
@@ -352,6 +376,19 @@ impl Registry {
         numbers.into_iter().fold(self.clone(), |registry, n| registry.without_hold(id, n))
     }
 
+    /// How fast a link that the kernel has was when its driver was asked last.
+    pub fn link_mode(&self, link: &Link) -> LinkMode {
+        let known = self.link_modes.get(&link.record.id).filter(|_| link.kernel.is_some());
+        known.copied().unwrap_or_default()
+    }
+
+    /// The same registry, where a link is as fast as this.
+    pub fn with_link_mode(&self, id: LinkId, mode: LinkMode) -> Self {
+        let mut next = self.clone();
+        next.link_modes.insert(id, mode);
+        next
+    }
+
     /// The registry after these changes.
     ///
     /// What the kernel has wins every name: a record that the kernel does not have gives way and
@@ -360,6 +397,9 @@ impl Registry {
         let mut next = self.clone();
         for change in changes {
             next.take_out(change.id);
+            if change.after.is_none() {
+                next.link_modes.remove(&change.id);
+            }
         }
         let (active, absent): (Vec<&Link>, Vec<&Link>) =
             changes.iter().filter_map(|c| c.after.as_ref()).partition(|l| l.kernel.is_some());
@@ -379,6 +419,7 @@ impl Registry {
                 }
             }
         }
+        link.master().map(|master| self.ports.remove(&(master, id)));
         for key in altname_keys(&link) {
             self.altnames.remove(&key);
         }
@@ -425,6 +466,7 @@ impl Registry {
         {
             self.outrun.insert(at, earlier);
         }
+        link.master().map(|master| self.ports.insert((master, id)));
         for key in altname_keys(link) {
             self.altnames.insert(key, id);
         }

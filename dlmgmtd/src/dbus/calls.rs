@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use dlmgmt_proto::door::{
-    AttachZone, ChangePorts, DeleteLink, DeletePhys, DetachZone, GetLink, LinkFilter, MakeLink,
-    Peer, Reclaim, Rename, RenameItem, ResetZone, SetZone, Subscribe, View, Where,
+    AttachZone, ChangePorts, DeleteLink, DeletePhys, DetachZone, GetDetails, GetLink, LinkFilter,
+    MakeLink, Peer, Reclaim, Rename, RenameItem, ResetZone, SetZone, Subscribe, View, Where,
 };
 use dlmgmt_proto::kind::{ClassSpec, LinkKind};
 use dlmgmt_proto::{
-    Error, ErrorCode, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkRef, Seq, ZoneId,
-    ZoneInfo, ZoneName,
+    Error, ErrorCode, Fact, FactValue, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkRef,
+    Seq, ZoneId, ZoneInfo, ZoneName,
 };
 use zbus::{Message, ObjectPath, OwnedVariant, Variant};
 
@@ -53,6 +53,7 @@ impl Face {
             "GetLink" => call.reply(&link_path(self.link(call, &link_ref(call)?)?.id)),
             "GetZone" => call.reply(&zone_path(self.zone(call, &call.arguments::<String>()?)?.id)),
             "ListLinks" => self.list_links(call),
+            "GetDetails" => self.details(call).await,
             "ListZones" => self.list_zones(call),
             "Rename" => self.rename_all(call).await,
             "DeletePhys" => self.delete_phys(call, link_ref(call)?).await,
@@ -113,6 +114,7 @@ impl Face {
                 self.set_zone(call, link, &zone, options).await
             }
             "ResetZone" => self.reset_zone(call, link, call.arguments()?).await,
+            "GetDetails" => self.link_details(call, id).await,
             "Reclaim" => self.reclaim(call, link).await,
             "ListProperties" => self.list_properties(call, link, call.arguments()?).await,
             "SetProperties" => {
@@ -182,6 +184,26 @@ impl Face {
         let told: Vec<(ObjectPath<'_>, Properties)> =
             links.iter().map(|link| (link_path(link.id), link_properties(link))).collect();
         call.reply(&(snapshot.seq().0, told))
+    }
+
+    async fn details(&self, call: &Call<'_>) -> Answer {
+        let (numbers, topics): (Vec<u32>, Vec<String>) = call.arguments()?;
+        let id = |number| LinkId::new(number).ok_or_else(|| invalid("no linkid is 0").into());
+        let links = numbers.into_iter().map(id).collect::<Result<_, Failure>>()?;
+        let asked = GetDetails { links, topics: all_parsed(&topics)? };
+        let told = self.parts.service.get_details(&call.caller, asked).await?.links;
+        let told: Vec<(u32, HashMap<String, Variant<'_>>)> =
+            told.into_iter().map(|link| (link.id.get(), facts(link.facts))).collect();
+        call.reply(&told)
+    }
+
+    async fn link_details(&self, call: &Call<'_>, id: LinkId) -> Answer {
+        let asked =
+            GetDetails { links: vec![id], topics: all_parsed(&call.arguments::<Vec<String>>()?)? };
+        let told = self.parts.service.get_details(&call.caller, asked).await?.links;
+        let told: HashMap<String, Variant<'_>> =
+            told.into_iter().flat_map(|link| facts(link.facts)).collect();
+        call.reply(&told)
     }
 
     fn list_zones(&self, call: &Call<'_>) -> Answer {
@@ -356,7 +378,7 @@ fn filter(options: &mut Options) -> Result<LinkFilter, Failure> {
     let classes = options.take::<Vec<String>>("classes")?.unwrap_or_default();
     Ok(LinkFilter {
         view,
-        classes: classes.iter().map(|class| parsed(class)).collect::<Result<_, _>>()?,
+        classes: all_parsed(&classes)?,
         zone: optional(options.take("zone")?)?,
         all_zones: options.flag("all-zones")?,
     })
@@ -385,6 +407,24 @@ fn peer(options: &mut Options) -> Result<Option<Peer>, Failure> {
         None if zone.is_some() => Err(invalid("option peer-zone needs option peer").into()),
         None => Ok(None),
     }
+}
+
+/// Facts as a dictionary.
+fn facts(facts: Vec<Fact>) -> HashMap<String, Variant<'static>> {
+    let value = |value| match value {
+        FactValue::Number(number) => number.into(),
+        FactValue::Text(text) => text.into(),
+        FactValue::Flag(flag) => flag.into(),
+    };
+    facts.into_iter().map(|fact| (fact.name, value(fact.value))).collect()
+}
+
+fn all_parsed<T>(texts: &[String]) -> Result<Vec<T>, Failure>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    texts.iter().map(|text| parsed(text)).collect()
 }
 
 /// The link that is the call's only argument.

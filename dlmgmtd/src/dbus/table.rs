@@ -135,6 +135,14 @@ pub const MANAGER: Interface = Interface {
                   max (u: how many).",
         },
         Method {
+            name: "GetDetails",
+            takes: &[arg("linkids", "au"), arg("topics", "as")],
+            gives: &[arg("details", "a(ua{sv})")],
+            needs: &[Action::See],
+            doc: "What the kernel has at this moment of the first of these links, 256 at most, in \
+                  that order. Topics: statistics, speed, kind, port. A value is t, s or b.",
+        },
+        Method {
             name: "ListZones",
             takes: &[],
             gives: &[arg("zones", "a(oa{sv})")],
@@ -366,6 +374,13 @@ pub const LINK_INTERFACE: Interface = Interface {
             gives: &[SEQ],
             needs: &[Action::Lend],
             doc: "Takes the link home, with the Manager's options.",
+        },
+        Method {
+            name: "GetDetails",
+            takes: &[arg("topics", "as")],
+            gives: &[arg("details", "a{sv}")],
+            needs: &[Action::See],
+            doc: "What the kernel has of the link at this moment, with the Manager's topics.",
         },
         Method {
             name: "Reclaim",

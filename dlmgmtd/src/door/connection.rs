@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dlmgmt_proto::door::{
-    AttachZone, Call, Changed, Command, Created, Exported, Hello, HelloReply, Hold, HoldId, Import,
-    Kind, List, ListCursor, ListZones, NextLink, Page, Properties, Release, Released, Subscribe,
-    Subscribed, VERSION, Zones, encode_into,
+    AttachZone, Call, Changed, Command, Created, Details, Exported, Hello, HelloReply, Hold,
+    HoldId, Import, Kind, List, ListCursor, ListZones, NextLink, Page, Properties, Release,
+    Released, Subscribe, Subscribed, VERSION, Zones, encode_into,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{Error, ErrorCode, Event, Result, SequencedEvent, Whereabouts};
@@ -67,6 +67,7 @@ enum Outcome {
     Changed(Changed),
     Created(Created),
     Found(Box<Whereabouts>),
+    Told(Details),
     Described(Vec<PropertyInfo>),
     Held(Box<dyn HoldGuard>),
     Exported(OwnedFd, Exported),
@@ -81,6 +82,12 @@ impl From<Changed> for Outcome {
 impl From<Created> for Outcome {
     fn from(created: Created) -> Self {
         Self::Created(created)
+    }
+}
+
+impl From<Details> for Outcome {
+    fn from(details: Details) -> Self {
+        Self::Told(pages::details(details))
     }
 }
 
@@ -323,6 +330,7 @@ impl Connection {
                 let acknowledged = self.subscriptions.acknowledge(&call);
                 self.answer(to, acknowledged)
             }
+            Call::GetDetails(call) => begin!(self, to, get_details(call)),
             Call::Rename(call) => begin!(self, to, rename(call)),
             Call::DeletePhys(call) => begin!(self, to, delete_phys(call)),
             Call::SetZone(call) => begin!(self, to, set_zone(call)),
@@ -476,6 +484,7 @@ impl Connection {
         match outcome {
             Ok(Outcome::Changed(changed)) => self.post(Kind::Reply, to, &changed, None),
             Ok(Outcome::Created(created)) => self.post(Kind::Reply, to, &created, None),
+            Ok(Outcome::Told(details)) => self.post(Kind::Reply, to, &details, None),
             Ok(Outcome::Described(properties)) => {
                 self.post(Kind::Reply, to, &Properties { properties }, None)
             }

@@ -1,7 +1,7 @@
 //! Lists that are longer than a packet.
 
-use dlmgmt_proto::door::{List, ListCursor, Page, Zones, body_len};
-use dlmgmt_proto::{LinkInfo, Result, ZoneId, ZoneInfo};
+use dlmgmt_proto::door::{Details, List, ListCursor, Page, Zones, body_len};
+use dlmgmt_proto::{LinkDetails, LinkInfo, Result, ZoneId, ZoneInfo};
 
 use crate::engine::{Caller, Snapshot};
 
@@ -23,6 +23,20 @@ pub(super) fn links(snapshot: &dyn Snapshot, caller: &Caller, call: &List) -> Re
         links.push(link);
     }
     Ok(Page { seq, links, next: None })
+}
+
+/// The first of the details that fit in a packet.
+pub(super) fn details(mut all: Details) -> Details {
+    let mut room = PAGE_BYTES;
+    let mut fits = |link: &LinkDetails| {
+        let len = body_len(link);
+        let fits = len <= room;
+        room = room.saturating_sub(len);
+        fits
+    };
+    let fitting = all.links.iter().take_while(|link| fits(link)).count();
+    all.links.truncate(fitting.max(1));
+    all
 }
 
 /// The page of `all`, which are in the order of their numbers, that begins after `after`.

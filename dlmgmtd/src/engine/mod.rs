@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod custody;
+mod details;
 mod following;
 mod hub;
 mod observer;
@@ -11,6 +12,7 @@ mod pins;
 mod pipeline;
 mod requests;
 mod service;
+mod speeds;
 mod zones;
 
 use std::sync::Arc;
@@ -105,6 +107,7 @@ impl Engine {
         let followers = vec![
             tokio::spawn(zones.clone().follow_sources(events, settle)),
             tokio::spawn(following::run(pipeline.clone(), zones.clone())),
+            tokio::spawn(speeds::follow(pipeline.clone())),
         ];
         if settled.await.is_err() {
             tracing::warn!("zones cannot be watched");

@@ -370,7 +370,7 @@ impl Pipeline {
     pub async fn look_closely(&self, at: Binding) -> Option<KernelLink> {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
         // What cannot be asked is not known, and else the link is as it was found.
-        Some(found.knowing(self.kernel.settings(at).await.unwrap_or_default()))
+        Some(found.knowing(self.kernel.readings(at).await.unwrap_or_default()))
     }
 
     /// Gives links what their records want of their properties. They are read back afterwards.
@@ -640,6 +640,7 @@ impl Pipeline {
         let before = self.registry();
         let (after, mut ids, told) = change(&before);
         ids.extend(before.displaced_by(&after));
+        ids.extend(before.whose_ports_differ(&after, &ids));
         let mut seq = before.seq();
         let zones = before.zones_that_differ(&after);
         let zone_events = zones.into_iter().flat_map(|id| zone_events(&before, &after, id));

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink, Named, Reclaim, Rename,
-    RenameItem, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, Details,
+    GetAttribute, GetDetails, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink,
+    Named, Reclaim, Rename, RenameItem, ResetProperties, ResetZone, SetProperties, SetZone,
+    Subscribe, Where,
 };
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::property::{Assignment, Property, PropertyInfo};
@@ -17,6 +18,7 @@ use dlmgmt_proto::{
     SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
+use super::details;
 use super::hub::Subscription;
 use super::observer;
 use super::participants::Participant;
@@ -31,7 +33,7 @@ use crate::core::{
     plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
     plan_reset_properties, plan_set_properties, refuse_ending, resolve, visible_zone,
 };
-use crate::model::{Lifetime, Link, Settings, Zone};
+use crate::model::{Lifetime, Link, Readings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
 
 impl Engine {
@@ -83,6 +85,12 @@ impl Service for Engine {
             let text = format!("{}: no attribute {}", link.name, quotable(&call.attribute));
             Error::new(ErrorCode::Invalid, text)
         })
+    }
+
+    async fn get_details(&self, caller: &Caller, call: GetDetails) -> Result<Details> {
+        let scope = authorise(caller, Action::See)?;
+        let registry = self.pipeline.registry();
+        details::details(&*self.pipeline.kernel, &registry, scope, &call).await
     }
 
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {
@@ -231,12 +239,14 @@ impl Service for Engine {
         let scope = authorise(caller, Action::See)?;
         let registry = self.pipeline.registry();
         let link = resolve(&registry, scope, &call.link)?;
-        let now = match link.binding() {
+        let mut link = Link::clone(link);
+        if let Some(bound) = &mut link.kernel
             // The kernel does not tell of every change of what is shown here.
-            Some(at) => self.pipeline.look_closely(at).await,
-            None => None,
-        };
-        describe_properties(&registry, link, now.as_ref(), &call.names)
+            && let Some(now) = self.pipeline.look_closely(bound.at()).await
+        {
+            bound.link = now.into();
+        }
+        describe_properties(&registry, &link, &call.names)
     }
 
     async fn set_properties(&self, caller: &Caller, call: SetProperties) -> Result<Changed> {
@@ -262,7 +272,7 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Setting { id, values: call.values, is_temporary: call.temporary };
-        let asked = self.settings_of(id).await?;
+        let asked = self.readings_of(id).await?;
         self.change(move |registry, _| plan_set_properties(registry, &wish, &asked)).await
     }
 
@@ -278,7 +288,7 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
-        let asked = self.settings_of(id).await?;
+        let asked = self.readings_of(id).await?;
         self.change(move |registry, _| plan_reset_properties(registry, &wish, &asked)).await
     }
 
@@ -447,15 +457,15 @@ impl Engine {
         }
     }
 
-    /// The values of a link's properties that it is not followed by.
-    async fn settings_of(&self, id: LinkId) -> Result<Settings> {
+    /// What of a link's properties it is not followed by.
+    async fn readings_of(&self, id: LinkId) -> Result<Readings> {
         let registry = self.pipeline.registry();
         let Some(at) = registry.link(id).and_then(|link| link.binding()) else {
-            return Ok(Settings::default());
+            return Ok(Readings::default());
         };
-        match self.pipeline.kernel.settings(at).await {
-            Ok(settings) => Ok(settings),
-            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Settings::default()),
+        match self.pipeline.kernel.readings(at).await {
+            Ok(readings) => Ok(readings),
+            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Readings::default()),
             Err(why) => {
                 let link = registry.label(id);
                 let text = format!("the properties of {link} cannot be read: {why}");

@@ -8,8 +8,9 @@ use crate::auth::Action;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, ChangePorts, Changed, CreateLink, Created, DeleteLink, DeletePhys, DetachZone,
-    GetAttribute, GetLink, GetLinkId, GetName, GetNext, LinkFilter, ListProperties, MakeLink,
-    Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    Details, GetAttribute, GetDetails, GetLink, GetLinkId, GetName, GetNext, LinkFilter,
+    ListProperties, MakeLink, Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties,
+    SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
@@ -135,6 +136,10 @@ pub trait Service: Send + Sync + 'static {
 
     /// `get-attribute`
     fn get_attribute(&self, caller: &Caller, call: &GetAttribute) -> Result<String>;
+
+    /// `get-details`: of the first of the links that are asked about, as many as are looked at in
+    /// one go.
+    async fn get_details(&self, caller: &Caller, call: GetDetails) -> Result<Details>;
 
     /// `rename`
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed>;

@@ -4,10 +4,10 @@ use std::fmt::Debug;
 
 use dlmgmt_proto::door::{
     Acknowledge, AttachZone, Call, ChangePorts, CodecError, Command, CreateLink, DeleteLink,
-    DeletePhys, DetachZone, Export, GetAttribute, GetLink, GetLinkId, GetName, GetNext, HEADER_LEN,
-    Header, Hello, Hold, Import, Kind, List, ListProperties, ListZones, MakeLink, PACKET_MAX,
-    Reclaim, Release, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe,
-    Unsubscribe, Where, body_len, decode_body, encode, split,
+    DeletePhys, DetachZone, Export, GetAttribute, GetDetails, GetLink, GetLinkId, GetName, GetNext,
+    HEADER_LEN, Header, Hello, Hold, Import, Kind, List, ListProperties, ListZones, MakeLink,
+    PACKET_MAX, Reclaim, Release, Rename, ResetProperties, ResetZone, SetProperties, SetZone,
+    Subscribe, Unsubscribe, Where, body_len, decode_body, encode, split,
 };
 use dlmgmt_proto::{Error, SequencedEvent};
 use serde::Serialize;
@@ -49,9 +49,10 @@ macro_rules! commands {
 }
 
 commands! {
-    Hello GetLinkId GetName GetLink GetNext GetAttribute List Rename DeletePhys SetZone ResetZone
-    CreateLink MakeLink ChangePorts DeleteLink Reclaim Where Hold Release Subscribe Unsubscribe Acknowledge Export
-    Import ListZones AttachZone DetachZone ListProperties SetProperties ResetProperties
+    Hello GetLinkId GetName GetLink GetNext GetAttribute GetDetails List Rename DeletePhys SetZone
+    ResetZone CreateLink MakeLink ChangePorts DeleteLink Reclaim Where Hold Release Subscribe
+    Unsubscribe Acknowledge Export Import ListZones AttachZone DetachZone ListProperties
+    SetProperties ResetProperties
 }
 
 fn assert_is_command<C>(body: &[u8])

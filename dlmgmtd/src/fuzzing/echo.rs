@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
-    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, GetAttribute,
-    GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink, Named, Reclaim, Rename,
-    ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    AttachZone, ChangePorts, Changed, Created, DeleteLink, DeletePhys, DetachZone, Details,
+    GetAttribute, GetDetails, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink,
+    Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
-    LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo, ZoneName,
-    ZoneState,
+    Error, ErrorCode, Event, Fact, FactValue, Flags, Generation, LinkClass, LinkDetails, LinkId,
+    LinkInfo, LinkName, LinkRef, LinkState, Media, Result, Seq, SequencedEvent, Topic, Whereabouts,
+    ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 
 use crate::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
@@ -116,6 +116,13 @@ impl Service for Echo {
 
     fn get_attribute(&self, _: &Caller, call: &GetAttribute) -> Result<String> {
         Ok(call.attribute.clone())
+    }
+
+    async fn get_details(&self, _: &Caller, call: GetDetails) -> Result<Details> {
+        let fact = |topic: &Topic| Fact { name: topic.to_string(), value: FactValue::Flag(true) };
+        let facts: Vec<Fact> = call.topics.iter().map(fact).collect();
+        let details = |id| LinkDetails { id, facts: facts.clone() };
+        Ok(Details { links: call.links.into_iter().take(LAST as usize).map(details).collect() })
     }
 
     async fn rename(&self, _: &Caller, call: Rename) -> Result<Changed> {

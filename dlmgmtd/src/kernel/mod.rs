@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod differential;
+mod facts;
 mod hints;
 pub mod rtnetlink;
 pub mod sim;
@@ -12,10 +13,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dlmgmt_proto::IfIndex;
+use dlmgmt_proto::{IfIndex, Topic};
 
-use crate::model::{Binding, KernelLink, NewLink, NsCookie, Settings, Step};
+use crate::model::{Binding, KernelLink, LinkMode, NewLink, NsCookie, Readings, Step};
 
+pub use facts::{KernelFact, KernelValue};
 pub use hints::{Hint, HintBatch, HintQueue, MovedTo};
 
 /// Opens a watched namespace again when the daemon needs it open for a moment: by a name in a
@@ -116,8 +118,24 @@ pub trait Kernel: Send + Sync + 'static {
     /// One link, or `None` where the namespace has none of that index.
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;
 
-    /// The values of those properties of a link that it is not followed by, as they are now.
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError>;
+    /// Those properties of a link that it is not followed by, as they are now.
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError>;
+
+    /// What links of a namespace are like beside what is followed of them, as they are now: for
+    /// each its facts, none for one that is not there. Of their speed, [`Kernel::link_modes`] tells.
+    async fn inspect(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+        topics: &[Topic],
+    ) -> Result<Vec<Vec<KernelFact>>, KernelError>;
+
+    /// How fast links of a namespace are, as far as their drivers tell, which may take their time.
+    async fn link_modes(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+    ) -> Result<Vec<LinkMode>, KernelError>;
 
     /// Changes one link. On an error nothing has changed.
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;

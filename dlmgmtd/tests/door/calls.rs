@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use dlmgmt_proto::ErrorCode;
 use dlmgmt_proto::door::{
-    GetAttribute, GetLinkId, Hello, Hold, HoldId, Kind, LinkFilter, List, Release, Rename,
-    RenameItem, Subscribe, Unsubscribe, encode,
+    GetAttribute, GetDetails, GetLinkId, Hello, Hold, HoldId, Kind, LinkFilter, List, Release,
+    Rename, RenameItem, Subscribe, Unsubscribe, encode,
 };
-use dlmgmt_proto::{LinkRef, Seq};
+use dlmgmt_proto::{LinkId, LinkRef, Seq, Topic};
 use dlmgmtd::door::Limits;
 
 use crate::fake::{Fake, Served};
@@ -271,4 +271,22 @@ fn at_shutdown_changes_under_way_are_answered_and_then_the_connection_closes() {
     raw.reply::<Rename>(10);
     assert!(raw.is_closed());
     stopping.join().unwrap();
+}
+
+#[test]
+fn details_are_answered_of_as_many_links_as_fit_in_a_packet() {
+    let served = Served::new(&Fake::new(1));
+    let raw = Raw::greeted(&served.path());
+    let links: Vec<LinkId> = (1..=100).filter_map(LinkId::new).collect();
+    let ask = |links: &[LinkId], topics: usize| {
+        raw.call(1, &GetDetails { links: links.to_vec(), topics: vec![Topic::Kind; topics] });
+        let told = raw.reply::<GetDetails>(1).links;
+        told.into_iter().map(|link| link.id).collect::<Vec<_>>()
+    };
+    // The fake has 1,000 bytes to tell of each topic.
+    let (first, others) = (ask(&links, 1), ask(&links[50..], 1));
+    assert!((50..65).contains(&first.len()), "{}", first.len());
+    assert_eq!(first, links[..first.len()]);
+    assert_eq!(others, links[50..]);
+    assert_eq!(ask(&links, 62), links[..1], "one at least");
 }

@@ -10,14 +10,15 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use dlmgmt_proto::door::{
     AttachZone, Call, ChangePorts, Changed, CreateLink, Created, DeleteLink, DeletePhys,
-    DetachZone, GetAttribute, GetLink, GetLinkId, GetName, LinkFilter, ListProperties, MakeLink,
-    Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties, SetZone, Subscribe, Where,
+    DetachZone, Details, GetAttribute, GetDetails, GetLink, GetLinkId, GetName, LinkFilter,
+    ListProperties, MakeLink, Named, Reclaim, Rename, ResetProperties, ResetZone, SetProperties,
+    SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{
-    Error, ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef,
-    LinkSpec, LinkState, Media, Result, Seq, SequencedEvent, Whereabouts, ZoneId, ZoneInfo,
-    ZoneName, ZoneState,
+    Error, ErrorCode, Event, Fact, FactValue, Flags, Generation, LinkClass, LinkDetails, LinkId,
+    LinkInfo, LinkName, LinkRef, LinkSpec, LinkState, Media, Result, Seq, SequencedEvent, Topic,
+    Whereabouts, ZoneId, ZoneInfo, ZoneName, ZoneState,
 };
 use dlmgmtd::door::{Door, DoorHandle, DoorOptions, Limits};
 use dlmgmtd::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
@@ -216,6 +217,17 @@ impl Service for Fake {
 
     fn get_attribute(&self, _: &Caller, call: &GetAttribute) -> Result<String> {
         Ok(call.attribute.repeat(2))
+    }
+
+    /// Of each link a text of 1,000 characters for each topic.
+    async fn get_details(&self, _: &Caller, call: GetDetails) -> Result<Details> {
+        let fact = |topic: &Topic| Fact {
+            name: topic.to_string(),
+            value: FactValue::Text("x".repeat(1000)),
+        };
+        let facts: Vec<Fact> = call.topics.iter().map(fact).collect();
+        let details = |id| LinkDetails { id, facts: facts.clone() };
+        Ok(Details { links: call.links.into_iter().map(details).collect() })
     }
 
     async fn rename(&self, _: &Caller, call: Rename) -> Result<Changed> {

@@ -11,6 +11,7 @@
 mod crash_points;
 mod crashes;
 mod detaching;
+mod details;
 mod dumps;
 mod events;
 mod hints;

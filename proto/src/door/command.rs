@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::CodecError;
 use crate::property::{Assignment, PropertyInfo};
 use crate::{
-    Generation, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Seq, Whereabouts, ZoneId,
-    ZoneInfo, ZoneName,
+    Generation, LinkClass, LinkDetails, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec, Seq, Topic,
+    Whereabouts, ZoneId, ZoneInfo, ZoneName,
 };
 
 /// One command: the type is what it takes.
@@ -70,6 +70,7 @@ commands! {
     19 "get-next" GetNext -> NextLink;
     20 "get-attribute" GetAttribute -> String;
     21 "list" List -> Page;
+    22 "get-details" GetDetails -> Details;
     32 "rename" Rename -> Changed;
     33 "delete-phys" DeletePhys -> Changed;
     34 "set-zone" SetZone -> Changed;
@@ -233,6 +234,23 @@ pub struct Page {
     pub links: Vec<LinkInfo>,
     /// What to ask with for the next page; `None` after the last one.
     pub next: Option<ListCursor>,
+}
+
+/// Asks the kernel about links: what the registry does not keep of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetDetails {
+    /// Which links.
+    pub links: Vec<LinkId>,
+    /// What of them.
+    pub topics: Vec<Topic>,
+}
+
+/// What the kernel has at this moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// The first of the links that were asked for, in that order: as many as fit in a packet, and
+    /// one at least. Ask for the others again.
+    pub links: Vec<LinkDetails>,
 }
 
 /// Renames links: all of them or none, in any permutation of their names.

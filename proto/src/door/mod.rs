@@ -7,11 +7,12 @@ mod header;
 
 pub use command::{
     Acknowledge, Acknowledged, AttachZone, Call, ChangePorts, Changed, Command, CreateLink,
-    Created, DeleteLink, DeletePhys, DetachZone, Export, Exported, GetAttribute, GetLink,
-    GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import, LinkFilter, LinkOption,
-    List, ListCursor, ListProperties, ListZones, MakeLink, Named, NextLink, Page, Peer, Properties,
-    Reclaim, Release, Released, Rename, RenameItem, ResetProperties, ResetZone, SetProperties,
-    SetZone, Subscribe, Subscribed, Unsubscribe, Unsubscribed, View, Where, Zones,
+    Created, DeleteLink, DeletePhys, DetachZone, Details, Export, Exported, GetAttribute,
+    GetDetails, GetLink, GetLinkId, GetName, GetNext, Hello, HelloReply, Hold, HoldId, Import,
+    LinkFilter, LinkOption, List, ListCursor, ListProperties, ListZones, MakeLink, Named, NextLink,
+    Page, Peer, Properties, Reclaim, Release, Released, Rename, RenameItem, ResetProperties,
+    ResetZone, SetProperties, SetZone, Subscribe, Subscribed, Unsubscribe, Unsubscribed, View,
+    Where, Zones,
 };
 pub use header::{HEADER_LEN, Header, HeaderError, Kind, MAGIC};
 

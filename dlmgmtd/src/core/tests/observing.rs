@@ -174,6 +174,31 @@ fn events_tell_what_differs() {
 }
 
 #[test]
+fn a_bridge_lies_over_its_ports_and_is_told_of_when_they_or_their_names_change() {
+    let bridge = KernelLink { kind: Some("bridge".to_owned()), ..veth(2, "br0") };
+    let mut world = World::with([bridge, veth(3, "a")]);
+    let (bridge, port) = (world.id("br0").unwrap(), world.id("a").unwrap());
+    let over = |world: &World| {
+        let info = describe(&world.registry, world.registry.link(bridge).unwrap());
+        info.over.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    type Change = fn(&mut KernelLink);
+    let steps: [(Change, &str, bool); 4] = [
+        (|link| link.master = IfIndex::new(2), "a", true),
+        (|link| link.state = LinkState::Up, "a", false),
+        (|link| link.name = name("b"), "b", true),
+        (|link| link.master = None, "", true),
+    ];
+    for (change, ports, is_told) in steps {
+        let before = world.registry.clone();
+        world.by_others(3, change);
+        assert_eq!(over(&world), ports);
+        let told = before.whose_ports_differ(&world.registry, &[port].into());
+        assert_eq!(told, is_told.then_some(bridge).into_iter().collect());
+    }
+}
+
+#[test]
 fn what_a_caller_may_not_see_is_not_there() {
     let world = World::with([veth(2, "a")]);
     let id = world.id("a").unwrap();

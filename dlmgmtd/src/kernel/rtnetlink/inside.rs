@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::connection::Connection;
+use super::ethtool::Ethtool;
+use crate::kernel::KernelError;
 use crate::model::NsCookie;
 use crate::sys;
 
@@ -21,19 +23,31 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Enters the namespace of a descriptor, on a thread that does nothing else: one that enters a
-    /// namespace must not do other work there by mistake, and a socket works from anywhere.
+    /// Enters the namespace of a descriptor. Blocks.
     pub fn enter(fd: Arc<OwnedFd>) -> io::Result<Self> {
-        let (connection, cookie) = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("entering".to_owned());
-            let entered = thread.spawn_scoped(scope, || {
-                move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?;
-                let connection = Connection::open()?;
-                let cookie = NsCookie(sys::netns_cookie(connection.socket())?);
-                Ok::<_, io::Error>((connection, cookie))
-            })?;
-            entered.join().map_err(|_| io::Error::other("the thread that entered panicked"))?
+        let (connection, cookie) = within(&fd, || {
+            let connection = Connection::open()?;
+            let cookie = NsCookie(sys::netns_cookie(connection.socket())?);
+            Ok((connection, cookie))
         })?;
         Ok(Self { cookie, fd, connection })
     }
+
+    /// Opens a connection to the drivers of its links.
+    pub fn ethtool(&self) -> Result<Ethtool, KernelError> {
+        within(&self.fd, || Ok(Ethtool::open()))?
+    }
+}
+
+/// Does something in the namespace of a descriptor, on a thread that does nothing else: one that
+/// enters a namespace must not do other work there by mistake, and a socket works from anywhere.
+fn within<T: Send>(fd: &OwnedFd, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("entering".to_owned());
+        let entered = thread.spawn_scoped(scope, || {
+            move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?;
+            work()
+        })?;
+        entered.join().map_err(|_| io::Error::other("the thread that entered panicked"))?
+    })
 }

@@ -9,7 +9,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tokio::task::JoinHandle;
 
-use super::connection::{DATAGRAM_MAX, set_receive_buffer};
+use super::channel::{DATAGRAM_MAX, set_receive_buffer};
 use super::frame::{Message, Messages};
 use super::link::RawLink;
 use super::numbers::number_told;

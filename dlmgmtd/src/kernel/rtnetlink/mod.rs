@@ -1,10 +1,15 @@
 //! The real kernel, over rtnetlink.
 
 mod bandwidth;
+mod channel;
 mod connection;
+mod details;
 mod device;
+mod driver;
+mod ethtool;
 mod frame;
 mod inside;
+mod kinds;
 mod link;
 mod listener;
 mod namespace;
@@ -24,12 +29,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dlmgmt_proto::{IfIndex, LinkName};
+use dlmgmt_proto::property::{Property, Teller, Value};
+use dlmgmt_proto::{IfIndex, LinkName, Topic};
 
-use crate::kernel::{Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, Made, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewKind, NewLink, NsCookie, Settings, Step};
+use crate::kernel::{
+    Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
+};
+use crate::model::{
+    Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Readings, Step,
+};
 
 use connection::Connection;
+use ethtool::Ethtool;
 use inside::Inside;
 use listener::Listener;
 use namespace::Namespace;
@@ -154,6 +165,20 @@ impl RtnetlinkKernel {
         .await
     }
 
+    /// Makes a request to the drivers of the links of a namespace.
+    async fn ask_driver<T: Send + 'static>(
+        &self,
+        ns: NsCookie,
+        request: impl FnOnce(&mut Ethtool) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        let zone = self.zone(ns)?;
+        blocking(move || match zone {
+            None => request(&mut Ethtool::open()?),
+            Some(zone) => request(&mut zone.enter()?.ethtool()?),
+        })
+        .await
+    }
+
     /// How a request made in the namespace `from` names the namespace `to`.
     async fn target(&self, from: NsCookie, to: NsCookie) -> Result<Target, KernelError> {
         match self.zone(to)? {
@@ -237,6 +262,17 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|why| {
         Err(KernelError { errno: libc::ECANCELED, text: Some(why.to_string()) })
     })
+}
+
+/// A driver that fails hides no other's answer.
+fn link_modes(drivers: &mut Ethtool, links: &[IfIndex]) -> Vec<LinkMode> {
+    let mode = |ifindex: &IfIndex| {
+        drivers.link_mode(*ifindex).unwrap_or_else(|why| {
+            tracing::debug!("the driver of the link with index {ifindex} fails: {why}");
+            LinkMode::default()
+        })
+    };
+    links.iter().map(mode).collect()
 }
 
 fn find_numbered(connection: &mut Connection, nsid: i32) -> Result<Option<Doorway>, KernelError> {
@@ -334,8 +370,45 @@ impl Kernel for RtnetlinkKernel {
             .await
     }
 
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
-        self.request_in(at.ns, move |connection| connection.settings(at.ifindex)).await
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
+        let limit = self.request_in(at.ns, move |connection| connection.limit(at.ifindex)).await?;
+        // A driver that does not answer hides nothing else.
+        let driven = self.ask_driver(at.ns, move |driver| driver.readings(at.ifindex)).await;
+        let mut readings = driven.unwrap_or_default();
+        readings.values.insert(Property::MaxBw, Value::Number(limit));
+        Ok(readings)
+    }
+
+    async fn inspect(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+        topics: &[Topic],
+    ) -> Result<Vec<Vec<KernelFact>>, KernelError> {
+        let (links, topics) = (links.to_vec(), topics.to_vec());
+        self.request_about(ns, move |connection, nsid| {
+            links.iter().map(|ifindex| connection.inspect(nsid, *ifindex, &topics)).collect()
+        })
+        .await
+    }
+
+    async fn link_modes(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+    ) -> Result<Vec<LinkMode>, KernelError> {
+        let (zone, links) = (self.zone(ns)?, links.to_vec());
+        blocking(move || {
+            let drivers = match zone {
+                None => Ethtool::open(),
+                Some(zone) => zone.enter()?.ethtool(),
+            };
+            match drivers {
+                Err(why) if ethtool::is_missing(&why) => Ok(vec![LinkMode::default(); links.len()]),
+                drivers => Ok(link_modes(&mut drivers?, &links)),
+            }
+        })
+        .await
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
@@ -347,6 +420,14 @@ impl Kernel for RtnetlinkKernel {
             Action::Move { name, .. } => Step { at, action: Action::Rename(name) },
             _ => step.clone(),
         };
+        if let Action::Set(property, value) = &step.action
+            && property.description().applies.told_by == Teller::Driver
+        {
+            let (property, value) = (*property, value.clone());
+            let set =
+                self.ask_driver(at.ns, move |driver| driver.set(at.ifindex, property, &value));
+            return set.await.map(|()| Applied { at });
+        }
         let has_sure_number = self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number());
         if step.action == Action::Delete && has_sure_number {
             let delete = self

@@ -59,6 +59,14 @@ pub fn dump(nsid: Option<i32>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(looked_at(nsid, LinkMessage::default(), 0))
 }
 
+/// As [`get`], with all that the kernel tells of a link.
+pub fn get_all(nsid: Option<i32>, ifindex: IfIndex) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = ifindex.get();
+    link.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
+    RouteNetlinkMessage::GetLink(link)
+}
+
 /// Asks for the addresses of a link of the namespace that has the number `nsid` here.
 pub fn addresses(nsid: Option<i32>, ifindex: IfIndex) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();

@@ -1,14 +1,15 @@
 //! The real kernel, each test in a network namespace of its own.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::Duration;
 
-use dlmgmt_proto::{HwAddr, LinkName, LinkState, Media};
+use dlmgmt_proto::{Duplex, FactValue, HwAddr, LinkName, LinkState, Media, Topic};
 
 use super::*;
-use crate::kernel::HintBatch;
+use crate::kernel::{HintBatch, KernelValue};
 use crate::model::{AltName, Lower};
 use crate::sys;
 
@@ -416,5 +417,62 @@ fn the_listener_ends_with_the_kernel() {
             tokio::task::yield_now().await;
         }
         assert_eq!(hints.strong_count(), 0);
+    });
+}
+
+/// The facts of a link about a topic, by their names.
+async fn facts(
+    kernel: &RtnetlinkKernel,
+    at: Binding,
+    topic: Topic,
+) -> BTreeMap<&'static str, KernelValue> {
+    let mut found = kernel.inspect(at.ns, &[at.ifindex], &[topic]).await.unwrap();
+    found.remove(0).into_iter().map(|fact| (fact.name, fact.value)).collect()
+}
+
+#[test]
+fn what_passes_through_a_link_is_counted() {
+    in_new_namespace(async || {
+        ip("link add left type veth peer name right");
+        ip("address add 192.0.2.1/24 dev left");
+        ip("link set left up");
+        ip("link set right up");
+        let kernel = RtnetlinkKernel::open().unwrap();
+        let (left, right) = (kernel.at("left").await, kernel.at("right").await);
+        let before = facts(&kernel, right, Topic::Statistics).await;
+        // Nobody has the address; the question for it is counted all the same.
+        std::net::UdpSocket::bind("192.0.2.1:0").unwrap().send_to(b"x", "192.0.2.9:9").unwrap();
+        let counted = |facts: &BTreeMap<_, _>, name| match facts[name] {
+            KernelValue::Plain(FactValue::Number(number)) => number,
+            ref other => panic!("{other:?}"),
+        };
+        // It arrives when the kernel gets round to it.
+        let now = loop {
+            let now = facts(&kernel, right, Topic::Statistics).await;
+            if counted(&now, "ipackets") > counted(&before, "ipackets") {
+                break now;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(counted(&now, "rbytes") > counted(&before, "rbytes"));
+        let sent = facts(&kernel, left, Topic::Statistics).await;
+        assert!(counted(&sent, "obytes") >= counted(&now, "rbytes"));
+        assert_eq!((counted(&sent, "ierrors"), counted(&sent, "oerrors")), (0, 0));
+    });
+}
+
+#[test]
+fn a_driver_tells_how_fast_its_link_is_and_whoever_does_not_is_not_asked_in_vain() {
+    in_new_namespace(async || {
+        ip("link add left type veth peer name right");
+        let kernel = RtnetlinkKernel::open().unwrap();
+        let (left, lo) = (kernel.link("left").await.ifindex, kernel.link("lo").await.ifindex);
+        let modes = kernel.link_modes(kernel.home(), &[left, lo, never_given()]).await.unwrap();
+        assert_eq!((modes[0].speed, modes[0].duplex), (Some(10_000), Some(Duplex::Full)));
+        assert_eq!(modes[1..], [LinkMode::default(); 2]);
+        let nowhere = Binding { ns: kernel.home(), ifindex: never_given() };
+        for topic in Topic::ALL {
+            assert!(facts(&kernel, nowhere, topic).await.is_empty(), "{topic}");
+        }
     });
 }

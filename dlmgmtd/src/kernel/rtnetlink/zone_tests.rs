@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use dlmgmt_proto::HwAddr;
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+use dlmgmt_proto::{FactValue, HwAddr, Topic};
 
 use super::tests::{altname, in_new_namespace, ip, name};
 use super::*;
-use crate::kernel::{HintBatch, MovedTo};
+use crate::kernel::{HintBatch, KernelFact, KernelValue, MovedTo};
 use crate::sys;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -644,5 +644,36 @@ fn a_namespace_that_dies_under_a_request_gives_a_plain_refusal() {
             kernel.hints_until(|batch| batch.ended.contains(&ns)).await;
             kernel.nothing_is_left().await;
         }
+    });
+}
+
+#[test]
+fn links_in_a_zone_are_asked_about_from_outside() {
+    in_new_namespace(async || {
+        let zone = Other::new();
+        zone.ip("link add left type veth peer name right");
+        zone.ip("link set left up");
+        zone.ip("link set right up");
+        let kernel = RtnetlinkKernel::open().unwrap();
+        let ns = zone.watched_by(&kernel).await;
+        let at = kernel.at_in(ns, "left").await;
+        // What is counted inside is what is told: nobody at home has such a link.
+        zone.inside(|| ip("address add 192.0.2.1/24 dev left"));
+        zone.inside(|| {
+            let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
+            socket.send_to(b"x", "192.0.2.9:9").unwrap();
+        });
+        let topics = [Topic::Statistics];
+        let has_sent = |fact: &KernelFact| {
+            let is_some = matches!(fact.value, KernelValue::Plain(FactValue::Number(1..)));
+            fact.name == "opackets" && is_some
+        };
+        let told = async || kernel.inspect(ns, &[at.ifindex], &topics).await.unwrap().remove(0);
+        while !told().await.iter().any(has_sent) {
+            tokio::task::yield_now().await;
+        }
+        let modes = kernel.link_modes(ns, &[at.ifindex]).await.unwrap();
+        assert_eq!(modes[0].speed, Some(10_000));
+        assert_eq!(kernel.inspect(kernel.home(), &[at.ifindex], &topics).await, Ok(vec![vec![]]));
     });
 }

@@ -18,14 +18,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dlmgmt_proto::property::{Property, Value};
-use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media};
+use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media, Topic};
 use rustix::fs::MemfdFlags;
 
-use crate::kernel::{Applied, Doorway, Dump, HintQueue, Kernel, KernelError, Made, NsOpener};
-use crate::model::{Action, Binding, KernelLink, NewLink, NsCookie, Settings, Step};
+use crate::kernel::{
+    Applied, Doorway, Dump, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
+};
+use crate::model::{Action, Binding, KernelLink, LinkMode, NewLink, NsCookie, Readings, Step};
 
-use namespace::refusal;
+use namespace::{readings, refusal};
 use view::{Life, View};
 use world::World;
 
@@ -136,6 +137,16 @@ impl SimWorld {
             true => world.open(ns),
             false => Err(io::ErrorKind::NotFound.into()),
         })
+    }
+
+    /// How fast a link is from now on.
+    pub fn set_link_mode(&self, at: Binding, mode: LinkMode) {
+        self.world().link_modes.insert(at, mode);
+    }
+
+    /// What the kernel tells of a link from now on about a topic.
+    pub fn set_facts(&self, at: Binding, topic: Topic, facts: Vec<KernelFact>) {
+        self.world().facts.insert((at, topic), facts);
     }
 
     /// A card is plugged in, at home. It is down.
@@ -459,12 +470,37 @@ impl Kernel for SimKernel {
     }
 
     /// A link here tells by itself what was set.
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
         self.check_known(at.ns).await?;
         self.check_enterable(at.ns)?;
         let found = self.among_others(|world| world.get(at.ns, at.ifindex)).await?;
-        let bound = found.and_then(|link| link.setting(Property::MaxBw));
-        Ok([(Property::MaxBw, bound.unwrap_or(Value::Number(0)))].into_iter().collect())
+        Ok(found.map(|link| readings(&link)).unwrap_or_default())
+    }
+
+    async fn inspect(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+        topics: &[Topic],
+    ) -> Result<Vec<Vec<KernelFact>>, KernelError> {
+        self.check_known(ns).await?;
+        let world = self.world.world();
+        Ok(links
+            .iter()
+            .map(|ifindex| world.facts(Binding { ns, ifindex: *ifindex }, topics))
+            .collect())
+    }
+
+    async fn link_modes(
+        &self,
+        ns: NsCookie,
+        links: &[IfIndex],
+    ) -> Result<Vec<LinkMode>, KernelError> {
+        self.check_known(ns).await?;
+        self.check_enterable(ns)?;
+        let world = self.world.world();
+        let mode = |ifindex| world.link_mode(Binding { ns, ifindex });
+        Ok(links.iter().copied().map(mode).collect())
     }
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {

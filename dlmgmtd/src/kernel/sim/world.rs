@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
 use dlmgmt_proto::kind::LinkKind;
-use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState};
+use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
 
 use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
-use crate::kernel::{Applied, Dump, Hint, KernelError, Made, MovedTo};
-use crate::model::{Action, Binding, KernelLink, Lower, NewKind, NewLink, NsCookie, Step};
+use crate::kernel::{Applied, Dump, Hint, KernelError, KernelFact, Made, MovedTo};
+use crate::model::{
+    Action, Binding, KernelLink, LinkMode, Lower, NewKind, NewLink, NsCookie, Step,
+};
 
 /// So many of 100 moves change the index although it is free in the target.
 const INDEX_CHANGES: u8 = 25;
@@ -36,6 +38,10 @@ pub struct World {
     pub stubborn: Option<Binding>,
     pub applied: Vec<Step>,
     pub created: Vec<NewLink>,
+    /// How fast links are.
+    pub link_modes: BTreeMap<Binding, LinkMode>,
+    /// What is told of links to who asks.
+    pub facts: BTreeMap<(Binding, Topic), Vec<KernelFact>>,
     last_cookie: u64,
     namespaces: BTreeMap<NsCookie, Namespace>,
     late_news: Vec<News>,
@@ -68,6 +74,8 @@ impl World {
             stubborn: None,
             applied: Vec::new(),
             created: Vec::new(),
+            link_modes: BTreeMap::new(),
+            facts: BTreeMap::new(),
             last_cookie: home.0,
             namespaces: BTreeMap::from([(home, Namespace::new())]),
             late_news: Vec::new(),
@@ -92,6 +100,26 @@ impl World {
     pub fn links(&self, ns: NsCookie) -> Result<Vec<KernelLink>, KernelError> {
         let namespace = self.namespaces.get(&ns).ok_or_else(|| KernelError::no_namespace(ns))?;
         Ok(namespace.links().cloned().collect())
+    }
+
+    /// What is told of a link about these topics, while it is there.
+    pub fn facts(&self, at: Binding, topics: &[Topic]) -> Vec<KernelFact> {
+        if !self.is_there(at) {
+            return Vec::new();
+        }
+        let facts = topics.iter().filter_map(|topic| self.facts.get(&(at, *topic)));
+        facts.flatten().cloned().collect()
+    }
+
+    /// How fast a link is.
+    pub fn link_mode(&self, at: Binding) -> LinkMode {
+        let mode = self.link_modes.get(&at).filter(|_| self.is_there(at));
+        mode.copied().unwrap_or_default()
+    }
+
+    fn is_there(&self, at: Binding) -> bool {
+        let namespace = self.namespaces.get(&at.ns);
+        namespace.is_some_and(|namespace| namespace.link(at.ifindex).is_some())
     }
 
     pub fn dump(&mut self, ns: NsCookie) -> Result<Dump, KernelError> {
