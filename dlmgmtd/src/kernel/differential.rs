@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, LinkName};
 
 use super::rtnetlink::RtnetlinkKernel;
@@ -44,6 +45,16 @@ impl Chance {
     }
 }
 
+/// A property that has no action of its own, and a value for it.
+fn a_setting(which: usize, number: u32) -> (Property, Value) {
+    match which {
+        14 => (Property::Alias, Value::Text(format!("alias {number}"))),
+        15 => (Property::TxQueueLen, Value::Number(number.into())),
+        16 => (Property::Promisc, Value::Switch(number > 1000)),
+        _ => (Property::AllMulti, Value::Switch(number > 1000)),
+    }
+}
+
 /// A kernel with two namespaces. Links are known by when they were made, since each kernel gives
 /// indexes of its own.
 struct Run<'a> {
@@ -58,7 +69,7 @@ impl Run<'_> {
         let which = chance.below(self.made.len().max(1));
         let at = self.made.get(which).copied();
         let (name, other, mac) = (chance.name(), chance.name(), chance.mac());
-        let kind = chance.below(14);
+        let kind = chance.below(18);
         let mtu = [60, 68, 1400, 9000, 70_000][chance.below(5)];
         let answer = match (kind, at) {
             (0..3, _) | (_, None) => {
@@ -85,7 +96,11 @@ impl Run<'_> {
             }
             (9, Some(at)) => self.step(which, at, Action::Delete).await,
             (10..12, Some(at)) => self.step(which, at, Action::Move { to: spaces[0], name }).await,
-            (_, Some(at)) => self.step(which, at, Action::Rename(name)).await,
+            (12..14, Some(at)) => self.step(which, at, Action::Rename(name)).await,
+            (_, Some(at)) => {
+                let (property, value) = a_setting(kind, mtu);
+                self.step(which, at, Action::Set(property, value)).await
+            }
         };
         self.forget_the_dead().await;
         answer.err().map_or(0, |why| why.errno)
@@ -121,8 +136,8 @@ impl Run<'_> {
             let shown = dump.links.iter().filter(|link| !link.is_loopback()).map(|link| {
                 let over = link.lower.is_some();
                 let text = format!(
-                    "{:?} {:?} mtu {} up {} over {over} {:?}",
-                    link.kind, link.mac, link.mtu, link.admin_up, link.altnames
+                    "{:?} {:?} mtu {} up {} over {over} {:?} {:?}",
+                    link.kind, link.mac, link.mtu, link.admin_up, link.altnames, link.tunables
                 );
                 (link.name, text)
             });

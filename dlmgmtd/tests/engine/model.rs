@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dlmgmt_proto::door::{
-    CreateLink, Created, DeleteLink, Reclaim, RenameItem, ResetZone, SetZone, Where,
+    CreateLink, Created, DeleteLink, Reclaim, RenameItem, ResetZone, SetProperties, SetZone, Where,
 };
+use dlmgmt_proto::property::{Assignment, Property, Value};
 use dlmgmt_proto::{
     ErrorCode, Flags, HwAddr, LinkClass, LinkId, LinkInfo, LinkName, LinkRef, LinkSpec,
     Whereabouts, ZoneName,
@@ -44,6 +45,7 @@ enum Happening {
     MakeVnic { over: usize, name: usize, zone: Option<usize>, temporary: bool },
     Delete(usize),
     DeletePhys(usize),
+    SetAlias(usize, u8),
     Hold(usize),
     LetGo,
     ZoneAppears(usize),
@@ -86,6 +88,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(over, name, zone, temporary)| MakeVnic { over, name, zone, temporary }),
         2 => any().prop_map(Delete),
         1 => any().prop_map(DeletePhys),
+        2 => (any(), 0..9u8).prop_map(|(link, alias)| SetAlias(link, alias)),
         1 => any().prop_map(Hold),
         1 => Just(LetGo),
         5 => any().prop_map(ZoneAppears),
@@ -115,6 +118,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 enum Wish {
     Name(LinkName),
     Loan(Option<ZoneName>),
+    Alias(String),
     End,
 }
 
@@ -145,6 +149,8 @@ struct Known {
     owner: ZoneName,
     is_persistent: bool,
     class: LinkClass,
+    /// The alias that is wanted for good; empty for none.
+    alias: String,
 }
 
 /// The model: what each link was at the last rest, and what was wanted of it since. Of what is
@@ -255,6 +261,11 @@ impl Model {
                 _ => None,
             });
             assert!(names.contains(&is.own_name), "@{id} is {}, not of {names:?}", is.own_name);
+            let aliases = self.possible(*id, &known.alias, |wish| match wish {
+                Wish::Alias(alias) => Some(alias.clone()),
+                _ => None,
+            });
+            assert!(aliases.contains(&is.alias), "@{id} is {:?}, not of {aliases:?}", is.alias);
             let mut loans = self.possible(*id, &known.loan, |wish| match wish {
                 Wish::Loan(zone) => Some(zone.clone()),
                 _ => None,
@@ -289,6 +300,8 @@ struct SavedLink {
     class: LinkClass,
     mac: Option<HwAddr>,
     loan: Option<SavedLoan>,
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Clone, serde::Deserialize)]
@@ -458,6 +471,15 @@ impl Life {
                 };
                 let wishes = vec![(link.id, Wish::Loan(Some(to)))];
                 self.ask(wishes, async move { engine.set_zone(&root(), call).await.map(|_| None) });
+            }
+            Happening::SetAlias(link, alias) => {
+                let Some(link) = self.link(link) else { return };
+                let alias = format!("a{alias}");
+                let wishes = vec![(link.id, Wish::Alias(alias.clone()))];
+                let values = vec![Assignment { property: "alias".to_owned(), value: alias }];
+                let call = SetProperties { link: LinkRef::Id(link.id), values, temporary: false };
+                let set = async move { engine.set_properties(&root(), call).await.map(|_| None) };
+                self.ask(wishes, set);
             }
             Happening::Recall { link, for_now, force } => {
                 let Some(link) = self.link(link) else { return };
@@ -662,6 +684,7 @@ impl Life {
             owner: inside.clone().unwrap_or_else(ZoneName::global),
             is_persistent: !temporary,
             class,
+            alias: String::new(),
         };
         self.made.insert(self.requests + 1, (known, peer));
         let call = CreateLink { name: a_name(called).to_string(), zone: inside, temporary, spec };
@@ -684,6 +707,9 @@ impl Life {
                     self.model.may_come(link.id, name);
                 } else if own_name != saved.link {
                     continue;
+                }
+                if let Some(alias) = saved.properties.get("alias") {
+                    self.model.may_come(link.id, Wish::Alias(alias.clone()));
                 }
                 let loan = saved.loan.as_ref().map(|loan| Wish::Loan(Some(loan.zone.clone())));
                 loan.into_iter().for_each(|loan| self.model.may_come(link.id, loan));
@@ -796,6 +822,16 @@ impl Life {
             owner: link.owner.clone(),
             is_persistent: link.flags.contains(Flags::PERSISTENT),
             class: link.class,
+            alias: self.wanted_alias(link.id),
+        }
+    }
+
+    fn wanted_alias(&self, id: LinkId) -> String {
+        let record = self.machine.records().into_iter().find(|record| record.id == id);
+        let properties = record.map(|record| record.properties.persistent).unwrap_or_default();
+        match properties.get(Property::Alias) {
+            Some(Value::Text(alias)) => alias.clone(),
+            _ => String::new(),
         }
     }
 
