@@ -16,7 +16,7 @@ use dlmgmt_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use settings::{LinkProperties, Settings, Tunables, small};
+pub use settings::{LinkProperties, Readings, Settings, Tunables, small};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -247,6 +247,21 @@ fn a_port_of_a_bridge_has_properties_of_its_own() {
     assert!(host.ip("-d link show dev a").contains("learning on"));
 }
 
+#[test]
+fn what_a_driver_can_is_switched_and_what_it_cannot_is_told() {
+    let host = host();
+    if host.dladm("show-linkprop -p gso a").status != 0 {
+        return eprintln!("skipped: this kernel has no ethtool netlink");
+    }
+    host.dladm("set-linkprop -p gso=off,gro=on,tso=off a").ok();
+    assert_eq!(host.dladm("show-linkprop -c -o effective -p gso,gro,tso a").ok(), "off\non\noff\n");
+    host.dladm("reset-linkprop a").ok();
+    assert_eq!(shown(&host, "value,effective,default,possible", "gso", "a"), "on:on:on:on,off");
+    let line = host.dladm("set-linkprop -p rx_ring=256 a").refused("not-supported");
+    assert!(line.contains("its driver has no rx_ring"), "{line}");
+    host.dladm("set-linkprop -p speed=1000 a").refused("invalid");
+}
+
 /// Whether this kernel has the queue that bounds what is sent.
 fn has_tbf(host: &Host) -> bool {
     let script = "tc qdisc add dev b root tbf rate 1mbit burst 10k latency 50ms && \

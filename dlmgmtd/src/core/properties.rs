@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dlmgmt_proto::property::{
-    Assignment, Description, Kind, Property, PropertyInfo, Standard, TABLE, Value,
+    Assignment, Description, Kind, Property, PropertyInfo, Standard, TABLE, Teller, Value,
 };
 use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
@@ -11,7 +11,8 @@ use super::lookup::title;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
 use crate::model::{
-    Action, AltName, Binding, Bound, KernelLink, Link, LinkProperties, Settings, Step, small,
+    Action, AltName, Binding, Bound, KernelLink, Link, LinkProperties, Readings, Settings, Step,
+    small,
 };
 
 /// Properties that are to have these values.
@@ -36,8 +37,8 @@ pub struct Resetting {
     pub is_temporary: bool,
 }
 
-/// Sets properties: all of them or none. `asked` are values of the link that it is not followed by.
-pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Settings) -> Result<Plan> {
+/// Sets properties: all of them or none. `asked` is what the link is not followed by.
+pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Readings) -> Result<Plan> {
     let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
     let values = parsed(registry, link, &wish.values)?;
     refuse_taken_altnames(registry, link, &values)?;
@@ -52,12 +53,11 @@ pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Settings
     Ok(plan_bringing(link, next, &values))
 }
 
-/// Takes properties back: all of them or none. `asked` are values of the link that it is not followed
-/// by.
+/// Takes properties back: all of them or none. `asked` is what the link is not followed by.
 pub fn plan_reset_properties(
     registry: &Registry,
     wish: &Resetting,
-    asked: &Settings,
+    asked: &Readings,
 ) -> Result<Plan> {
     let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
     let mut next = link.clone();
@@ -78,33 +78,27 @@ pub fn plan_reset_properties(
     Ok(plan_bringing(link, next, &values))
 }
 
-/// The properties of a link that are named, or all that it has, as the kernel shows it now.
+/// The properties of a link that are named, or all that it has.
 pub fn describe_properties(
     registry: &Registry,
     link: &Link,
-    kernel: Option<&KernelLink>,
     names: &[String],
 ) -> Result<Vec<PropertyInfo>> {
     let described = match names {
         [] => all_of(link).collect(),
         _ => names.iter().map(|name| named(registry, link, name)).collect::<Result<Vec<_>>>()?,
     };
-    Ok(described.into_iter().map(|one| describe(registry, link, kernel, one)).collect())
+    Ok(described.into_iter().map(|one| describe(registry, link, one)).collect())
 }
 
-fn describe(
-    registry: &Registry,
-    link: &Link,
-    kernel: Option<&KernelLink>,
-    described: &Description,
-) -> PropertyInfo {
+fn describe(registry: &Registry, link: &Link, described: &Description) -> PropertyInfo {
     let property = described.property;
     let kind = kind_for(registry, link, described);
     if property == Property::Zone {
         return describe_zone(registry, link, described);
     }
     let properties = &link.record.properties;
-    let effective = kernel.and_then(|kernel| kernel.setting(property));
+    let effective = link.kernel.as_ref().and_then(|kernel| kernel.setting(property));
     let wanted = properties.persistent.get(property).or(effective.as_ref());
     let default = standard(described, properties).or_else(|| effective.clone());
     let show = |value: &Value| kind.show(value);
@@ -153,7 +147,7 @@ pub(super) struct Change {
 /// What brings a link to these values, in an order that works: it is put up last.
 pub(super) fn changes_to(now: &KernelLink, wanted: &Settings) -> Vec<Change> {
     let differs = |(property, value): &(Property, &Value)| {
-        let is_for_ports = property.description().applies.ports;
+        let is_for_ports = property.description().applies.told_by == Teller::Bridge;
         let can_be = !is_for_ports || now.is_bridge_port();
         can_be && now.setting(*property).is_none_or(|has| has != **value)
     };
@@ -230,7 +224,7 @@ fn plan_bringing(link: &Link, mut next: Link, values: &Settings) -> Plan {
 }
 
 impl Link {
-    fn knowing(&self, asked: &Settings) -> Self {
+    fn knowing(&self, asked: &Readings) -> Self {
         let know = |bound: Bound| {
             let link = KernelLink::clone(&bound.link).knowing(asked.clone());
             Bound { link: link.into(), ..bound }
@@ -341,8 +335,16 @@ fn named(registry: &Registry, link: &Link, name: &str) -> Result<&'static Descri
     if has(link, described) {
         return Ok(described);
     }
-    if described.applies.ports {
-        return Err(invalid(registry, link, &format!("only a port of a bridge has {property}")));
+    let has_none = match described.applies.told_by {
+        Teller::Bridge => Some(format!("only a port of a bridge has {property}")),
+        Teller::Driver if covers(link, described) => {
+            let text = format!("{}: its driver has no {property}", title(registry, link));
+            return Err(Error::new(ErrorCode::NotSupported, text));
+        }
+        _ => None,
+    };
+    if let Some(why) = has_none {
+        return Err(invalid(registry, link, &why));
     }
     let (class, media) = (link.record.class, link.record.media);
     let why = format!("a link of class {class} and media {media} has no property {property}");
@@ -353,12 +355,23 @@ fn all_of(link: &Link) -> impl Iterator<Item = &'static Description> {
     TABLE.iter().filter(|described| has(link, described))
 }
 
-/// What was set of a port is there to be taken back also while it is none.
+/// What was set is there to be taken back also while nobody tells of it.
 fn has(link: &Link, described: &Description) -> bool {
-    let is_port = || link.kernel.as_ref().is_some_and(|kernel| kernel.is_bridge_port());
     let was_set = || link.record.properties.persistent.get(described.property).is_some();
+    covers(link, described) && (is_told(link, described) || was_set())
+}
+
+fn covers(link: &Link, described: &Description) -> bool {
     described.applies.covers(link.record.class, link.record.media)
-        && (!described.applies.ports || is_port() || was_set())
+}
+
+fn is_told(link: &Link, described: &Description) -> bool {
+    let kernel = link.kernel.as_ref();
+    match described.applies.told_by {
+        Teller::Kernel => true,
+        Teller::Bridge => kernel.is_some_and(|kernel| kernel.is_bridge_port()),
+        Teller::Driver => kernel.is_some_and(|kernel| kernel.setting(described.property).is_some()),
+    }
 }
 
 /// What values the property can have on this very link.
@@ -372,6 +385,13 @@ fn kind_for(registry: &Registry, link: &Link, described: &Description) -> Kind {
                 least: least.max(tunables.mtu_min.into()),
                 most: most.min(largest.unwrap_or(most)).min(below.unwrap_or(most)),
             }
+        }
+        (property, Kind::Number { least, most }, Some(bound)) => {
+            let bound = match bound.tunables.limits.get(property) {
+                Some(Value::Number(limit)) => *limit,
+                _ => most,
+            };
+            Kind::Number { least, most: most.min(bound) }
         }
         (_, kind, _) => kind,
     }

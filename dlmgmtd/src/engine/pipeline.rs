@@ -370,7 +370,7 @@ impl Pipeline {
     pub async fn look_closely(&self, at: Binding) -> Option<KernelLink> {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
         // What cannot be asked is not known, and else the link is as it was found.
-        Some(found.knowing(self.kernel.settings(at).await.unwrap_or_default()))
+        Some(found.knowing(self.kernel.readings(at).await.unwrap_or_default()))
     }
 
     /// Gives links what their records want of their properties. They are read back afterwards.

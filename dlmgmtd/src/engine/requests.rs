@@ -33,7 +33,7 @@ use crate::core::{
     plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
     plan_reset_properties, plan_set_properties, refuse_ending, resolve, veiled, visible_zone,
 };
-use crate::model::{Lifetime, Link, Settings, Zone};
+use crate::model::{Lifetime, Link, Readings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
 
 impl Engine {
@@ -239,12 +239,14 @@ impl Service for Engine {
         let scope = authorise(caller, Action::See)?;
         let registry = self.pipeline.registry();
         let link = resolve(&registry, scope, &call.link)?;
-        let now = match link.binding() {
+        let mut link = Link::clone(link);
+        if let Some(bound) = &mut link.kernel
             // The kernel does not tell of every change of what is shown here.
-            Some(at) => self.pipeline.look_closely(at).await,
-            None => None,
-        };
-        describe_properties(&registry, link, now.as_ref(), &call.names)
+            && let Some(now) = self.pipeline.look_closely(bound.at()).await
+        {
+            bound.link = now.into();
+        }
+        describe_properties(&registry, &link, &call.names)
     }
 
     async fn set_properties(&self, caller: &Caller, call: SetProperties) -> Result<Changed> {
@@ -270,7 +272,7 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Setting { id, values: call.values, is_temporary: call.temporary };
-        let asked = self.settings_of(id).await?;
+        let asked = self.readings_of(id).await?;
         self.change(move |registry, _| plan_set_properties(registry, &wish, &asked)).await
     }
 
@@ -286,7 +288,7 @@ impl Service for Engine {
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
         observer::refresh(&self.pipeline, id).await;
         let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
-        let asked = self.settings_of(id).await?;
+        let asked = self.readings_of(id).await?;
         self.change(move |registry, _| plan_reset_properties(registry, &wish, &asked)).await
     }
 
@@ -457,15 +459,15 @@ impl Engine {
         }
     }
 
-    /// The values of a link's properties that it is not followed by.
-    async fn settings_of(&self, id: LinkId) -> Result<Settings> {
+    /// What of a link's properties it is not followed by.
+    async fn readings_of(&self, id: LinkId) -> Result<Readings> {
         let registry = self.pipeline.registry();
         let Some(at) = registry.link(id).and_then(|link| link.binding()) else {
-            return Ok(Settings::default());
+            return Ok(Readings::default());
         };
-        match self.pipeline.kernel.settings(at).await {
-            Ok(settings) => Ok(settings),
-            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Settings::default()),
+        match self.pipeline.kernel.readings(at).await {
+            Ok(readings) => Ok(readings),
+            Err(why) if why.is_no_namespace() || why.is_no_link() => Ok(Readings::default()),
             Err(why) => {
                 let link = registry.label(id);
                 let text = format!("the properties of {link} cannot be read: {why}");

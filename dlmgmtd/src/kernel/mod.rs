@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dlmgmt_proto::{IfIndex, Topic};
 
-use crate::model::{Binding, KernelLink, LinkMode, NewLink, NsCookie, Settings, Step};
+use crate::model::{Binding, KernelLink, LinkMode, NewLink, NsCookie, Readings, Step};
 
 pub use facts::{KernelFact, KernelValue};
 pub use hints::{Hint, HintBatch, HintQueue, MovedTo};
@@ -118,8 +118,8 @@ pub trait Kernel: Send + Sync + 'static {
     /// One link, or `None` where the namespace has none of that index.
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError>;
 
-    /// The values of those properties of a link that it is not followed by, as they are now.
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError>;
+    /// Those properties of a link that it is not followed by, as they are now.
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError>;
 
     /// What links of a namespace are like beside what is followed of them, as they are now: for
     /// each its facts, none for one that is not there. Of their speed, [`Kernel::link_modes`] tells.

@@ -107,6 +107,15 @@ impl LinkProperties {
     }
 }
 
+/// What is known of a link's properties only when it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// What they are.
+    pub values: Settings,
+    /// The highest numbers that the driver takes.
+    pub limits: Settings,
+}
+
 /// What can be set of a link beside what everybody asks for, and within which bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tunables {
@@ -125,6 +134,8 @@ pub struct Tunables {
     /// The values of other properties, as far as they are known: those of a bridge's port are,
     /// others are asked for where they matter.
     pub others: Settings,
+    /// The highest numbers that the driver takes, as far as it was asked.
+    pub limits: Settings,
 }
 
 impl KernelLink {
@@ -170,9 +181,10 @@ impl KernelLink {
         self.tunables.others.get(Property::Learning).is_some()
     }
 
-    /// The link with values that were asked for.
-    pub fn knowing(mut self, asked: Settings) -> Self {
-        self.tunables.others = asked.over(&self.tunables.others);
+    /// The link with what was asked for.
+    pub fn knowing(mut self, asked: Readings) -> Self {
+        self.tunables.others = asked.values.over(&self.tunables.others);
+        self.tunables.limits = asked.limits;
         self
     }
 }

@@ -155,6 +155,25 @@ async fn a_property_that_an_appearing_card_refuses_keeps_it_from_nothing_else() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_driver_of_a_card_is_told_is_bounded_taken_back_and_said_again() {
+    let (mut machine, daemon) = one_card().await;
+    let why = set(&daemon, "eth0", &[("rx_ring", "5000")]).await.unwrap_err();
+    assert!(why.message.contains("1-4096"), "{why}");
+    let why = set(&daemon, "eth0", &[("tx_ring", "5")]).await.unwrap_err();
+    assert_eq!(why.code, ErrorCode::NotSupported);
+    machine.world.fail_step(1, libc::EBUSY);
+    set(&daemon, "eth0", &[("rx_ring", "512"), ("gro", "off")]).await.unwrap_err();
+    assert_eq!(shown(&daemon, "eth0", "rx_ring").await, ("256".to_owned(), "256".to_owned()));
+    set(&daemon, "eth0", &[("rx_ring", "512"), ("gro", "off")]).await.unwrap();
+    drop(daemon);
+    machine.reboot([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    assert_eq!(shown(&daemon, "eth0", "rx_ring").await, ("512".to_owned(), "512".to_owned()));
+    reset(&daemon, "eth0").await.unwrap();
+    assert_eq!(shown(&daemon, "eth0", "gro").await, ("on".to_owned(), "on".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn setting_what_is_there_already_writes_and_changes_nothing() {
     let (machine, daemon) = one_card().await;
     set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();

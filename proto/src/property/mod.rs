@@ -60,6 +60,30 @@ words! {
         BpduGuard = "bpdu_guard",
         /// Whether a bridge behind the port is never the root.
         RootGuard = "root_guard",
+        /// Megabits a second.
+        Speed = "speed",
+        /// Whether it sends and receives at once.
+        Duplex = "duplex",
+        /// Whether speed and duplex are agreed on with the other end.
+        Autoneg = "autoneg",
+        /// Packets that may wait to be taken in.
+        RxRing = "rx_ring",
+        /// Packets that the hardware may have to send.
+        TxRing = "tx_ring",
+        /// Whether packets that belong together are taken in as one.
+        Gro = "gro",
+        /// Whether large packets are cut up as late as possible.
+        Gso = "gso",
+        /// Whether the hardware cuts up TCP.
+        Tso = "tso",
+        /// Whether the hardware puts packets together that it takes in.
+        Lro = "lro",
+        /// Whether the hardware gathers a packet from several places.
+        Sg = "sg",
+        /// Whether the hardware checks what it takes in.
+        RxCsum = "rx_csum",
+        /// Whether the hardware adds what others check.
+        TxCsum = "tx_csum",
     }
 }
 
@@ -117,8 +141,19 @@ pub struct Applies {
     pub classes: &'static [LinkClass],
     /// Of these media; none named means all.
     pub media: &'static [Media],
-    /// Ports of a bridge alone.
-    pub ports: bool,
+    /// Those of which this one tells.
+    pub told_by: Teller,
+}
+
+/// Who knows of a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// The kernel itself, of every link.
+    Kernel,
+    /// A bridge, of its ports.
+    Bridge,
+    /// The driver of a link, if that has it.
+    Driver,
 }
 
 /// What a reset comes to.
@@ -136,9 +171,11 @@ pub enum Standard {
     Owner,
 }
 
-const EVERY: Applies = Applies { classes: &[], media: &[], ports: false };
+const EVERY: Applies = Applies { classes: &[], media: &[], told_by: Teller::Kernel };
 const ETHERNET: Applies = Applies { media: &[Media::Ethernet, Media::WiFi], ..EVERY };
-const PORTS: Applies = Applies { ports: true, ..EVERY };
+const PORTS: Applies = Applies { told_by: Teller::Bridge, ..EVERY };
+const DRIVEN: Applies = Applies { told_by: Teller::Driver, ..EVERY };
+const HARDWARE: Applies = Applies { classes: &[LinkClass::Phys], ..DRIVEN };
 const ON_OFF: Kind = Kind::Switch { on: "on", off: "off" };
 
 /// The highest priority of a bridge's port.
@@ -154,6 +191,12 @@ const fn writable(
     standard: Standard,
 ) -> Description {
     Description { property, is_writable: true, kind, applies, standard }
+}
+
+const RING: Kind = Kind::Number { least: 1, most: u32::MAX as u64 };
+
+const fn offload(property: Property) -> Description {
+    writable(property, ON_OFF, DRIVEN, Standard::AsFound)
 }
 
 const fn port_switch(property: Property) -> Description {
@@ -203,6 +246,28 @@ pub const TABLE: &[Description] = &[
     port_switch(Property::NeighSuppress),
     port_switch(Property::BpduGuard),
     port_switch(Property::RootGuard),
+    writable(
+        Property::Speed,
+        Kind::Number { least: 1, most: u32::MAX as u64 - 1 },
+        HARDWARE,
+        Standard::AsFound,
+    ),
+    writable(
+        Property::Duplex,
+        Kind::Switch { on: "full", off: "half" },
+        HARDWARE,
+        Standard::AsFound,
+    ),
+    writable(Property::Autoneg, ON_OFF, HARDWARE, Standard::AsFound),
+    writable(Property::RxRing, RING, DRIVEN, Standard::AsFound),
+    writable(Property::TxRing, RING, DRIVEN, Standard::AsFound),
+    offload(Property::Gro),
+    offload(Property::Gso),
+    offload(Property::Tso),
+    offload(Property::Lro),
+    offload(Property::Sg),
+    offload(Property::RxCsum),
+    offload(Property::TxCsum),
 ];
 
 impl Property {

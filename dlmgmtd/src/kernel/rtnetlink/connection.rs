@@ -18,7 +18,7 @@ use super::request::{self, Target};
 use super::{RTM_DELLINK, RTM_NEWLINK};
 use super::{bandwidth, details};
 use crate::kernel::{Dump, KernelError, KernelFact};
-use crate::model::{Action, KernelLink, NewLink, Settings, Step};
+use crate::model::{Action, KernelLink, NewLink, Step};
 
 /// How often a dump is tried that links come or go under. Where they never stop, more attempts do
 /// not help, and with many links each takes most of a second.
@@ -133,14 +133,13 @@ impl Connection {
         Ok(addresses)
     }
 
-    /// The values of properties that the message of a link of this namespace does not tell.
-    pub fn settings(&mut self, ifindex: IfIndex) -> Result<Settings, KernelError> {
+    /// The most kilobits a second that a link of this namespace may send; 0 for no bound.
+    pub fn limit(&mut self, ifindex: IfIndex) -> Result<u64, KernelError> {
         let mut limit = None;
         self.exchange(bandwidth::queues(), NLM_F_DUMP, |message| {
             limit = limit.or(bandwidth::limit_of(message.payload, ifindex));
         })?;
-        let most = Value::Number(limit.unwrap_or(0));
-        Ok([(Property::MaxBw, most)].into_iter().collect())
+        Ok(limit.unwrap_or(0))
     }
 
     /// Changes a link of this namespace.
@@ -159,10 +158,9 @@ impl Connection {
             let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
             return self.exchange(bandwidth::limit(index, most), flags, |_| ()).map(drop);
         }
-        let is_limited = self.settings(ifindex)?.get(Property::MaxBw) != Some(&Value::Number(0));
-        match is_limited {
-            true => self.exchange(bandwidth::no_limit(index), NLM_F_ACK, |_| ()).map(drop),
-            false => Ok(()),
+        match self.limit(ifindex)? {
+            0 => Ok(()),
+            _ => self.exchange(bandwidth::no_limit(index), NLM_F_ACK, |_| ()).map(drop),
         }
     }
 

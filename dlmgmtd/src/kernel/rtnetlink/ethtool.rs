@@ -52,7 +52,7 @@ impl Request {
 }
 
 /// An attribute that consists of attributes.
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+pub fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
     let mut value = vec![0; attributes.buffer_len()];
     attributes.emit(&mut value);
     DefaultNla::new(kind | NLA_F_NESTED, value)

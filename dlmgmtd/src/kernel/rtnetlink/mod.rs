@@ -5,6 +5,7 @@ mod channel;
 mod connection;
 mod details;
 mod device;
+mod driver;
 mod ethtool;
 mod frame;
 mod inside;
@@ -30,13 +31,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dlmgmt_proto::kind::{LinkOptions, Maker};
+use dlmgmt_proto::property::{Property, Teller, Value};
 use dlmgmt_proto::{IfIndex, LinkName, Topic};
 
 use crate::kernel::{
     Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
 };
 use crate::model::{
-    Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Settings, Step,
+    Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Readings, Step,
 };
 
 use connection::Connection;
@@ -161,6 +163,20 @@ impl RtnetlinkKernel {
         blocking(move || match zone {
             Some(zone) => zone.enter(),
             None => Ok(Inside::enter(home)?),
+        })
+        .await
+    }
+
+    /// Makes a request to the drivers of the links of a namespace.
+    async fn ask_driver<T: Send + 'static>(
+        &self,
+        ns: NsCookie,
+        request: impl FnOnce(&mut Ethtool) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        let zone = self.zone(ns)?;
+        blocking(move || match zone {
+            None => request(&mut Ethtool::open()?),
+            Some(zone) => request(&mut zone.enter()?.ethtool()?),
         })
         .await
     }
@@ -426,8 +442,13 @@ impl Kernel for RtnetlinkKernel {
             .await
     }
 
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
-        self.request_in(at.ns, move |connection| connection.settings(at.ifindex)).await
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
+        let limit = self.request_in(at.ns, move |connection| connection.limit(at.ifindex)).await?;
+        // A driver that does not answer hides nothing else.
+        let driven = self.ask_driver(at.ns, move |driver| driver.readings(at.ifindex)).await;
+        let mut readings = driven.unwrap_or_default();
+        readings.values.insert(Property::MaxBw, Value::Number(limit));
+        Ok(readings)
     }
 
     async fn inspect(
@@ -471,6 +492,14 @@ impl Kernel for RtnetlinkKernel {
             Action::Move { name, .. } => Step { at, action: Action::Rename(name) },
             _ => step.clone(),
         };
+        if let Action::Set(property, value) = &step.action
+            && property.description().applies.told_by == Teller::Driver
+        {
+            let (property, value) = (*property, value.clone());
+            let set =
+                self.ask_driver(at.ns, move |driver| driver.set(at.ifindex, property, &value));
+            return set.await.map(|()| Applied { at });
+        }
         let has_sure_number = self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number());
         if step.action == Action::Delete && has_sure_number {
             let delete = self

@@ -18,16 +18,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkName, LinkState, Media, Topic};
 use rustix::fs::MemfdFlags;
 
 use crate::kernel::{
     Applied, Doorway, Dump, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
 };
-use crate::model::{Action, Binding, KernelLink, LinkMode, NewLink, NsCookie, Settings, Step};
+use crate::model::{Action, Binding, KernelLink, LinkMode, NewLink, NsCookie, Readings, Step};
 
-use namespace::refusal;
+use namespace::{readings, refusal};
 use view::{Life, View};
 use world::World;
 
@@ -471,12 +470,11 @@ impl Kernel for SimKernel {
     }
 
     /// A link here tells by itself what was set.
-    async fn settings(&self, at: Binding) -> Result<Settings, KernelError> {
+    async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
         self.check_known(at.ns).await?;
         self.check_enterable(at.ns)?;
         let found = self.among_others(|world| world.get(at.ns, at.ifindex)).await?;
-        let bound = found.and_then(|link| link.setting(Property::MaxBw));
-        Ok([(Property::MaxBw, bound.unwrap_or(Value::Number(0)))].into_iter().collect())
+        Ok(found.map(|link| readings(&link)).unwrap_or_default())
     }
 
     async fn inspect(

@@ -7,7 +7,7 @@ use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
 use crate::kernel::KernelError;
-use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie, Tunables};
+use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie, Readings, Settings, Tunables};
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
@@ -15,6 +15,9 @@ const ALT_NAME_MAX: usize = 127;
 /// The bounds of the MTU of an Ethernet link.
 const MTU_MIN: u32 = 68;
 const MTU_MAX: u32 = 65535;
+
+/// Most packets that a card keeps.
+const RING_MAX: u64 = 4096;
 
 /// The links of a namespace.
 ///
@@ -178,6 +181,12 @@ impl Namespace {
                 link.take_setting(property, value);
                 Ok(())
             }
+            (Property::RxRing, Value::Number(1..=RING_MAX)) | (Property::Gro, Value::Switch(_))
+                if is_hardware(link) =>
+            {
+                link.take_setting(property, value);
+                Ok(())
+            }
             _ => Err(refusal(libc::EINVAL)),
         }
     }
@@ -297,6 +306,19 @@ pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
             ..Tunables::default()
         },
     }
+}
+
+/// What a link tells only when it is asked.
+pub fn readings(link: &KernelLink) -> Readings {
+    let told = |property, by_itself| (property, link.setting(property).unwrap_or(by_itself));
+    let mut values = vec![told(Property::MaxBw, Value::Number(0))];
+    let mut limits = Settings::default();
+    if is_hardware(link) {
+        values.push(told(Property::RxRing, Value::Number(256)));
+        values.push(told(Property::Gro, Value::Switch(true)));
+        limits.insert(Property::RxRing, Value::Number(RING_MAX));
+    }
+    Readings { values: values.into_iter().collect(), limits }
 }
 
 /// Whether a link is more than software, and outlives its namespace.

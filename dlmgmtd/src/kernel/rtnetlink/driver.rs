@@ -1,0 +1,229 @@
+//! The properties that a link's driver has: what its hardware does of the work, how many packets it
+//! keeps, how fast it is.
+
+use dlmgmt_proto::property::{Property, Value};
+use dlmgmt_proto::{Duplex, IfIndex};
+use netlink_packet_core::DefaultNla;
+
+use super::ethtool::{Ethtool, nested};
+use super::frame::{attributes, string};
+use crate::kernel::KernelError;
+use crate::model::{Readings, small};
+
+const LINKMODES_SET: u8 = 5;
+const FEATURES_GET: u8 = 11;
+const FEATURES_SET: u8 = 12;
+const RINGS_GET: u8 = 15;
+const RINGS_SET: u8 = 16;
+
+const LINKMODES_AUTONEG: u16 = 2;
+const LINKMODES_SPEED: u16 = 5;
+const LINKMODES_DUPLEX: u16 = 6;
+const RINGS_RX_MAX: u16 = 2;
+const RINGS_TX_MAX: u16 = 5;
+const RINGS_RX: u16 = 6;
+const RINGS_TX: u16 = 9;
+
+/// What the hardware can do or leave (`ETHTOOL_A_FEATURES_HW`), and what it does.
+const FEATURES_HW: u16 = 2;
+const FEATURES_WANTED: u16 = 3;
+const FEATURES_ACTIVE: u16 = 4;
+
+const BITSET_BITS: u16 = 3;
+const BITSET_BIT: u16 = 1;
+const BIT_NAME: u16 = 2;
+const BIT_VALUE: u16 = 3;
+
+/// Each property that is a feature, by the kernel's name for it.
+const FEATURES: [(Property, &str); 7] = [
+    (Property::Gro, "rx-gro"),
+    (Property::Gso, "tx-generic-segmentation"),
+    (Property::Tso, "tx-tcp-segmentation"),
+    (Property::Lro, "rx-lro"),
+    (Property::Sg, "tx-scatter-gather"),
+    (Property::RxCsum, "rx-checksum"),
+    (Property::TxCsum, "tx-checksum-ip-generic"),
+];
+
+impl Ethtool {
+    /// The properties that the driver of a link tells of; it need not tell of any.
+    pub fn readings(&mut self, ifindex: IfIndex) -> Result<Readings, KernelError> {
+        let mut readings = Readings::default();
+        let mode = self.link_mode(ifindex)?;
+        let modes = [
+            (Property::Speed, mode.speed.map(|speed| Value::Number(speed.into()))),
+            (Property::Duplex, mode.duplex.map(|duplex| Value::Switch(duplex == Duplex::Full))),
+            (Property::Autoneg, mode.autoneg.map(Value::Switch)),
+        ];
+        for (property, value) in modes {
+            value.into_iter().for_each(|value| readings.values.insert(property, value));
+        }
+        self.ask(FEATURES_GET, ifindex, |told| {
+            for (property, is_on) in features(told) {
+                readings.values.insert(property, Value::Switch(is_on));
+            }
+        })?;
+        self.ask(RINGS_GET, ifindex, |told| rings(told, &mut readings))?;
+        Ok(readings)
+    }
+
+    /// Many a driver has no answer.
+    fn ask(
+        &mut self,
+        command: u8,
+        ifindex: IfIndex,
+        on_answer: impl FnMut(&[u8]),
+    ) -> Result<(), KernelError> {
+        match self.request(command, ifindex, Vec::new(), on_answer) {
+            Err(why) if matches!(why.errno, libc::ENODEV | libc::EOPNOTSUPP) => Ok(()),
+            answered => answered,
+        }
+    }
+
+    /// Gives a property of a link this value.
+    pub fn set(
+        &mut self,
+        ifindex: IfIndex,
+        property: Property,
+        value: &Value,
+    ) -> Result<(), KernelError> {
+        let (command, asked) = request(property, value).ok_or_else(not_settable)?;
+        self.request(command, ifindex, vec![asked], |_| ())?;
+        // A driver that cannot do what is asked may leave it without a word.
+        match self.readings(ifindex)?.values.get(property) {
+            Some(is) if is == value => Ok(()),
+            _ => Err(KernelError {
+                errno: libc::EOPNOTSUPP,
+                text: Some(format!("the driver leaves {property} as it is")),
+            }),
+        }
+    }
+}
+
+fn not_settable() -> KernelError {
+    let text = "no driver has such a property".to_owned();
+    KernelError { errno: libc::EINVAL, text: Some(text) }
+}
+
+/// The message that asks for a value, with its attribute.
+fn request(property: Property, value: &Value) -> Option<(u8, DefaultNla)> {
+    let long = |kind, number: u64| DefaultNla::new(kind, small(number).to_ne_bytes().to_vec());
+    let switch = |kind, is_on: bool| DefaultNla::new(kind, vec![u8::from(is_on)]);
+    Some(match (property, value) {
+        (Property::Speed, Value::Number(speed)) => (LINKMODES_SET, long(LINKMODES_SPEED, *speed)),
+        (Property::Duplex, Value::Switch(full)) => (LINKMODES_SET, switch(LINKMODES_DUPLEX, *full)),
+        (Property::Autoneg, Value::Switch(on)) => (LINKMODES_SET, switch(LINKMODES_AUTONEG, *on)),
+        (Property::RxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_RX, *packets)),
+        (Property::TxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_TX, *packets)),
+        (feature, Value::Switch(is_on)) => {
+            let (_, name) = FEATURES.iter().find(|(of, _)| *of == feature)?;
+            let name = [name.as_bytes(), &[0]].concat();
+            let mut bit = vec![DefaultNla::new(BIT_NAME, name)];
+            bit.extend(is_on.then(|| DefaultNla::new(BIT_VALUE, Vec::new())));
+            let bits = nested(BITSET_BITS, &[nested(BITSET_BIT, &bit)]);
+            (FEATURES_SET, nested(FEATURES_WANTED, &[bits]))
+        }
+        _ => return None,
+    })
+}
+
+/// What a RINGS_GET_REPLY says.
+fn rings(told: &[u8], readings: &mut Readings) {
+    let number = |value| long(value).map(|packets| Value::Number(packets.into()));
+    for (kind, value) in attributes(told) {
+        let (settings, property) = match kind {
+            RINGS_RX => (&mut readings.values, Property::RxRing),
+            RINGS_TX => (&mut readings.values, Property::TxRing),
+            RINGS_RX_MAX => (&mut readings.limits, Property::RxRing),
+            RINGS_TX_MAX => (&mut readings.limits, Property::TxRing),
+            _ => continue,
+        };
+        number(value).into_iter().for_each(|value| settings.insert(property, value));
+    }
+}
+
+/// Those features of a FEATURES_GET_REPLY that can be switched, and whether each is on.
+fn features(told: &[u8]) -> Vec<(Property, bool)> {
+    let bits = |set| {
+        let set = attributes(told).find(|(kind, _)| *kind == set).map(|(_, value)| value);
+        named_bits(set.unwrap_or_default())
+    };
+    let (switchable, active) = (bits(FEATURES_HW), bits(FEATURES_ACTIVE));
+    let known = FEATURES.iter().filter(|(_, name)| switchable.contains(&name.as_bytes()));
+    known.map(|(property, name)| (*property, active.contains(&name.as_bytes()))).collect()
+}
+
+/// The names of the bits that are set.
+fn named_bits(bitset: &[u8]) -> Vec<&[u8]> {
+    let within = |bytes, kind| attributes(bytes).filter(move |(found, _)| *found == kind);
+    let bits = within(bitset, BITSET_BITS).flat_map(|(_, bits)| within(bits, BITSET_BIT));
+    let set = bits.filter(|(_, bit)| within(bit, BIT_VALUE).next().is_some());
+    set.filter_map(|(_, bit)| Some(string(within(bit, BIT_NAME).next()?.1))).collect()
+}
+
+fn long(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use dlmgmt_proto::property::Teller;
+    use netlink_packet_core::Emitable;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
+        let mut bytes = vec![0; attributes.buffer_len()];
+        attributes.emit(&mut bytes);
+        bytes
+    }
+
+    fn bitset(kind: u16, names: &[&str]) -> DefaultNla {
+        let bit = |name: &&str| {
+            let name = [name.as_bytes(), &[0]].concat();
+            let value = [DefaultNla::new(BIT_NAME, name), DefaultNla::new(BIT_VALUE, Vec::new())];
+            nested(BITSET_BIT, &value)
+        };
+        let bits: Vec<DefaultNla> = names.iter().map(bit).collect();
+        nested(kind, &[nested(BITSET_BITS, &bits)])
+    }
+
+    #[test]
+    fn only_features_that_can_be_switched_are_told() {
+        let told = bytes(&[
+            bitset(FEATURES_HW, &["rx-gro", "tx-scatter-gather", "of a kernel to come"]),
+            bitset(FEATURES_ACTIVE, &["rx-gro", "rx-checksum"]),
+        ]);
+        assert_eq!(features(&told), [(Property::Gro, true), (Property::Sg, false)]);
+    }
+
+    #[test]
+    fn rings_are_told_with_their_bounds() {
+        let long = |kind, number: u32| DefaultNla::new(kind, number.to_ne_bytes().to_vec());
+        let mut readings = Readings::default();
+        rings(&bytes(&[long(RINGS_RX, 256), long(RINGS_RX_MAX, 4096)]), &mut readings);
+        assert_eq!(readings.values.get(Property::RxRing), Some(&Value::Number(256)));
+        assert_eq!(readings.limits.get(Property::RxRing), Some(&Value::Number(4096)));
+        assert_eq!(readings.values.get(Property::TxRing), None);
+    }
+
+    #[test]
+    fn each_property_of_a_driver_can_be_asked_for() {
+        for property in Property::ALL {
+            let described = property.description();
+            let is_driven = described.applies.told_by == Teller::Driver;
+            let values = [Value::Number(1), Value::Switch(true)];
+            let is_asked = values.iter().any(|value| request(*property, value).is_some());
+            assert_eq!(is_asked, is_driven, "{property}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(told in proptest::collection::vec(any::<u8>(), 0..300)) {
+            rings(&told, &mut Readings::default());
+            features(&told);
+        }
+    }
+}
