@@ -363,3 +363,25 @@ fn what_the_kernel_has_of_links_is_told_at_once_and_of_one_link_by_its_object() 
     let why = error(host.busctl(&bus, &[&one[..], &["weather"]].concat()));
     assert!(why.contains("weather"), "{why}");
 }
+
+#[test]
+fn properties_of_links_are_set_and_told_over_the_bus() {
+    let (host, bus) = host_on_a_bus();
+    let path = link_path(&host, "a");
+    let on_link = |words: &[&str]| {
+        let call = ["call", "org.dlmgmt1", &path, "org.dlmgmt1.Link"];
+        host.busctl(&bus, &[&call, words].concat())
+    };
+    on_link(&["SetProperties", "a{ss}a{sv}", "2", "mtu", "1400", "alias", "x", "0"]).ok();
+    assert_eq!(property(&host, &bus, &path, "Mtu"), "u 1400");
+    let temporarily = ["sa{ss}a{sv}", "a", "1", "mtu", "1300", "1", "temporary", "b", "true"];
+    host.manager(&bus, &[&["SetProperties"], &temporarily[..]].concat()).ok();
+    let told = host.manager(&bus, &["ListProperties", "sas", "a", "1", "mtu"]).ok();
+    for part in ["\"Value\" s \"1400\"", "\"Effective\" s \"1300\"", "\"Writable\" b true"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    on_link(&["ResetProperties", "asa{sv}", "0", "0"]).ok();
+    assert_eq!(property(&host, &bus, &path, "Mtu"), "u 1500");
+    let wrong = error(on_link(&["SetProperties", "a{ss}a{sv}", "1", "mtu", "9", "0"]));
+    assert!(wrong.contains("68-65535"), "{wrong}");
+}

@@ -29,6 +29,7 @@ const FEATURES_HW: u16 = 2;
 const FEATURES_WANTED: u16 = 3;
 const FEATURES_ACTIVE: u16 = 4;
 
+const BITSET_NOMASK: u16 = 1;
 const BITSET_BITS: u16 = 3;
 const BITSET_BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
@@ -153,11 +154,13 @@ fn features(told: &[u8]) -> Vec<(Property, bool)> {
     known.map(|(property, name)| (*property, active.contains(&name.as_bytes()))).collect()
 }
 
-/// The names of the bits that are set.
+/// The names of the bits that are set: all that are told, or where others are told too, those with
+/// a value.
 fn named_bits(bitset: &[u8]) -> Vec<&[u8]> {
     let within = |bytes, kind| attributes(bytes).filter(move |(found, _)| *found == kind);
+    let are_all_set = within(bitset, BITSET_NOMASK).next().is_some();
     let bits = within(bitset, BITSET_BITS).flat_map(|(_, bits)| within(bits, BITSET_BIT));
-    let set = bits.filter(|(_, bit)| within(bit, BIT_VALUE).next().is_some());
+    let set = bits.filter(|(_, bit)| are_all_set || within(bit, BIT_VALUE).next().is_some());
     set.filter_map(|(_, bit)| Some(string(within(bit, BIT_NAME).next()?.1))).collect()
 }
 
@@ -179,21 +182,38 @@ mod tests {
         bytes
     }
 
-    fn bitset(kind: u16, names: &[&str]) -> DefaultNla {
-        let bit = |name: &&str| {
-            let name = [name.as_bytes(), &[0]].concat();
-            let value = [DefaultNla::new(BIT_NAME, name), DefaultNla::new(BIT_VALUE, Vec::new())];
-            nested(BITSET_BIT, &value)
-        };
-        let bits: Vec<DefaultNla> = names.iter().map(bit).collect();
+    fn flag(kind: u16) -> DefaultNla {
+        DefaultNla::new(kind, Vec::new())
+    }
+
+    fn bit(name: &str, value: Option<DefaultNla>) -> DefaultNla {
+        let name = DefaultNla::new(BIT_NAME, [name.as_bytes(), &[0]].concat());
+        let bit: Vec<DefaultNla> = [name].into_iter().chain(value).collect();
+        nested(BITSET_BIT, &bit)
+    }
+
+    /// Bits of which those are told that are set.
+    fn list(kind: u16, names: &[&str]) -> DefaultNla {
+        let bits: Vec<DefaultNla> = names.iter().map(|name| bit(name, None)).collect();
+        nested(kind, &[flag(BITSET_NOMASK), nested(BITSET_BITS, &bits)])
+    }
+
+    /// Bits of which those are told that there are, each with whether it is set.
+    fn masked(kind: u16, names: &[(&str, bool)]) -> DefaultNla {
+        let value = |is_set: bool| is_set.then(|| flag(BIT_VALUE));
+        let bits = names.iter().map(|(name, is_set)| bit(name, value(*is_set)));
+        let bits: Vec<DefaultNla> = bits.collect();
         nested(kind, &[nested(BITSET_BITS, &bits)])
     }
 
     #[test]
     fn only_features_that_can_be_switched_are_told() {
         let told = bytes(&[
-            bitset(FEATURES_HW, &["rx-gro", "tx-scatter-gather", "of a kernel to come"]),
-            bitset(FEATURES_ACTIVE, &["rx-gro", "rx-checksum"]),
+            masked(
+                FEATURES_HW,
+                &[("rx-gro", true), ("rx-lro", false), ("tx-scatter-gather", true), ("new", true)],
+            ),
+            list(FEATURES_ACTIVE, &["rx-gro", "rx-checksum"]),
         ]);
         assert_eq!(features(&told), [(Property::Gro, true), (Property::Sg, false)]);
     }

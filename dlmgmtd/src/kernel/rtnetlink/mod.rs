@@ -443,11 +443,15 @@ impl Kernel for RtnetlinkKernel {
     }
 
     async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
-        let limit = self.request_in(at.ns, move |connection| connection.limit(at.ifindex)).await?;
-        // A driver that does not answer hides nothing else.
+        // A driver that does not answer hides nothing else, and a kernel may have no queues.
         let driven = self.ask_driver(at.ns, move |driver| driver.readings(at.ifindex)).await;
         let mut readings = driven.unwrap_or_default();
-        readings.values.insert(Property::MaxBw, Value::Number(limit));
+        let limit = self.request_in(at.ns, move |connection| connection.limit(at.ifindex)).await;
+        match limit {
+            Ok(limit) => readings.values.insert(Property::MaxBw, Value::Number(limit)),
+            Err(why) if why.errno == libc::EOPNOTSUPP => {}
+            Err(why) => return Err(why),
+        }
         Ok(readings)
     }
 
