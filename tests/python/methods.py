@@ -32,7 +32,7 @@ def walk(path):
                 values = ["", "", dbus.String("", variant_level=1)]
             else:
                 values = [
-                    dbus.Dictionary({}, signature="sv") if t == "a{sv}" else default(t)
+                    dbus.Dictionary({}, signature=t[2:-1]) if t.startswith("a{") else default(t)
                     for t in takes
                 ]
             try:

@@ -23,7 +23,7 @@ use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
 use crate::model::{
     Action, Anchor, Binding, Bound, KernelLink, Lifetime, Link, LinkRecord, NewLink, NsCookie,
-    Step, Zone,
+    Settings, Step, Zone,
 };
 use crate::store::{Batch, Store, StoreError};
 
@@ -373,6 +373,14 @@ impl Pipeline {
         Some(found.knowing(self.kernel.readings(at).await.unwrap_or_default()))
     }
 
+    /// A link with its values of these properties. Drivers may take their time to answer, so they
+    /// are asked only for what the link itself does not tell.
+    async fn look_for(&self, at: Binding, wanted: &Settings) -> Option<KernelLink> {
+        let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
+        let tells_all = wanted.iter().all(|(property, _)| found.setting(property).is_some());
+        if tells_all { Some(found) } else { self.look_closely(at).await }
+    }
+
     /// Gives links what their records want of their properties. They are read back afterwards.
     async fn equip(&self, plan: &mut Plan, done: &mut Done) {
         for id in plan.equips.clone() {
@@ -380,7 +388,8 @@ impl Pipeline {
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
             let at = done.moved.get(&id).copied().or_else(|| link.binding());
             let Some(at) = at.filter(|_| link.record.properties.wants_any()) else { continue };
-            let Some(now) = self.look_closely(at).await else { continue };
+            let wanted = link.record.properties.wanted();
+            let Some(now) = self.look_for(at, &wanted).await else { continue };
             let zone = self.registry().zone_of_ns(at.ns);
             link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
             let (properties, actions) = equipment(link, &now);
