@@ -235,6 +235,7 @@ fn bad_requests_are_refused_and_leave_nothing_behind() {
         ("create-vnic -l a -m 01:00:00:00:00:01 n0", "unicast"),
         ("create-vnic -l a --mtu 9000 n0", "9000"),
         ("create-vnic -l a --kind bridge n0", "bridge"),
+        ("create-vnic -l a -v 7 n0", "make a VLAN with create-vlan"),
         ("create-vnic -l nothing n0", "not-found"),
         ("create-iptun -T gre -a local=192.0.2.1 t0", "gre needs remote"),
         ("create-iptun -T ipv4 -a remote=192.0.2.1,remote=192.0.2.2 t0", "twice"),

@@ -22,6 +22,30 @@ KINDS = {
 }
 
 
+# How `dladm` makes a link of each kind over `base0`, what `ip -d` then says of it, and which class
+# it is of.
+MADE = {
+    "bond": ("-L active -T short -P L2", "lacp_active on", "aggr"),
+    "bridge": ("-P stp -p 4096 --vlan-filtering", "vlan_filtering 1", "bridge"),
+    "dummy": ("--mac 02:00:00:00:00:07", "02:00:00:00:00:07", "etherstub"),
+    "geneve": ("-e geneve -v 7 --remote 192.0.2.1", "geneve id 7", "overlay"),
+    "gre": ("-T gre -a local=192.0.2.2,remote=192.0.2.1 --key 9", "0.0.0.9", "iptun"),
+    "gretap": ("-T gretap -a remote=192.0.2.5", "gretap remote 192.0.2.5", "iptun"),
+    "ip6gre": ("-T ip6gre -a remote=2001:db8::3", "remote 2001:db8::3", "iptun"),
+    "ip6gretap": ("-T ip6gretap -a remote=2001:db8::4", "remote 2001:db8::4", "iptun"),
+    "ip6tnl": ("-T ipv6 -a local=2001:db8::2,remote=2001:db8::1", "ip6tnl", "iptun"),
+    "ipip": ("-T ipv4 -a local=192.0.2.2,remote=192.0.2.3", "ipip", "iptun"),
+    "ipvlan": ("--kind ipvlan --mode l3 -l base0", "mode l3", "vnic"),
+    "macvlan": ("--mode private -l base1", "mode private", "vnic"),
+    "macvtap": ("--kind macvtap -l base1", "mode bridge", "vnic"),
+    "sit": ("-T sit -a remote=192.0.2.4", "sit", "iptun"),
+    "tun": ("--user 54321", "user 54321", "tap"),
+    "vlan": ("-l base0 -v 7 --protocol 802.1ad", "802.1ad id 7", "vlan"),
+    "vti": ("-T vti -a local=192.0.2.2,remote=192.0.2.6 --key 3", "vti", "iptun"),
+    "vxlan": ("-v 7 -l base0 --group 239.0.0.1", "group 239.0.0.1", "overlay"),
+}
+
+
 class Classes(VmTest):
     @classmethod
     def setUpClass(cls):
@@ -41,6 +65,40 @@ class Classes(VmTest):
                 self.assertIn("foreign", row["flags"])
                 self.guest.sh(f"ip link del {name}")
                 self.wait_until(f"{name} is gone", lambda: not self.shown(name))
+
+    def test_links_of_every_kind_are_made_with_their_options_and_come_back_after_a_reboot(self):
+        # What others made does not survive a reboot, so these lie over links of our own.
+        self.guest.sh("dladm create-etherstub own0 && dladm create-etherstub own1")
+        ids = {}
+        for kind, (how, said, link_class) in MADE.items():
+            with self.subTest(kind=kind):
+                name = f"{kind}9"
+                how = how.replace("base", "own")
+                self.guest.sh(f"dladm create-{link_class} {how} {name}")
+                row = self.shown(name)
+                self.assertEqual(row["class"], link_class)
+                self.assertIn("persistent", row["flags"])
+                self.assertIn(said, self.guest.sh(f"ip -d link show {name}"))
+                ids[name] = row["linkid"]
+        self.guest.sh("dladm create-simnet sim9 sim9b")
+        self.guest.sh("dladm add-bridge -l sim9 bridge9 && dladm add-aggr -l sim9b bond9")
+        self.guest.reboot()
+        for kind, (how, said, link_class) in MADE.items():
+            with self.subTest(kind=kind, after="a reboot"):
+                name = f"{kind}9"
+                self.assertEqual(self.shown(name)["linkid"], ids[name])
+                self.assertIn("active", self.shown(name)["flags"])
+                self.assertIn(said, self.guest.sh(f"ip -d link show {name}"))
+        self.assertIn("sim9", self.guest.sh("ip link show master bridge9"))
+        self.assertIn("sim9b", self.guest.sh("ip link show master bond9"))
+        refused = self.guest.sh("dladm delete-etherstub own0 2>&1 || true")
+        self.assertIn("vlan9", refused)
+        for kind, (_, _, link_class) in MADE.items():
+            with self.subTest(kind=kind, after="all"):
+                self.guest.sh(f"dladm delete-{link_class} {kind}9")
+                self.assertFalse(self.guest.holds(f"ip link show {kind}9"))
+        # Those of the other tests were others', and ended with the boot.
+        self.guest.sh("ip link add base0 type dummy && ip link add base1 type dummy")
 
     def test_what_the_kernel_moves_can_be_lent_and_comes_home_and_the_rest_is_refused(self):
         self.guest.sh("ip netns add trip")

@@ -1,6 +1,5 @@
 //! Virtual links are made and ended: SPEC.md section 6, transient links, and section 10.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dlmgmt_proto::kind::{Address, LinkKind, LinkOptions};
@@ -9,7 +8,7 @@ use dlmgmt_proto::{
 };
 
 use super::lookup::title;
-use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep};
+use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 use super::registry::Registry;
 use super::rename::refuse_held;
 use super::stacking::{self, Master};
@@ -296,7 +295,7 @@ pub struct PortChange {
     pub remove: Vec<LinkId>,
 }
 
-/// Makes links the ports of another one, and others no ports of it any more.
+/// Makes links the ports of another one, or no ports of it any more.
 pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Plan> {
     let gone = || Error::new(ErrorCode::NotFound, format!("no link @{}", change.id));
     let link = registry.link(change.id).ok_or_else(gone)?;
@@ -310,9 +309,8 @@ pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Pla
         .ok_or_else(|| Error::new(ErrorCode::Invalid, format!("{what} is not there now")))?;
     refuse_held(registry, link)?;
     let master = Master::of(link, what)?;
-    let both: BTreeSet<_> = change.add.iter().filter(|id| change.remove.contains(id)).collect();
-    if let Some(id) = both.first() {
-        let text = format!("{} cannot both be added and removed", registry.label(**id));
+    if !change.add.is_empty() && !change.remove.is_empty() {
+        let text = format!("ports of {} come or go, not both at once", master.title());
         return Err(Error::new(ErrorCode::Invalid, text));
     }
     stacking::refuse_bad_ports(registry, &master, &change.add)?;
@@ -324,9 +322,12 @@ pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Pla
         recipe.ports.extend(change.add.iter().copied());
     }
     let changes = std::iter::once(changed.into()).chain(leaving.changes).chain(joining.changes);
+    // A restart gives a link the ports that its record names, and takes none away.
+    let stored = if change.remove.is_empty() { Stored::First } else { Stored::Last };
     Ok(Plan {
         changes: changes.collect(),
         steps: leaving.steps.into_iter().chain(joining.steps).collect(),
+        stored,
         ..Plan::default()
     })
 }

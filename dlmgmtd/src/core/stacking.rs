@@ -26,6 +26,11 @@ impl Master {
         Self { kind, zone: Some(make.zone), id: None, title: make.name.to_string() }
     }
 
+    /// What to call it in messages.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// A link that is there.
     pub fn of(link: &Link, title: String) -> Result<Self> {
         let kind = link.record.kind.as_deref().and_then(LinkKind::of_kernel);

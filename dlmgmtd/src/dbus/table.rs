@@ -192,8 +192,8 @@ pub const MANAGER: Interface = Interface {
             takes: &[LINK, arg("add", "as"), arg("remove", "as")],
             gives: &[SEQ],
             needs: &[Action::Make],
-            doc: "Makes links the ports of a bridge or an aggregation, and others no ports of it \
-                  any more.",
+            doc: "Makes links the ports of a bridge or an aggregation, or no ports of it any more: \
+                  one of the two arrays is empty.",
         },
         Method {
             name: "DeleteLink",

@@ -604,9 +604,7 @@ impl ZoneKeeper {
     pub async fn remake_lost_links(&self) {
         let registry = self.pipeline.registry();
         let is_lost = |link: &&Arc<Link>| {
-            link.record.recipe.is_some()
-                && link.record.lifetime == Lifetime::Persistent
-                && is_incomplete(&registry, link)
+            link.record.recipe.is_some() && is_kept(link) && is_incomplete(&registry, link)
         };
         self.owed().extend(registry.links().filter(is_lost).map(|link| link.record.id));
         self.remake_owed_links().await;
@@ -646,7 +644,7 @@ impl ZoneKeeper {
     pub fn owe_those_over(&self, returned: impl Iterator<Item = LinkId>) {
         let registry = self.pipeline.registry();
         for upper in returned.flat_map(|id| registry.made_over(id)) {
-            if upper.record.lifetime == Lifetime::Persistent && is_incomplete(&registry, upper) {
+            if is_kept(upper) && is_incomplete(&registry, upper) {
                 self.owed().insert(upper.record.id);
             }
         }
@@ -759,6 +757,11 @@ async fn over(mut turn: Turn) {
 pub struct Still<'a> {
     _gates: Perimeter,
     _birth: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// Whether a link of ours is to be as its record says: while it is there, or for good.
+fn is_kept(link: &Link) -> bool {
+    link.kernel.is_some() || link.record.lifetime == Lifetime::Persistent
 }
 
 /// Zones to which links are lent that became active, at home, between two moments.

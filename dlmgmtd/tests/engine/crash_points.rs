@@ -6,15 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Mutex;
 
-use dlmgmt_proto::door::{CreateLink, DeleteLink, SetZone, Where};
+use dlmgmt_proto::door::{CreateLink, DeleteLink, MakeLink, SetZone, Where};
 use dlmgmt_proto::{
     Flags, HwAddr, LinkClass, LinkId, LinkInfo, LinkName, LinkSpec, LinkState, Result, ZoneId,
     ZoneName,
 };
 use dlmgmtd::crash;
 use dlmgmtd::engine::Service;
-use dlmgmtd::model::{Action, AltName, LinkProperties, NsCookie, Settings, Step, Tunables};
+use dlmgmtd::model::{
+    Action, AltName, LinkProperties, LinkRecord, NsCookie, Recipe, Settings, Step, Tunables,
+};
 
+use crate::classes::made;
 use crate::crashes::IMPORT;
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 use crate::properties::{reset, set, set_for};
@@ -32,6 +35,7 @@ impl Stage {
     /// At home: cards `eth0` and `eth1` (which has an alternative name), one that was taken out,
     /// two links of somebody else, a pair and a vnic. In `web`: a card and one end of a pair, and
     /// a pair made for it. In `db`: a vnic made for it. A card waits for `later`.
+    /// A bridge has the other link of somebody else as its port.
     /// Properties are set of one of each kind, also of the one that is away.
     async fn new() -> Self {
         let cards = [
@@ -55,6 +59,7 @@ impl Stage {
         let mut stage = Self { machine, daemon, named: BTreeMap::new() };
         stage.make("p0", veth("p1"), None).await.unwrap();
         stage.make("m0", vnic("eth1"), None).await.unwrap();
+        stage.daemon.make(bridge("br0", &["v1"], false)).await.unwrap();
         stage.name_zone("web").await;
         stage.name_zone("db").await;
         let inside = |link, called: &str| SetZone {
@@ -144,14 +149,20 @@ impl Stage {
             state: found.link.state,
             properties: self.properties(id),
             tunables: self.tunables(&found.link),
+            port_of: self.master(&found.link),
+            recipe: self.record(id).recipe,
         }
     }
 
     /// What is wanted for good, and what for now.
     fn properties(&self, id: LinkId) -> [Settings; 2] {
-        let record = self.machine.records().into_iter().find(|record| record.id == id);
-        let LinkProperties { persistent, temporary, .. } = record.unwrap().properties;
+        let LinkProperties { persistent, temporary, .. } = self.record(id).properties;
         [persistent, temporary]
+    }
+
+    fn record(&self, id: LinkId) -> LinkRecord {
+        let records = self.machine.records();
+        records.into_iter().find(|record| record.id == id).unwrap()
     }
 
     /// What else the kernel has of a link.
@@ -160,6 +171,14 @@ impl Stage {
         let found = self.machine.world.links(ns).into_iter();
         let found = found.into_iter().find(|found| Some(found.ifindex) == link.ifindex)?;
         Some((found.tunables, found.altnames))
+    }
+
+    /// Of which link the kernel has it as a port.
+    fn master(&self, link: &LinkInfo) -> Option<LinkName> {
+        let (_, ns) = self.spaces().find(|(zone, _)| *zone == link.zone)?;
+        let links = self.machine.world.links(ns);
+        let found = links.iter().find(|found| Some(found.ifindex) == link.ifindex)?;
+        Some(links.iter().find(|other| Some(other.ifindex) == found.master)?.name)
     }
 
     /// What must hold at any moment at which nothing happens.
@@ -220,6 +239,8 @@ struct Seen {
     state: LinkState,
     properties: [Settings; 2],
     tunables: Option<(Tunables, Vec<AltName>)>,
+    port_of: Option<LinkName>,
+    recipe: Option<Recipe>,
 }
 
 type View = Vec<Seen>;
@@ -239,6 +260,11 @@ fn veth(peer: &str) -> LinkSpec {
 
 fn vnic(over: &str) -> LinkSpec {
     LinkSpec::Vnic { over: over.parse().unwrap(), mac: None, mode: Default::default() }
+}
+
+fn bridge(called: &str, ports: &[&str], temporary: bool) -> MakeLink {
+    let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
+    MakeLink { temporary, ports, ..made(called, "bridge", &[]) }
 }
 
 type Values = &'static [(&'static str, &'static str)];
@@ -266,6 +292,13 @@ enum Operation {
     RecallForNow(&'static str),
     CreatePair(Option<&'static str>),
     CreateVnic(Option<&'static str>),
+    /// A bridge with these ports, which is persistent unless it is for now.
+    CreateBridge(&'static [&'static str]),
+    CreateBridgeForNow(&'static [&'static str]),
+    /// A bridge whose last port the kernel refuses.
+    RefusedBridge(&'static [&'static str]),
+    AddPorts(&'static [&'static str]),
+    RemovePorts(&'static [&'static str]),
     Delete(&'static str, LinkClass),
     DeletePhys(&'static str),
     Import,
@@ -317,6 +350,12 @@ const OPERATIONS: &[Operation] = &[
     CreateVnic(None),
     CreateVnic(Some("web")),
     Delete("p0", LinkClass::Veth),
+    CreateBridge(&["eth0", "v0"]),
+    CreateBridgeForNow(&["eth0", "v0"]),
+    RefusedBridge(&["eth0", "v0"]),
+    AddPorts(&["eth0", "v0"]),
+    RemovePorts(&["v1"]),
+    Delete("br0", LinkClass::Bridge),
     Delete("m0", LinkClass::Vnic),
     Delete("web/t0", LinkClass::Veth),
     DeletePhys("gone0"),
@@ -389,6 +428,24 @@ impl Operation {
             CreateVnic(inside) => {
                 return stage.make("n0", vnic("eth1"), inside).await.map(|()| true);
             }
+            CreateBridge(ports) => {
+                return stage.daemon.make(bridge("n0", ports, false)).await.map(|()| true);
+            }
+            CreateBridgeForNow(ports) => {
+                return stage.daemon.make(bridge("n0", ports, true)).await.map(|()| true);
+            }
+            RefusedBridge(ports) => {
+                others.fail_step(ports.len(), libc::EBUSY);
+                let refused = stage.daemon.make(bridge("n0", ports, false)).await;
+                refused.expect_err("the kernel refuses");
+                return Ok(true);
+            }
+            AddPorts(ports) => {
+                return stage.daemon.change_ports("br0", ports, &[]).await.map(|()| true);
+            }
+            RemovePorts(ports) => {
+                return stage.daemon.change_ports("br0", &[], ports).await.map(|()| true);
+            }
             Delete(link, class) => {
                 let call = DeleteLink { link: link.parse().unwrap(), class };
                 stage.daemon.engine.delete_link(&root(), call).await?
@@ -444,6 +501,7 @@ impl Operation {
         match self {
             Refused(_, wishes) => Some(Rename(wishes)),
             RefusedPair => Some(CreatePair(None)),
+            RefusedBridge(ports) => Some(CreateBridge(ports)),
             RefusedProperties(_, link, values) => Some(SetProperties(link, values)),
             _ => None,
         }

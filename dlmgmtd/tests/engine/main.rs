@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[cfg(debug_assertions)]
+mod classes;
 mod crash_points;
 mod crashes;
 mod detaching;

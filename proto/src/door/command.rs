@@ -463,7 +463,7 @@ impl From<CreateLink> for MakeLink {
     }
 }
 
-/// Makes links the ports of another one, and others no ports of it any more.
+/// Makes links the ports of another one, or no ports of it any more: one of the two lists is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangePorts {
     /// The bridge or the aggregation.

@@ -96,6 +96,8 @@ pub enum Rule {
     SameFamily(&'static str, &'static str),
     /// An option is given only with a lower link.
     NeedsLower(&'static str),
+    /// An option is known, so that it can be said why it is not to be had.
+    Refused(&'static str, &'static str),
     /// An option is given only where another one has one of these values, by itself or because it
     /// was given.
     OnlyWhere(&'static str, &'static str, &'static [&'static str]),

@@ -53,6 +53,14 @@ pub enum OptionError {
     /// An option is given without a lower link.
     #[error("{0} needs a lower link")]
     NeedsLower(&'static str),
+    /// An option is not to be had.
+    #[error("{option}: {why}")]
+    Refused {
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
     /// An option is given where another one does not have the value that it needs.
     #[error("{option} needs {other} to be {values}")]
     OnlyWhere {
@@ -142,6 +150,7 @@ impl LinkOptions {
                 }
                 _ => Ok(()),
             },
+            Rule::Refused(option, why) if has(option) => Err(OptionError::Refused { option, why }),
             Rule::NeedsLower(option) if has(option) && !has_lower => {
                 Err(OptionError::NeedsLower(option))
             }

@@ -67,6 +67,14 @@ const fn switch(name: &'static str, doc: &'static str) -> OptionSpec {
 
 // Shares of a lower link.
 
+/// On illumos a vnic can have a VLAN. Here that would be two links under one name.
+const VNIC_VID: OptionSpec =
+    OptionSpec::new("vid", VID, "Refused: make a VLAN, and the vnic over it").letter('v');
+const VNIC_RULES: &[Rule] = &[Rule::Refused(
+    "vid",
+    "a vnic has no VLAN of its own: make a VLAN with create-vlan, and the vnic over that",
+)];
+
 const MACVLAN: LinkKind = LinkKind {
     name: "macvlan",
     kernel: "macvlan",
@@ -91,7 +99,9 @@ const MACVLAN: LinkKind = LinkKind {
         OptionSpec::new("bc-queue", U32, "How many broadcast packets may wait")
             .changeable()
             .carried_by(&[Attribute::info(7, Form::U32)]),
+        VNIC_VID,
     ],
+    rules: VNIC_RULES,
     ..PLAIN
 };
 
@@ -122,7 +132,9 @@ const IPVLAN: LinkKind = LinkKind {
         )
         .changeable()
         .carried_by(&[Attribute::info(2, Form::U16)]),
+        VNIC_VID,
     ],
+    rules: VNIC_RULES,
     ..PLAIN
 };
 

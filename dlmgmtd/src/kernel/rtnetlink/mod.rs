@@ -16,6 +16,8 @@ mod namespace;
 mod numbers;
 mod port;
 mod request;
+#[cfg(test)]
+mod request_tests;
 mod search;
 #[cfg(test)]
 pub(super) mod tests;
