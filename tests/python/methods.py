@@ -14,6 +14,8 @@ def default(signature):
     kind = signature[0]
     if kind == "h":
         return dbus.types.UnixFd(sys.stdin)
+    if signature.startswith("a{"):
+        return dbus.Dictionary({}, signature=signature[2:-1])
     if kind == "a":
         return dbus.Array([], signature=signature[1:])
     return {"s": "", "t": dbus.UInt64(0), "u": dbus.UInt32(0), "o": "/"}[kind]
