@@ -46,11 +46,12 @@ impl Chance {
 }
 
 /// A property that has no action of its own, and a value for it.
-fn a_setting(which: usize, number: u32) -> (Property, Value) {
-    match which {
-        14 => (Property::Alias, Value::Text(format!("alias {number}"))),
-        15 => (Property::TxQueueLen, Value::Number(number.into())),
-        16 => (Property::Promisc, Value::Switch(number > 1000)),
+fn a_setting(chance: &mut Chance) -> (Property, Value) {
+    let number = chance.below(2000) as u64;
+    match chance.below(4) {
+        0 => (Property::Alias, Value::Text(format!("alias {number}"))),
+        1 => (Property::TxQueueLen, Value::Number(number)),
+        2 => (Property::Promisc, Value::Switch(number > 1000)),
         _ => (Property::AllMulti, Value::Switch(number > 1000)),
     }
 }
@@ -69,7 +70,7 @@ impl Run<'_> {
         let which = chance.below(self.made.len().max(1));
         let at = self.made.get(which).copied();
         let (name, other, mac) = (chance.name(), chance.name(), chance.mac());
-        let kind = chance.below(18);
+        let kind = chance.below(14);
         let mtu = [60, 68, 1400, 9000, 70_000][chance.below(5)];
         let answer = match (kind, at) {
             (0..3, _) | (_, None) => {
@@ -96,13 +97,18 @@ impl Run<'_> {
             }
             (9, Some(at)) => self.step(which, at, Action::Delete).await,
             (10..12, Some(at)) => self.step(which, at, Action::Move { to: spaces[0], name }).await,
-            (12..14, Some(at)) => self.step(which, at, Action::Rename(name)).await,
-            (_, Some(at)) => {
-                let (property, value) = a_setting(kind, mtu);
-                self.step(which, at, Action::Set(property, value)).await
-            }
+            (_, Some(at)) => self.step(which, at, Action::Rename(name)).await,
         };
         self.forget_the_dead().await;
+        answer.err().map_or(0, |why| why.errno)
+    }
+
+    /// Sets a property of some link, which has no part in what else the kernel does.
+    async fn set(&mut self, chance: &mut Chance) -> i32 {
+        let which = chance.below(self.made.len().max(1));
+        let (property, value) = a_setting(chance);
+        let Some(at) = self.made.get(which).copied() else { return 0 };
+        let answer = self.step(which, at, Action::Set(property, value)).await;
         answer.err().map_or(0, |why| why.errno)
     }
 
@@ -185,10 +191,13 @@ async fn compare(seed: u64) {
     let mut simulated = Run { kernel: &simulated, spaces: [world.home(), there], made: Vec::new() };
 
     let (mut here, mut likewise) = (Chance(seed), Chance(seed));
+    let (mut set_here, mut set_likewise) = (Chance(!seed), Chance(!seed));
     for number in 0..REQUESTS {
         let answers = (simulated.request(&mut here).await, real.request(&mut likewise).await);
         let what = format!("seed {seed}, request {number}: simulated (left) and real (right)");
         assert_eq!(answers.0, answers.1, "{what}");
+        let set = (simulated.set(&mut set_here).await, real.set(&mut set_likewise).await);
+        assert_eq!(set.0, set.1, "{what}, a property");
         assert_eq!(simulated.links().await, real.links().await, "{what}");
     }
     for at in real.made.clone() {
