@@ -73,6 +73,30 @@ fn a_bridge_has_the_ports_and_options_that_were_asked_for() {
 }
 
 #[test]
+fn the_bus_makes_what_the_command_makes() {
+    let mut host = Host::new();
+    host.ip("link add name a type veth peer name a1");
+    let bus = host.start_bus("");
+    host.start_daemon_on(&bus);
+    let manager = |words: &str| host.manager(&bus, &words.split(' ').collect::<Vec<_>>());
+    manager("CreateLink ssa{sv} bridge br0 3 ports as 1 a protect s stp priority u 4096").ok();
+    assert_eq!(ports_of(&host, "br0"), ["a"]);
+    let told = details(&host, "br0");
+    assert!(told.contains("stp_state 1") && told.contains("priority 4096"), "{told}");
+    manager("ChangePorts sasas br0 0 1 a").ok();
+    assert_eq!(ports_of(&host, "br0"), [""; 0]);
+    manager("CreateLink ssa{sv} vnic n0 3 kind s macvtap over s a mode s private").ok();
+    assert_eq!(host.field("kind,over", "n0"), "macvtap:a");
+    for bad in [
+        "CreateLink ssa{sv} vnic n1 2 kind s bridge over s a",
+        "CreateLink ssa{sv} vnic n1 2 colour s red over s a",
+        "CreateLink ssa{sv} phys n1 0",
+    ] {
+        host.unchanged_by(|| assert_ne!(manager(bad).status, 0, "{bad}"));
+    }
+}
+
+#[test]
 fn a_bridge_whose_ports_cannot_all_join_is_not_made() {
     let host = host();
     host.dladm("create-bridge -l c old").ok();
