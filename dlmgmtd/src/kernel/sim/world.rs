@@ -242,8 +242,8 @@ impl World {
             Action::AddAltName(name) => namespace.add_altname(at.ifindex, name)?,
             Action::DropAltName(name) => namespace.drop_altname(at.ifindex, name)?,
             Action::SetMtu(mtu) => self.set_mtu(at, *mtu)?,
-            Action::SetUp(up) => namespace.set_up(at.ifindex, *up)?,
-            Action::SetMac(mac) => namespace.set_mac(at.ifindex, *mac)?,
+            Action::SetUp(up) => self.set_up(at, *up)?,
+            Action::SetMac(mac) => self.set_mac(at, *mac)?,
             Action::Set(property, value) => namespace.set(at.ifindex, *property, value)?,
         }
         if is_told {
@@ -348,6 +348,45 @@ impl World {
         Ok(now)
     }
 
+    fn set_up(&mut self, at: Binding, up: bool) -> Result<(), KernelError> {
+        let link = self.namespace(at.ns)?.existing(at.ifindex)?;
+        if let (true, false, Some(mac)) = (up, link.admin_up, link.mac) {
+            self.check_unused(at, mac)?;
+        }
+        self.namespace(at.ns)?.set_up(at.ifindex, up)
+    }
+
+    fn set_mac(&mut self, at: Binding, mac: HwAddr) -> Result<(), KernelError> {
+        if self.namespace(at.ns)?.existing(at.ifindex)?.mac != Some(mac) {
+            self.check_unused(at, mac)?;
+        }
+        self.namespace(at.ns)?.set_mac(at.ifindex, mac)
+    }
+
+    /// A macvlan takes no address that the link below has, or another one over that which is up.
+    fn check_unused(&mut self, at: Binding, mac: HwAddr) -> Result<(), KernelError> {
+        let link = self.namespace(at.ns)?.existing(at.ifindex)?;
+        let Some(lower) = link.lower.filter(|_| is_macvlan(link)) else { return Ok(()) };
+        let lower = place_of(at.ns, lower);
+        let mut is_used = self.namespace(lower.ns)?.existing(lower.ifindex)?.mac == Some(mac);
+        for (ns, namespace) in &mut self.namespaces {
+            let mut beside = namespace.links_over(*ns, lower).filter(|other| is_macvlan(other));
+            is_used |= beside.any(|other| {
+                other.admin_up
+                    && other.mac == Some(mac)
+                    && (*ns, other.ifindex) != (at.ns, at.ifindex)
+            });
+        }
+        if is_used { Err(refusal(libc::EADDRINUSE)) } else { Ok(()) }
+    }
+
+    /// What a macvlan over this link lies over: over another macvlan, the link below that.
+    fn lowest(&mut self, over: Binding) -> Result<Binding, KernelError> {
+        let link = self.namespace(over.ns)?.existing(over.ifindex)?;
+        let below = link.lower.filter(|_| is_macvlan(link));
+        Ok(below.map_or(over, |below| place_of(over.ns, below)))
+    }
+
     /// Makes a link, and its peer.
     pub fn create(&mut self, new: &NewLink) -> Result<Vec<Binding>, KernelError> {
         self.namespace(new.ns)?.check_new(&new.name, new.mac, new.mtu)?;
@@ -364,16 +403,20 @@ impl World {
                 Ok(vec![self.happened(link), self.happened(peer)])
             }
             NewKind::Single { settings, over } => {
+                let kind = settings.kind();
+                let over = match over {
+                    Some(over) if kind.kernel == "macvlan" => Some(self.lowest(*over)?),
+                    over => *over,
+                };
                 let lower_mtu = match over {
                     Some(over) => Some(self.namespace(over.ns)?.existing(over.ifindex)?.mtu),
                     None => None,
                 };
-                let kind = settings.kind();
                 let mtu = new.mtu.or(lower_mtu);
                 let link = self.add(new.ns, new.name, kind.kernel, new.mac, mtu)?;
                 self.namespace(new.ns)?.existing(link.ifindex)?.media = kind.media;
                 if let Some(over) = over {
-                    self.put_over(link, *over)?;
+                    self.put_over(link, over)?;
                 }
                 Ok(vec![self.happened(link)])
             }
