@@ -5,14 +5,13 @@
 //! was forgotten.
 
 mod v1;
-mod v2;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BootId, LinkRecord, ZoneRecord};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 2;
 pub(crate) const CHECKSUM_LEN: usize = 4;
 
 /// Why bytes are no record.
@@ -66,8 +65,7 @@ pub fn encode_link(link: &LinkRecord) -> Result<Vec<u8>, CodecError> {
 pub fn decode_link(bytes: &[u8]) -> Result<LinkRecord, CodecError> {
     match open(bytes)? {
         (1, body) => decode_body(1, body).map(|old: v1::LinkV1| old.into()),
-        (2, body) => decode_body(2, body).map(|old: v2::LinkV2| old.into()),
-        (3, body) => decode_body(3, body),
+        (2, body) => decode_body(2, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -80,7 +78,7 @@ pub fn encode_zone(zone: &ZoneRecord) -> Result<Vec<u8>, CodecError> {
 /// The zone of this durable form.
 pub fn decode_zone(bytes: &[u8]) -> Result<ZoneRecord, CodecError> {
     match open(bytes)? {
-        (version @ 1..=3, body) => decode_body(version, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -93,7 +91,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
 /// What is kept beside the links, from its durable form.
 pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
     match open(bytes)? {
-        (version @ 1..=3, body) => decode_body(version, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -106,7 +104,7 @@ pub fn encode_entry(entry: &impl Serialize) -> Result<Vec<u8>, CodecError> {
 /// The entry of this durable form.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match open(bytes)? {
-        (version @ 1..=3, body) => decode_body(version, body),
+        (version @ 1..=2, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }

@@ -1,11 +1,12 @@
-//! Links as version 1 wrote them: without properties, and with what a lent link was at home as four
-//! fields.
+//! Links as version 1 wrote them: virtual ones are pairs of veths or macvlans, none has properties,
+//! and what a lent link was at home are four fields.
+
+use std::collections::BTreeMap;
 
 use dlmgmt_proto::property::{Property, Value};
-use dlmgmt_proto::{Generation, HwAddr, LinkClass, LinkId, LinkName, Media, ZoneId};
+use dlmgmt_proto::{Generation, HwAddr, LinkClass, LinkId, LinkName, MacvlanMode, Media, ZoneId};
 use serde::Deserialize;
 
-use super::v2::RecipeV2;
 use crate::model::{
     AltName, Anchor, Lifetime, LinkProperties, LinkRecord, Loan, Location, NsCookie, Origin,
     PhysIdentity, Recipe, Settings,
@@ -24,7 +25,7 @@ pub struct LinkV1 {
     origin: Origin,
     phys: Option<PhysIdentity>,
     anchor: Option<Anchor>,
-    recipe: Option<RecipeV2>,
+    recipe: Option<RecipeV1>,
     unsettled: bool,
     generation: Generation,
 }
@@ -50,6 +51,12 @@ struct HomeStateV1 {
     mtu: u32,
     mac: Option<HwAddr>,
     altnames: Vec<AltName>,
+}
+
+#[derive(Deserialize)]
+enum RecipeV1 {
+    Veth { peer: LinkId },
+    Macvlan { over: LinkId, mac: Option<HwAddr>, mode: MacvlanMode },
 }
 
 impl From<LinkV1> for LinkRecord {
@@ -105,5 +112,26 @@ impl From<HomeStateV1> for Settings {
             (Property::AltNames, Value::Names(altnames)),
         ];
         others.into_iter().chain(mac).collect()
+    }
+}
+
+impl From<RecipeV1> for Recipe {
+    fn from(old: RecipeV1) -> Self {
+        let bare = |kind: &str| Self {
+            kind: kind.to_owned(),
+            over: None,
+            peer: None,
+            ports: Vec::new(),
+            options: BTreeMap::new(),
+        };
+        match old {
+            RecipeV1::Veth { peer } => Self { peer: Some(peer), ..bare("veth") },
+            RecipeV1::Macvlan { over, mac, mode } => {
+                let mac = mac.map(|mac| ("mac".to_owned(), mac.to_string()));
+                let mode = ("mode".to_owned(), mode.as_str().to_owned());
+                let options = mac.into_iter().chain([mode]).collect();
+                Self { over: Some(over), options, ..bare("macvlan") }
+            }
+        }
     }
 }
