@@ -476,7 +476,7 @@ pub static KINDS: &[LinkKind] = &[
                 "Which packets are inside: any, IPv4, or IPv6",
             )
             .default("any")
-            .carried_by(&at(8, Form::U8)),
+            .carried_by(&at(9, Form::U8)),
             TTL.carried_by(IPTUN_TTL),
             OptionSpec::new("encap-limit", U8, "How many tunnels may follow inside")
                 .carried_by(&at(6, Form::U8)),

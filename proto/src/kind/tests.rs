@@ -94,7 +94,7 @@ fn each_kind_tells_the_kernel_its_options_by_the_kernels_numbers() {
         assert_eq!(told(kind, &ends), [(2, a.clone()), (3, b.clone())], "{kind}");
     }
     assert_eq!(told("6to4", &ends[..1]), [(2, a.clone()), (4, vec![64])]);
-    assert_eq!(told("ip6tnl", &ends6), [(2, v6.clone()), (3, v6.clone()), (8, vec![0])]);
+    assert_eq!(told("ip6tnl", &ends6), [(2, v6.clone()), (3, v6.clone()), (9, vec![0])]);
     for kind in ["gre", "gretap"] {
         let flag = vec![0x20, 0];
         let number = vec![0, 0, 0, 1];
