@@ -28,15 +28,6 @@ pub fn links_to_lend(registry: &Registry, document: &Document) -> Vec<LinkId> {
     lent.filter_map(|entry| find(registry, document, entry)).collect()
 }
 
-/// The links that are known here and have the name already that the text gives them.
-pub fn links_with_their_names(registry: &Registry, document: &Document) -> Vec<LinkId> {
-    let known = document.links.iter().filter_map(|entry| {
-        let link = registry.link(find(registry, document, entry)?)?;
-        link.is_named(entry.link).then_some(link.record.id)
-    });
-    known.collect()
-}
-
 /// Brings a text in.
 ///
 /// A link that is known here keeps its linkid and takes the name: hardware is known by its
@@ -123,17 +114,20 @@ impl<'a> Draft<'a> {
     }
 
     fn rename_the_known(&mut self) -> Result<()> {
-        let named = self.document.links.iter().filter_map(|entry| {
-            let id = *self.known.get(&entry.linkid)?;
-            let link = self.registry.link(id)?;
-            (link.record.name != entry.link).then_some((id, entry.link))
+        let known = self.document.links.iter().filter_map(|entry| {
+            let link = self.registry.link(*self.known.get(&entry.linkid)?)?;
+            Some((link, entry.link))
         });
-        let wishes: Vec<(LinkId, LinkName)> = named.collect();
-        if wishes.is_empty() {
-            return Ok(());
+        let (named, others): (Vec<_>, Vec<_>) =
+            known.partition(|(link, name)| link.record.name == *name);
+        let wishes: Vec<(LinkId, LinkName)> =
+            others.into_iter().map(|(link, name)| (link.record.id, name)).collect();
+        let presumes = named.into_iter().map(|(link, _)| link.record.id).collect();
+        if !wishes.is_empty() {
+            let plan = plan_rename(&self.registry, &wishes)?;
+            self.take(plan);
         }
-        let plan = plan_rename(&self.registry, &wishes)?;
-        self.take(plan);
+        self.take(Plan { presumes, ..Plan::default() });
         Ok(())
     }
 
@@ -252,6 +246,7 @@ impl<'a> Draft<'a> {
         self.changes.extend(next.changes.into_iter().map(|change| (change.id, change)));
         self.plan.steps.extend(next.steps);
         self.plan.equips.extend(next.equips);
+        self.plan.presumes.extend(next.presumes);
     }
 }
 

@@ -22,7 +22,7 @@ mod transfer;
 mod zones;
 
 pub use events::{changed, detaching, events_between};
-pub use import::{Addresses, links_to_lend, links_with_their_names, plan_import};
+pub use import::{Addresses, links_to_lend, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe, resolve, veiled, visible_zone};
 pub use making::{

@@ -21,6 +21,9 @@ pub struct Plan {
     /// Links that nobody may change meanwhile, and that stay as they are: what a new link is to lie
     /// over.
     pub beside: Vec<LinkId>,
+    /// Links that take no step to their names, because they have them already. Where the kernel
+    /// calls one otherwise, others have just renamed it, and the plan is void.
+    pub presumes: Vec<LinkId>,
     /// When the store is told.
     pub stored: Stored,
 }

@@ -33,6 +33,8 @@ pub fn plan_rename(registry: &Registry, wishes: &[(LinkId, LinkName)]) -> Result
         }
     }
     plan.steps = kernel_steps(registry, &moves(&wishes))?;
+    let is_so = wishes.iter().filter(|wish| wish.link.is_named(wish.to));
+    plan.presumes = is_so.map(|wish| wish.link.record.id).collect();
     Ok(plan)
 }
 

@@ -156,6 +156,20 @@ impl Pipeline {
         }
     }
 
+    /// A link that a plan takes for named as it is to be, and that others have just renamed.
+    pub async fn first_mistaken(&self, plan: &Plan) -> Option<LinkId> {
+        let registry = self.registry();
+        for id in &plan.presumes {
+            let known = registry.link(*id).and_then(|link| link.kernel.as_ref());
+            let Some(Bound { ns, link, .. }) = known else { continue };
+            let found = self.kernel.get(*ns, link.ifindex).await.ok().flatten();
+            if found.is_some_and(|found| found.name != link.name) {
+                return Some(*id);
+            }
+        }
+        None
+    }
+
     /// Carries out a request's plan: all of it, or nothing and an error. While the store does not
     /// work, a refusal is told before it has given up the plan's records; their perimeter is left
     /// when it has.
@@ -847,7 +861,7 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
         .filter_map(|step| Some(Binding { ns: step.moves_to()?, ..step.forward.at }))
         .filter_map(|landing| registry.by_binding(landing).map(Key::Link))
         .collect();
-    keys.extend(plan.beside.iter().copied().map(Key::Link));
+    keys.extend(plan.beside.iter().chain(&plan.presumes).copied().map(Key::Link));
     for change in &plan.changes {
         keys.insert(Key::Link(change.id));
         let before = registry.link(change.id).map(|link| link.as_ref());

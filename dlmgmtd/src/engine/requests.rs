@@ -29,9 +29,9 @@ use crate::auth::{Action, authorise};
 use crate::core::{
     Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall,
     Registry, Resetting, Scope, Setting, describe, describe_properties, describe_zone, export,
-    is_shown, links_to_lend, links_with_their_names, plan_change_ports, plan_delete,
-    plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
-    plan_reset_properties, plan_set_properties, refuse_ending, resolve, veiled, visible_zone,
+    is_shown, links_to_lend, plan_change_ports, plan_delete, plan_delete_phys, plan_import,
+    plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
+    refuse_ending, resolve, veiled, visible_zone,
 };
 use crate::model::{Lifetime, Link, Readings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -45,7 +45,14 @@ impl Engine {
         let pipeline = self.pipeline.clone();
         let in_progress = pipeline.store.begin();
         let change = tokio::spawn(async move {
-            let (plan, perimeter) = pipeline.plan_unless_store_fails(prepare).await?;
+            let (plan, perimeter) = loop {
+                let (plan, perimeter) = pipeline.plan_unless_store_fails(&prepare).await?;
+                let Some(id) = pipeline.first_mistaken(&plan).await else {
+                    break (plan, perimeter);
+                };
+                drop(perimeter);
+                observer::refresh(&pipeline, id).await;
+            };
             let seq = pipeline.carry_out_inside(plan, perimeter).await?;
             drop(in_progress);
             Ok(Changed { seq })
@@ -96,11 +103,6 @@ impl Service for Engine {
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {
         let scope = authorise(caller, Action::Rename)?;
         let items = call.items.iter().map(checked).collect::<Result<Vec<_>>>()?;
-        let registry = self.pipeline.registry();
-        let known =
-            |(link, to): &(LinkRef, LinkName)| Some((resolve(&registry, scope, link).ok()?, *to));
-        let named = items.iter().filter_map(known).filter(|(link, to)| link.is_named(*to));
-        self.make_sure_of(named.map(|(link, _)| link.record.id).collect()).await;
         self.change(move |registry, _| {
             let known = |(link, to): &(LinkRef, LinkName)| {
                 Ok((resolve(registry, scope, link)?.record.id, *to))
@@ -410,7 +412,6 @@ impl Service for Engine {
         let document = Document::parse(&text)?;
         let zones = document.zones_lent_to();
         let still = self.zones.keep_still(&zones).await;
-        self.make_sure_of(links_with_their_names(&self.pipeline.registry(), &document)).await;
         let mut addresses = Addresses::new();
         let registry = self.pipeline.registry();
         for id in links_to_lend(&registry, &document) {
@@ -448,14 +449,6 @@ impl Engine {
                 let text = format!("the addresses of {name} cannot be read: {why}");
                 Err(Error::kernel(why.errno, text))
             }
-        }
-    }
-
-    /// A link that has the name which is asked for takes no step to it: so it must truly have it, and
-    /// not just have lost it to somebody else.
-    async fn make_sure_of(&self, named: Vec<LinkId>) {
-        for id in named {
-            observer::refresh(&self.pipeline, id).await;
         }
     }
 
