@@ -32,6 +32,8 @@ pub fn import(bytes: &[u8]) {
 fn assert_is_idempotent(registry: &Registry, mut ids: LinkIds) {
     let text = export(registry).and_then(|text| Document::parse(&text));
     let again = text.and_then(|text| plan_import(registry, &mut ids, &text, &Addresses::new()));
+    // That names are as they are is all that it relies on.
+    let again = again.map(|plan| Plan { presumes: Vec::new(), ..plan });
     assert_eq!(again, Ok(Plan::default()));
 }
 
