@@ -322,7 +322,7 @@ impl Host {
     }
 
     /// Starts `dladm monitor` with these words; it tells changes already when this returns, of
-    /// which those of a link named `marker` are the first.
+    /// which those of links named `marker` and `last-marker` came before.
     ///
     /// # Panics
     /// When it tells nothing.
@@ -334,12 +334,12 @@ impl Host {
             self.ip("link delete dev marker");
             !monitor.so_far().is_empty()
         });
-        // What else the marker left is told before this.
-        self.ip("link add name marker type bridge");
-        let marker = self.id_when_known("marker");
-        self.ip("link delete dev marker");
-        monitor.wait_for("the marker's end", |line| {
-            line.contains("gone") && line.contains(&marker.to_string())
+        // What else the markers left is told before this.
+        self.ip("link add name last-marker type bridge");
+        self.id_when_known("last-marker");
+        self.ip("link delete dev last-marker");
+        monitor.wait_for("the last marker's end", |line| {
+            line.contains("gone") && line.contains("last-marker")
         });
         monitor
     }
