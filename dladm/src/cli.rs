@@ -104,15 +104,15 @@ impl Command {
     /// What is being done, as error messages call it.
     pub fn what(&self) -> String {
         let (name, operand) = match self {
-            Self::ShowLink(args) => ("show-link", args.link.as_ref()),
+            Self::ShowLink(args) => ("show-link", args.which.link.as_ref()),
             Self::ShowPhys(args) => ("show-phys", args.link.as_ref()),
-            Self::ShowVnic(args) => ("show-vnic", args.of.link.as_ref()),
-            Self::ShowVlan(args) => ("show-vlan", args.link.as_ref()),
-            Self::ShowAggr(args) => ("show-aggr", args.of.link.as_ref()),
-            Self::ShowBridge(args) => ("show-bridge", args.of.link.as_ref()),
-            Self::ShowEtherstub(args) => ("show-etherstub", args.link.as_ref()),
-            Self::ShowIptun(args) => ("show-iptun", args.link.as_ref()),
-            Self::ShowOverlay(args) => ("show-overlay", args.link.as_ref()),
+            Self::ShowVnic(args) => ("show-vnic", args.of.which.link.as_ref()),
+            Self::ShowVlan(args) => ("show-vlan", args.which.link.as_ref()),
+            Self::ShowAggr(args) => ("show-aggr", args.of.which.link.as_ref()),
+            Self::ShowBridge(args) => ("show-bridge", args.of.which.link.as_ref()),
+            Self::ShowEtherstub(args) => ("show-etherstub", args.which.link.as_ref()),
+            Self::ShowIptun(args) => ("show-iptun", args.which.link.as_ref()),
+            Self::ShowOverlay(args) => ("show-overlay", args.which.link.as_ref()),
             Self::ShowZone(args) => ("show-zone", args.zone.as_ref()),
             Self::SetZone(args) => return args.what(),
             Self::ResetZone(args) => ("reset-zone", Some(&args.link)),
@@ -152,9 +152,9 @@ pub struct Form {
     pub json: bool,
 }
 
-/// `show-link`
+/// Which links are shown.
 #[derive(Args, Debug, Default)]
-pub struct ShowLink {
+pub struct Which {
     /// Links that survive a reboot, there or not
     #[arg(short = 'P', long)]
     pub persistent: bool,
@@ -164,6 +164,15 @@ pub struct ShowLink {
     /// Links of every zone, with a column for it
     #[arg(short = 'Z', long)]
     pub show_zone: bool,
+    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
+    pub link: Option<OsString>,
+}
+
+/// `show-link`
+#[derive(Args, Debug, Default)]
+pub struct ShowLink {
+    #[command(flatten)]
+    pub which: Which,
     /// What passed through them
     #[arg(short = 's', long, conflicts_with = "persistent")]
     pub statistics: bool,
@@ -178,8 +187,6 @@ pub struct ShowLink {
     pub interval: Option<u32>,
     #[command(flatten)]
     pub form: Form,
-    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
-    pub link: Option<OsString>,
 }
 
 /// `show-phys`
@@ -206,19 +213,10 @@ pub struct ShowPhys {
 /// `show-vlan` and the like: links of one class.
 #[derive(Args, Debug)]
 pub struct ShowClass {
-    /// Links that survive a reboot, there or not
-    #[arg(short = 'P', long)]
-    pub persistent: bool,
-    /// Links of this zone
-    #[arg(short = 'z', long, value_name = "ZONE", add = ArgValueCompleter::new(zones))]
-    pub zone: Option<String>,
-    /// Links of every zone, with a column for it
-    #[arg(short = 'Z', long)]
-    pub show_zone: bool,
+    #[command(flatten)]
+    pub which: Which,
     #[command(flatten)]
     pub form: Form,
-    #[arg(value_name = "LINK", help = LINK_HELP, add = ArgValueCompleter::new(links))]
-    pub link: Option<OsString>,
 }
 
 /// `show-vnic`

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use dlmgmt_proto::{Duplex, Fact, FactValue, LinkDetails, LinkId, LinkInfo, Topic};
+use dlmgmt_proto::{Fact, FactValue, LinkDetails, LinkId, LinkInfo, Topic};
 use libdlmgmt::Client;
 
 use crate::failure::Failure;
@@ -73,6 +73,11 @@ impl PortRow {
     pub fn is_port(&self) -> bool {
         self.shown.link.id != self.of.id
     }
+
+    /// A fact about what is shown.
+    pub fn fact(&self, name: &str) -> Value<'_> {
+        self.shown.fact(name)
+    }
 }
 
 /// Adds to links how fast they are.
@@ -82,16 +87,12 @@ pub fn add_speed(client: &Client, links: &mut [LinkInfo]) -> Result<(), Failure>
         for Fact { name, value } in told.facts {
             match (name.as_str(), value) {
                 ("speed", FactValue::Number(speed)) => link.speed = speed.try_into().ok(),
-                ("duplex", FactValue::Text(word)) => link.duplex = duplex(&word),
+                ("duplex", FactValue::Text(word)) => link.duplex = word.parse().ok(),
                 _ => {}
             }
         }
     }
     Ok(())
-}
-
-fn duplex(word: &str) -> Option<Duplex> {
-    [Duplex::Half, Duplex::Full].into_iter().find(|duplex| duplex.as_str() == word)
 }
 
 fn told(

@@ -4,7 +4,7 @@
 use dlmgmt_proto::{ErrorCode, LinkClass, LinkInfo, LinkRef, Topic};
 use libdlmgmt::{Client, ClientError};
 
-use super::show::{Question, require_class, require_persistent, with_zone};
+use super::show::{Question, with_zone};
 use super::{Connect, link_ref};
 use crate::cli::{ShowAggr, ShowBridge, ShowClass, ShowVnic};
 use crate::details::{Detailed, PortRow};
@@ -84,9 +84,11 @@ const BRIDGE_PORTS: Ports = Ports {
 /// Shows links of class vnic, or those of them that lie over one link.
 pub fn vnic(args: &ShowVnic, connect: impl Connect) -> Result<(), Failure> {
     let over = args.over.as_deref().map(link_ref).transpose()?;
-    VNIC.show_those(&args.of, connect, |client, links| match over {
-        Some(lower) => keep_those_over(&client.link(lower)?, links),
-        None => Ok(()),
+    VNIC.show_those(&args.of, connect, |client, links| {
+        if let Some(lower) = over {
+            keep_those_over(&client.link(lower)?, links);
+        }
+        Ok(())
     })
 }
 
@@ -119,10 +121,11 @@ impl Class {
         connect: impl Connect,
         choose: impl FnOnce(&Client, &mut Vec<LinkInfo>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let shape = Shape::new(&args.form, self.fields, &with_zone(self.columns, args.show_zone))?;
-        let question = self.question(args)?;
+        let shape =
+            Shape::new(&args.form, self.fields, &with_zone(self.columns, args.which.show_zone))?;
+        let question = Question::new(&args.which, &[self.class])?;
         let client = connect()?;
-        let mut links = self.ask(args, question, &client)?;
+        let mut links = question.ask(&client)?;
         choose(&client, &mut links)?;
         shape.print(&Detailed::ask(&client, links, &topics(&shape, Topic::Kind))?)
     }
@@ -133,38 +136,19 @@ impl Class {
         ports: &Ports,
         connect: impl Connect,
     ) -> Result<(), Failure> {
-        let columns = with_zone(ports.columns, args.show_zone);
+        let columns = with_zone(ports.columns, args.which.show_zone);
         let shape = Shape::new(&args.form, ports.fields, &columns)?;
-        let question = self.question(args)?;
+        let question = Question::new(&args.which, &[self.class])?;
         let client = connect()?;
-        let topics = topics(&shape, Topic::Port);
-        let mut rows = Vec::new();
-        for link in self.ask(args, question, &client)? {
+        let (mut of, mut shown) = (Vec::new(), Vec::new());
+        for link in question.ask(&client)? {
             let itself = ports.come_after_link.then(|| link.clone());
-            let shown = itself.into_iter().chain(ports_of(&client, &link)?).collect();
-            let shown = Detailed::ask(&client, shown, &topics)?;
-            rows.extend(shown.into_iter().map(|shown| PortRow { of: link.clone(), shown }));
+            shown.extend(itself.into_iter().chain(ports_of(&client, &link)?));
+            of.resize(shown.len(), link);
         }
-        shape.print(&rows)
-    }
-
-    fn question(&self, args: &ShowClass) -> Result<Question, Failure> {
-        let (link, zone) = (args.link.as_deref(), args.zone.as_deref());
-        Question::new(link, zone, args.show_zone, args.persistent, vec![self.class])
-    }
-
-    fn ask(
-        &self,
-        args: &ShowClass,
-        question: Question,
-        client: &Client,
-    ) -> Result<Vec<LinkInfo>, Failure> {
-        let links = question.ask(client)?;
-        require_class(&links, self.class)?;
-        if args.link.is_some() && args.persistent {
-            require_persistent(&links)?;
-        }
-        Ok(links)
+        let shown = Detailed::ask(&client, shown, &topics(&shape, Topic::Port))?;
+        let rows = of.into_iter().zip(shown).map(|(of, shown)| PortRow { of, shown });
+        shape.print(&rows.collect::<Vec<_>>())
     }
 }
 
@@ -174,7 +158,7 @@ fn topics<T>(shape: &Shape<T>, topic: Topic) -> Vec<Topic> {
     [topic].into_iter().chain(asks_drivers.then_some(Topic::Speed)).collect()
 }
 
-fn keep_those_over(lower: &LinkInfo, links: &mut Vec<LinkInfo>) -> Result<(), Failure> {
+fn keep_those_over(lower: &LinkInfo, links: &mut Vec<LinkInfo>) {
     links.retain(|link| {
         let is_it = |(zone, name)| (zone, name) == (&lower.zone, lower.name);
         link.over
@@ -182,7 +166,6 @@ fn keep_those_over(lower: &LinkInfo, links: &mut Vec<LinkInfo>) -> Result<(), Fa
             .map(|over| (over.zone.as_ref().unwrap_or(&link.zone), over.name))
             .any(is_it)
     });
-    Ok(())
 }
 
 /// The ports of a link, by name. One that has just gone is none.

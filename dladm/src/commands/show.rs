@@ -1,13 +1,11 @@
 //! `show-link` and `show-phys`.
 
-use std::ffi::OsStr;
-
-use dlmgmt_proto::door::{GetLink, LinkFilter, View};
+use dlmgmt_proto::door::{LinkFilter, View};
 use dlmgmt_proto::{Flags, LinkClass, LinkInfo, LinkRef, ZoneName};
 use libdlmgmt::Client;
 
 use super::{Connect, link_ref, zone_name};
-use crate::cli::{ShowLink, ShowPhys};
+use crate::cli::{ShowLink, ShowPhys, Which};
 use crate::details;
 use crate::failure::Failure;
 use crate::fields::{LINK_FIELDS, PHYS_FIELDS};
@@ -16,31 +14,25 @@ use crate::shape::Shape;
 
 /// Shows links of any class.
 pub fn links(args: &ShowLink, connect: impl Connect) -> Result<(), Failure> {
-    let default = with_zone("link,class,mtu,state,over", args.show_zone);
+    let default = with_zone("link,class,mtu,state,over", args.which.show_zone);
     let shape = Shape::new(&args.form, LINK_FIELDS, &default)?;
-    let links = asked(args)?.ask(&connect()?)?;
-    if args.link.is_some() && args.persistent {
-        require_persistent(&links)?;
-    }
-    shape.print(&links)
-}
-
-/// The links that `show-link` is asked for.
-pub(super) fn asked(args: &ShowLink) -> Result<Question, Failure> {
-    let every_class = Vec::new();
-    let zone = args.zone.as_deref();
-    Question::new(args.link.as_deref(), zone, args.show_zone, args.persistent, every_class)
+    let question = Question::new(&args.which, EVERY_CLASS)?;
+    shape.print(&question.ask(&connect()?)?)
 }
 
 /// Shows physical links.
 pub fn phys(args: &ShowPhys, connect: impl Connect) -> Result<(), Failure> {
     let default = with_zone(phys_fields(args), args.show_zone);
     let shape = Shape::new(&args.form, PHYS_FIELDS, &default)?;
-    let (link, phys) = (args.link.as_deref(), LinkClass::Phys);
-    let question = Question::new(link, None, args.show_zone, args.persistent, vec![phys])?;
+    let which = Which {
+        persistent: args.persistent,
+        zone: None,
+        show_zone: args.show_zone,
+        link: args.link.clone(),
+    };
+    let question = Question::new(&which, &[LinkClass::Phys])?;
     let client = connect()?;
     let mut links = question.ask(&client)?;
-    require_class(&links, phys)?;
     if shape.has("speed") || shape.has("duplex") {
         details::add_speed(&client, &mut links)?;
     }
@@ -63,10 +55,6 @@ pub(super) fn with_zone(fields: &str, show_zone: bool) -> String {
     if show_zone { format!("{fields},zone") } else { fields.to_owned() }
 }
 
-fn view(persistent: bool) -> View {
-    if persistent { View::Persistent } else { View::Active }
-}
-
 /// `-z ZONE NAME` is `ZONE/NAME`.
 fn in_zone(link: LinkRef, zone: Option<ZoneName>) -> Result<LinkRef, Failure> {
     match (link, zone) {
@@ -78,50 +66,33 @@ fn in_zone(link: LinkRef, zone: Option<ZoneName>) -> Result<LinkRef, Failure> {
     }
 }
 
-pub(super) fn require_persistent(links: &[LinkInfo]) -> Result<(), Failure> {
-    match links.iter().find(|link| !link.flags.contains(Flags::PERSISTENT)) {
-        Some(link) => Err(Failure::OtherLink(format!("{} is not persistent", link.name))),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn require_class(links: &[LinkInfo], class: LinkClass) -> Result<(), Failure> {
-    let called = if class == LinkClass::Phys { "a physical link" } else { class.as_str() };
-    match links.iter().find(|link| link.class != class) {
-        Some(link) => Err(Failure::OtherLink(format!(
-            "{} is not {called} but of class {}",
-            link.name, link.class
-        ))),
-        None => Ok(()),
-    }
-}
+/// Any class will do.
+pub(super) const EVERY_CLASS: &[LinkClass] = &[];
 
 /// Which links are to be shown.
 #[derive(Clone)]
 pub(super) enum Question {
     /// This one.
-    One(LinkRef),
+    One { link: LinkRef, is_persistent: bool, class: Option<LinkClass> },
     /// All that pass.
     Many(LinkFilter),
 }
 
 impl Question {
-    /// One link, if one is named, or else the active or persistent ones of some classes (none
-    /// named means all) in a zone, in every zone, or in the caller's own.
-    pub(super) fn new(
-        link: Option<&OsStr>,
-        zone: Option<&str>,
-        show_zone: bool,
-        persistent: bool,
-        classes: Vec<LinkClass>,
-    ) -> Result<Self, Failure> {
-        let zone = zone.map(zone_name).transpose()?;
-        Ok(match link {
-            Some(link) => Self::One(in_zone(link_ref(link)?, zone)?),
+    /// One link, if one is named, or else all those in a zone, in every zone, or in the caller's
+    /// own; of one of these classes.
+    pub(super) fn new(which: &Which, classes: &[LinkClass]) -> Result<Self, Failure> {
+        let zone = which.zone.as_deref().map(zone_name).transpose()?;
+        Ok(match &which.link {
+            Some(link) => Self::One {
+                link: in_zone(link_ref(link)?, zone)?,
+                is_persistent: which.persistent,
+                class: classes.first().copied(),
+            },
             None => Self::Many(LinkFilter {
-                view: view(persistent),
-                classes,
-                all_zones: show_zone && zone.is_none(),
+                view: if which.persistent { View::Persistent } else { View::Active },
+                classes: classes.to_vec(),
+                all_zones: which.show_zone && zone.is_none(),
                 zone,
             }),
         })
@@ -130,7 +101,12 @@ impl Question {
     /// The links, by zone and then by name.
     pub(super) fn ask(self, client: &Client) -> Result<Vec<LinkInfo>, Failure> {
         match self {
-            Self::One(link) => Ok(vec![client.call(&GetLink { link })?]),
+            Self::One { link, is_persistent, class } => {
+                let link = client.link(link)?;
+                require_class(&link, class)?;
+                require_persistent(&link, is_persistent)?;
+                Ok(vec![link])
+            }
             Self::Many(filter) => {
                 let mut links = client.list(filter)?;
                 links.sort_by(|a, b| {
@@ -141,6 +117,20 @@ impl Question {
             }
         }
     }
+}
+
+fn require_class(link: &LinkInfo, class: Option<LinkClass>) -> Result<(), Failure> {
+    let Some(class) = class.filter(|class| *class != link.class) else { return Ok(()) };
+    let called = if class == LinkClass::Phys { "a physical link" } else { class.as_str() };
+    let text = format!("{} is not {called} but of class {}", link.name, link.class);
+    Err(Failure::OtherLink(text))
+}
+
+fn require_persistent(link: &LinkInfo, is_asked: bool) -> Result<(), Failure> {
+    if is_asked && !link.flags.contains(Flags::PERSISTENT) {
+        return Err(Failure::OtherLink(format!("{} is not persistent", link.name)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

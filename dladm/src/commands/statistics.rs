@@ -8,7 +8,7 @@ use dlmgmt_proto::{LinkId, LinkRef, Topic};
 use libdlmgmt::Client;
 
 use super::Connect;
-use super::show::{Question, asked, with_zone};
+use super::show::{EVERY_CLASS, Question, with_zone};
 use crate::cli::ShowLink;
 use crate::details::Detailed;
 use crate::failure::Failure;
@@ -20,11 +20,12 @@ const COLUMNS: &str = "link,ipackets,rbytes,ierrors,opackets,obytes,oerrors";
 
 /// Shows what passed through links: once, or again and again until the reader goes away.
 pub fn show(args: &ShowLink, connect: impl Connect) -> Result<(), Failure> {
-    let shape = Shape::new(&args.form, STATISTICS_FIELDS, &with_zone(COLUMNS, args.show_zone))?;
-    let mut question = asked(args)?;
+    let columns = with_zone(COLUMNS, args.which.show_zone);
+    let shape = Shape::new(&args.form, STATISTICS_FIELDS, &columns)?;
+    let mut question = Question::new(&args.which, EVERY_CLASS)?;
     let client = connect()?;
     let mut before = counted(&client, &question)?;
-    if let (Question::One(link), Some(row)) = (&mut question, before.first()) {
+    if let (Question::One { link, .. }, Some(row)) = (&mut question, before.first()) {
         // Whatever becomes of its name, it is the same link.
         *link = LinkRef::Id(row.link.id);
     }

@@ -5,6 +5,16 @@ use std::borrow::Cow;
 use super::{Field, Value, lower_name};
 use crate::details::{Detailed, PortRow};
 
+/// What the daemon tells under this name, which is the field's, or another one.
+macro_rules! fact {
+    ($name:literal) => {
+        fact!($name, $name)
+    };
+    ($name:literal, $fact:literal) => {
+        Field { name: $name, value: |row| row.fact($fact) }
+    };
+}
+
 const LINK: Field<Detailed> = Field { name: "link", value: |row| Value::name(&row.link.name) };
 const OVER: Field<Detailed> = Field {
     name: "over",
@@ -21,40 +31,20 @@ const MAC: Field<Detailed> =
     Field { name: "macaddress", value: |row| Value::mac(row.link.mac.as_ref()) };
 const ZONE: Field<Detailed> =
     Field { name: "zone", value: |row| Value::word(row.link.zone.as_str()) };
-const TYPE: Field<Detailed> = Field { name: "type", value: |row| row.fact("type") };
-const LOCAL: Field<Detailed> = Field { name: "local", value: |row| row.fact("local") };
-const REMOTE: Field<Detailed> = Field { name: "remote", value: |row| row.fact("remote") };
-const TTL: Field<Detailed> = Field { name: "ttl", value: |row| row.fact("ttl") };
-const TOS: Field<Detailed> = Field { name: "tos", value: |row| row.fact("tos") };
-const MODE: Field<Detailed> = Field { name: "mode", value: |row| row.fact("mode") };
+const TYPE: Field<Detailed> = fact!("type");
+const LOCAL: Field<Detailed> = fact!("local");
+const REMOTE: Field<Detailed> = fact!("remote");
+const TTL: Field<Detailed> = fact!("ttl");
+const TOS: Field<Detailed> = fact!("tos");
+const MODE: Field<Detailed> = fact!("mode");
 
 /// The fields of `show-vnic`.
-pub const VNIC_FIELDS: &[Field<Detailed>] = &[
-    LINK,
-    OVER,
-    Field { name: "speed", value: |row| row.fact("speed") },
-    MAC,
-    TYPE,
-    MODE,
-    Field { name: "isolation", value: |row| row.fact("isolation") },
-    MTU,
-    STATE,
-    FLAGS,
-    ZONE,
-];
+pub const VNIC_FIELDS: &[Field<Detailed>] =
+    &[LINK, OVER, fact!("speed"), MAC, TYPE, MODE, fact!("isolation"), MTU, STATE, FLAGS, ZONE];
 
 /// The fields of `show-vlan`.
-pub const VLAN_FIELDS: &[Field<Detailed>] = &[
-    LINK,
-    Field { name: "vid", value: |row| row.fact("vid") },
-    OVER,
-    FLAGS,
-    Field { name: "protocol", value: |row| row.fact("protocol") },
-    MAC,
-    MTU,
-    STATE,
-    ZONE,
-];
+pub const VLAN_FIELDS: &[Field<Detailed>] =
+    &[LINK, fact!("vid"), OVER, FLAGS, fact!("protocol"), MAC, MTU, STATE, ZONE];
 
 /// The fields of `show-etherstub`.
 pub const ETHERSTUB_FIELDS: &[Field<Detailed>] = &[LINK, MAC, MTU, STATE, FLAGS, ZONE];
@@ -67,11 +57,11 @@ pub const IPTUN_FIELDS: &[Field<Detailed>] = &[
     LOCAL,
     REMOTE,
     OVER,
-    Field { name: "key", value: |row| row.fact("key") },
+    fact!("key"),
     TTL,
     TOS,
-    Field { name: "carries", value: |row| row.fact("carries") },
-    Field { name: "encap-limit", value: |row| row.fact("encap-limit") },
+    fact!("carries"),
+    fact!("encap-limit"),
     MTU,
     STATE,
     ZONE,
@@ -81,17 +71,17 @@ pub const IPTUN_FIELDS: &[Field<Detailed>] = &[
 pub const OVERLAY_FIELDS: &[Field<Detailed>] = &[
     LINK,
     TYPE,
-    Field { name: "vni", value: |row| row.fact("vni") },
+    fact!("vni"),
     OVER,
     LOCAL,
     REMOTE,
-    Field { name: "group", value: |row| row.fact("group") },
-    Field { name: "port", value: |row| row.fact("port") },
+    fact!("group"),
+    fact!("port"),
     TTL,
     TOS,
-    Field { name: "learning", value: |row| row.fact("learning") },
-    Field { name: "ageing", value: |row| row.fact("ageing") },
-    Field { name: "limit", value: |row| row.fact("limit") },
+    fact!("learning"),
+    fact!("ageing"),
+    fact!("limit"),
     MAC,
     MTU,
     STATE,
@@ -103,18 +93,18 @@ pub const OVERLAY_FIELDS: &[Field<Detailed>] = &[
 pub const AGGR_FIELDS: &[Field<Detailed>] = &[
     LINK,
     MODE,
-    Field { name: "policy", value: |row| row.fact("policy") },
-    Field { name: "lacpactivity", value: |row| row.fact("lacp") },
-    Field { name: "lacptimer", value: |row| row.fact("lacp-time") },
+    fact!("policy"),
+    fact!("lacpactivity", "lacp"),
+    fact!("lacptimer", "lacp-time"),
     FLAGS,
     OVER,
-    Field { name: "active", value: |row| row.fact("active") },
-    Field { name: "aggregator", value: |row| row.fact("aggregator") },
-    Field { name: "partner", value: |row| row.fact("partner") },
-    Field { name: "miimon", value: |row| row.fact("miimon") },
-    Field { name: "updelay", value: |row| row.fact("updelay") },
-    Field { name: "downdelay", value: |row| row.fact("downdelay") },
-    Field { name: "min-links", value: |row| row.fact("min-links") },
+    fact!("active"),
+    fact!("aggregator"),
+    fact!("partner"),
+    fact!("miimon"),
+    fact!("updelay"),
+    fact!("downdelay"),
+    fact!("min-links"),
     MAC,
     MTU,
     STATE,
@@ -124,21 +114,21 @@ pub const AGGR_FIELDS: &[Field<Detailed>] = &[
 /// The fields of `show-bridge`.
 pub const BRIDGE_FIELDS: &[Field<Detailed>] = &[
     Field { name: "bridge", ..LINK },
-    Field { name: "protect", value: |row| row.fact("protect") },
+    fact!("protect"),
     Field { name: "address", ..MAC },
-    Field { name: "priority", value: |row| row.fact("priority") },
-    Field { name: "desroot", value: |row| row.fact("desroot") },
-    Field { name: "rootcost", value: |row| row.fact("rootcost") },
-    Field { name: "rootport", value: |row| row.fact("rootport") },
-    Field { name: "tchange", value: |row| row.fact("tchange") },
-    Field { name: "maxage", value: |row| row.fact("max-age") },
-    Field { name: "hellotime", value: |row| row.fact("hello-time") },
-    Field { name: "fwddelay", value: |row| row.fact("forward-delay") },
-    Field { name: "ageing", value: |row| row.fact("ageing-time") },
-    Field { name: "vlan-filtering", value: |row| row.fact("vlan-filtering") },
-    Field { name: "vlan-protocol", value: |row| row.fact("vlan-protocol") },
-    Field { name: "default-pvid", value: |row| row.fact("default-pvid") },
-    Field { name: "mcast-snooping", value: |row| row.fact("mcast-snooping") },
+    fact!("priority"),
+    fact!("desroot"),
+    fact!("rootcost"),
+    fact!("rootport"),
+    fact!("tchange"),
+    fact!("maxage", "max-age"),
+    fact!("hellotime", "hello-time"),
+    fact!("fwddelay", "forward-delay"),
+    fact!("ageing", "ageing-time"),
+    fact!("vlan-filtering"),
+    fact!("vlan-protocol"),
+    fact!("default-pvid"),
+    fact!("mcast-snooping"),
     OVER,
     MTU,
     STATE,
@@ -156,21 +146,20 @@ const PORT: Field<PortRow> = Field {
 };
 const PORT_ZONE: Field<PortRow> =
     Field { name: "zone", value: |row| Value::word(row.of.zone.as_str()) };
-const PORT_AGGREGATOR: Field<PortRow> =
-    Field { name: "aggregator", value: |row| row.shown.fact("aggregator") };
+const PORT_AGGREGATOR: Field<PortRow> = fact!("aggregator");
 
 /// The fields of `show-aggr -x`.
 pub const AGGR_PORT_FIELDS: &[Field<PortRow>] = &[
     OF,
     PORT,
-    Field { name: "speed", value: |row| row.shown.fact("speed") },
-    Field { name: "duplex", value: |row| row.shown.fact("duplex") },
+    fact!("speed"),
+    fact!("duplex"),
     Field { name: "state", value: |row| Value::word(row.shown.link.state.as_str()) },
     Field { name: "address", value: |row| Value::mac(row.shown.link.mac.as_ref()) },
-    Field { name: "portstate", value: |row| row.shown.fact("portstate") },
-    Field { name: "carrier", value: |row| row.shown.fact("carrier") },
-    Field { name: "failures", value: |row| row.shown.fact("failures") },
-    Field { name: "permanent", value: |row| row.shown.fact("permanent") },
+    fact!("portstate"),
+    fact!("carrier"),
+    fact!("failures"),
+    fact!("permanent"),
     PORT_AGGREGATOR,
     PORT_ZONE,
 ];
@@ -179,15 +168,15 @@ pub const AGGR_PORT_FIELDS: &[Field<PortRow>] = &[
 pub const LACP_FIELDS: &[Field<PortRow>] = &[
     OF,
     PORT,
-    Field { name: "aggregatable", value: |row| row.shown.fact("aggregatable") },
-    Field { name: "sync", value: |row| row.shown.fact("sync") },
-    Field { name: "coll", value: |row| row.shown.fact("coll") },
-    Field { name: "dist", value: |row| row.shown.fact("dist") },
-    Field { name: "defaulted", value: |row| row.shown.fact("defaulted") },
-    Field { name: "expired", value: |row| row.shown.fact("expired") },
-    Field { name: "partner-sync", value: |row| row.shown.fact("partner-sync") },
-    Field { name: "partner-coll", value: |row| row.shown.fact("partner-coll") },
-    Field { name: "partner-dist", value: |row| row.shown.fact("partner-dist") },
+    fact!("aggregatable"),
+    fact!("sync"),
+    fact!("coll"),
+    fact!("dist"),
+    fact!("defaulted"),
+    fact!("expired"),
+    fact!("partner-sync"),
+    fact!("partner-coll"),
+    fact!("partner-dist"),
     PORT_AGGREGATOR,
     PORT_ZONE,
 ];
@@ -196,16 +185,16 @@ pub const LACP_FIELDS: &[Field<PortRow>] = &[
 pub const BRIDGE_PORT_FIELDS: &[Field<PortRow>] = &[
     Field { name: "link", value: |row| Value::name(&row.shown.link.name) },
     Field { name: "bridge", ..OF },
-    Field { name: "state", value: |row| row.shown.fact("state") },
-    Field { name: "opercost", value: |row| row.shown.fact("opercost") },
-    Field { name: "desroot", value: |row| row.shown.fact("desroot") },
-    Field { name: "index", value: |row| row.shown.fact("index") },
-    Field { name: "priority", value: |row| row.shown.fact("priority") },
-    Field { name: "learning", value: |row| row.shown.fact("learning") },
-    Field { name: "descost", value: |row| row.shown.fact("descost") },
-    Field { name: "desbridge", value: |row| row.shown.fact("desbridge") },
-    Field { name: "desport", value: |row| row.shown.fact("desport") },
-    Field { name: "tcack", value: |row| row.shown.fact("tcack") },
+    fact!("state"),
+    fact!("opercost"),
+    fact!("desroot"),
+    fact!("index"),
+    fact!("priority"),
+    fact!("learning"),
+    fact!("descost"),
+    fact!("desbridge"),
+    fact!("desport"),
+    fact!("tcack"),
     PORT_ZONE,
 ];
 
