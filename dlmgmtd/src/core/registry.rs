@@ -181,6 +181,20 @@ impl Registry {
         differing.collect()
     }
 
+    /// Links that the kernel has, and at that earlier moment did not have there, in the order of
+    /// ids. Costs no more than what differs.
+    pub fn come_or_moved_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Link> {
+        use imbl::ordmap::DiffItem;
+        let differing = earlier.links.diff(&self.links).filter_map(|item| match item {
+            DiffItem::Add(_, link) => Some((None, link)),
+            DiffItem::Update { old: (_, was), new: (_, link) } => Some((was.binding(), link)),
+            DiffItem::Remove(..) => None,
+        });
+        differing
+            .filter(|(was_at, link)| link.kernel.is_some() && *was_at != link.binding())
+            .map(|(_, link)| link.as_ref())
+    }
+
     /// Links that are lent to a zone, there or not, in the order of ids.
     pub fn lent_to(&self, zone: ZoneId) -> impl Iterator<Item = &Arc<Link>> {
         self.links().filter(move |link| link.loan().is_some_and(|loan| loan.zone == zone))

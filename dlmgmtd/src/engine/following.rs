@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dlmgmt_proto::LinkId;
 use tokio::task::JoinSet;
 
 use super::observer::{Clue, Glance, reconcile};
@@ -13,7 +12,7 @@ use super::pipeline::Pipeline;
 use super::zones::{ZoneKeeper, lent_and_home_again};
 use crate::core::Registry;
 use crate::kernel::{Hint, HintBatch};
-use crate::model::{Binding, Link, NsCookie};
+use crate::model::{Binding, NsCookie};
 
 /// How long hints gather before they are looked into. One change comes as several, and a change of
 /// our own is answered meanwhile, undisturbed by looks at what it does.
@@ -38,7 +37,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
         }
         zones.leave_empty_strangers().await;
         let now = pipeline.registry();
-        zones.owe_those_over(came_or_moved(&earlier, &now));
+        zones.owe_those_over(now.come_or_moved_since(&earlier).map(|link| link.record.id));
         earlier = now;
         if zones.owes_links() {
             let zones = zones.clone();
@@ -50,19 +49,6 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             tokio::spawn(async move { zones.send_to(returned).await });
         }
     }
-}
-
-/// Links that the kernel has, and had not there.
-fn came_or_moved<'a>(
-    earlier: &'a Registry,
-    now: &'a Registry,
-) -> impl Iterator<Item = LinkId> + 'a {
-    let was_there = |link: &Link| {
-        earlier.link(link.record.id).is_some_and(|was| was.binding() == link.binding())
-    };
-    now.links()
-        .filter(move |link| link.kernel.is_some() && !was_there(link))
-        .map(|link| link.record.id)
 }
 
 /// Hints about links that are just being changed. Each such link is followed by itself when its

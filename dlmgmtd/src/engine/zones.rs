@@ -768,7 +768,9 @@ fn is_kept(link: &Link) -> bool {
 pub(super) fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeSet<ZoneId> {
     let was_absent = |id| before.link(id).is_none_or(|link| link.kernel.is_none());
     let is_up = |zone| after.zone(zone).is_some_and(|zone| zone.up.is_some());
-    let returned = after.links().filter(|link| link.is_at_home() && was_absent(link.record.id));
+    let returned = after
+        .come_or_moved_since(before)
+        .filter(|link| link.is_at_home() && was_absent(link.record.id));
     returned.filter_map(|link| Some(link.loan()?.zone)).filter(|zone| is_up(*zone)).collect()
 }
 
