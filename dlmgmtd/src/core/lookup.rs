@@ -72,6 +72,7 @@ pub(super) fn title(registry: &Registry, link: &Link) -> String {
 pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
     let record = &link.record;
     let kernel = link.kernel.as_ref();
+    let mode = registry.link_mode(link);
     LinkInfo {
         id: record.id,
         name: registry.shown_name(link),
@@ -89,8 +90,8 @@ pub fn describe(registry: &Registry, link: &Link) -> LinkInfo {
         path: record.phys.as_ref().and_then(|phys| phys.path.clone()),
         device: kernel.map(|kernel| kernel.name),
         over: over(registry, link).into_iter().chain(ports(registry, link)).collect(),
-        speed: registry.link_mode(link).speed,
-        duplex: registry.link_mode(link).duplex,
+        speed: mode.speed,
+        duplex: mode.duplex,
         generation: record.generation,
     }
 }
@@ -122,6 +123,15 @@ fn ports(registry: &Registry, link: &Link) -> Vec<LowerLink> {
     ports
 }
 
+/// All that a caller is told of a link.
+pub fn describe_to(scope: Scope, registry: &Registry, link: &Link) -> LinkInfo {
+    let described = describe(registry, link);
+    match scope.zone {
+        ZoneId::GLOBAL => described,
+        zone => veiled(&registry.zone_label(zone), described),
+    }
+}
+
 /// What a caller of a zone is told of a link: not what that lies over elsewhere (rule 3.6).
 pub fn veiled(zone: &ZoneName, mut link: LinkInfo) -> LinkInfo {
     if !zone.is_global() {
@@ -150,8 +160,8 @@ impl Registry {
                 && (filter.classes.is_empty() || filter.classes.contains(&link.record.class))
                 && self.is_in_view(link, filter.view)
         };
-        let found = self.links_after(after).find(passes).map(|link| describe(self, link));
-        Ok(found.map(|info| veiled(&self.zone_label(scope.zone), info)))
+        let found = self.links_after(after).find(passes);
+        Ok(found.map(|link| describe_to(scope, self, link)))
     }
 
     fn is_in_view(&self, link: &Link, view: View) -> bool {

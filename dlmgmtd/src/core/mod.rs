@@ -24,7 +24,7 @@ mod zones;
 pub use events::{changed, detaching, events_between};
 pub use import::{Addresses, links_to_lend, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
-pub use lookup::{Scope, describe, resolve, veiled, visible_zone};
+pub use lookup::{Scope, describe_to, resolve, veiled, visible_zone};
 pub use making::{
     Make, PortChange, plan_change_ports, plan_delete, plan_end, plan_make, plan_remake,
 };

@@ -28,7 +28,7 @@ use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
     Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall,
-    Registry, Resetting, Scope, Setting, describe, describe_properties, describe_zone, export,
+    Registry, Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export,
     is_shown, links_to_lend, plan_change_ports, plan_delete, plan_delete_phys, plan_import,
     plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
     refuse_ending, resolve, veiled, visible_zone,
@@ -223,7 +223,7 @@ impl Service for Engine {
             nsid: stranger.map(|stranger| stranger.nsid),
             pid: stranger.and_then(|stranger| stranger.pid),
             assigned: link.loan().map(|loan| registry.zone_label(loan.zone)),
-            link: veiled(&registry.zone_label(scope.zone), describe(&registry, link)),
+            link: describe_to(scope, &registry, link),
         })
     }
 
@@ -432,8 +432,7 @@ impl Engine {
     fn look_up(&self, caller: &Caller, link: &LinkRef) -> Result<LinkInfo> {
         let scope = authorise(caller, Action::See)?;
         let registry = self.pipeline.registry();
-        let found = describe(&registry, resolve(&registry, scope, link)?);
-        Ok(veiled(&registry.zone_label(scope.zone), found))
+        Ok(describe_to(scope, &registry, resolve(&registry, scope, link)?))
     }
 }
 

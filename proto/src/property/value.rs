@@ -8,9 +8,6 @@ use crate::HwAddr;
 /// Bytes of an alternative name (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
 
-/// Bytes of an Ethernet address.
-const MAC_LEN: usize = 6;
-
 /// The value of a property, of the form that its [`Kind`] says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Value {
@@ -111,12 +108,8 @@ impl Kind {
 }
 
 fn mac(text: &str) -> Result<Value, ValueError> {
-    const GROUP_BIT: u8 = 1;
-    let refused = || ValueError::NotUnicast(text.escape_debug().to_string());
-    let address: HwAddr = text.parse().map_err(|_| refused())?;
-    let bytes = address.as_bytes();
-    let is_unicast = bytes.len() == MAC_LEN && bytes[0] & GROUP_BIT == 0 && !address.is_zero();
-    if is_unicast { Ok(Value::Mac(address)) } else { Err(refused()) }
+    let address = text.parse().ok().filter(HwAddr::is_unicast_ethernet);
+    address.map(Value::Mac).ok_or_else(|| ValueError::NotUnicast(text.escape_debug().to_string()))
 }
 
 /// The letters for a thousand kilobits and the like, the largest first.

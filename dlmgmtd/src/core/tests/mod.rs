@@ -12,6 +12,7 @@ use dlmgmt_proto::{
     DevicePath, Error, HwAddr, IfIndex, LinkId, LinkInfo, LinkName, LinkState, Media, Seq, ZoneId,
 };
 
+use super::lookup::describe;
 use super::*;
 use crate::model::{Action, AltName, KernelLink, NsCookie};
 

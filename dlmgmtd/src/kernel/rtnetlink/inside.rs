@@ -41,7 +41,10 @@ impl Inside {
 
 /// Does something in the namespace of a descriptor, on a thread that does nothing else: one that
 /// enters a namespace must not do other work there by mistake, and a socket works from anywhere.
-fn within<T: Send>(fd: &OwnedFd, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(super) fn within<T: Send>(
+    fd: &OwnedFd,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("entering".to_owned());
         let entered = thread.spawn_scoped(scope, || {
