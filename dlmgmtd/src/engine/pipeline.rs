@@ -232,6 +232,7 @@ impl Pipeline {
             self.tell_of_deleted(&plan, changed);
             return Err(Refusal { why, intent });
         }
+        self.clear_rules_behind(&before, &plan, &done).await;
         self.equip(&mut plan, &mut done).await;
         crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &mut done).await;
@@ -393,6 +394,24 @@ impl Pipeline {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
         let tells_all = wanted.iter().all(|(property, _)| found.setting(property).is_some());
         if tells_all { Some(found) } else { self.look_closely(at).await }
+    }
+
+    /// Where links have gone from, no rules for them stay.
+    async fn clear_rules_behind(&self, before: &Registry, plan: &Plan, done: &Done) {
+        for change in &plan.changes {
+            let Some(was) = before.link(change.id) else { continue };
+            let Some(at) = was.binding().filter(|_| was.record.properties.wants_rules()) else {
+                continue;
+            };
+            let after = || change.after.as_ref().and_then(|after| after.binding());
+            if done.moved.get(&change.id).copied().or_else(after) == Some(at) {
+                continue;
+            }
+            // The namespace may have gone, too.
+            if let Err(why) = self.kernel.clear_rules(at).await {
+                tracing::debug!(LINKID = change.id.get(), "its rules are not cleared: {why}");
+            }
+        }
     }
 
     /// Gives links what their records want of their properties. They are read back afterwards.
