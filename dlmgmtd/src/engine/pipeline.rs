@@ -567,6 +567,7 @@ impl Pipeline {
         crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
         let mut equipped = Done::default();
+        self.clear_rules_behind(&before, &plan, &equipped).await;
         self.equip(&mut plan, &mut equipped).await;
         self.read_back(&mut plan, &mut equipped).await;
         if let Err(why) = self.pin_lent(&before, &plan).await {
