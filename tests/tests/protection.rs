@@ -109,6 +109,9 @@ fn a_lent_link_is_guarded_where_it_is() {
     host.dladm("reset-zone web/a").ok();
     assert_eq!(chains_in(&host, "web"), "", "it is not there");
     assert!(!arrives(&host, "a", FOREIGN, UNKNOWN));
+    host.dladm("set-zone a web").ok();
+    host.end_zone("web");
+    assert!(!arrives(&host, "a", FOREIGN, UNKNOWN));
     host.dladm("delete-veth a").ok();
     assert_eq!(chains(&host), "");
 }

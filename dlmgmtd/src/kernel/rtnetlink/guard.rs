@@ -314,3 +314,19 @@ fn names_of(mut names: Vec<String>) -> Value {
     names.sort_unstable();
     Value::Names(names.into_iter().map(String::into_bytes).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_has_no_such_rules_is_told_from_one_that_refuses() {
+        let answer = |errno| explained(KernelError { errno, text: None });
+        for errno in [libc::EOPNOTSUPP, libc::EPROTONOSUPPORT, libc::EAFNOSUPPORT] {
+            let why = answer(errno);
+            assert_eq!(why.errno, libc::EOPNOTSUPP);
+            assert!(why.to_string().contains("NETFILTER_EGRESS"), "{why}");
+        }
+        assert_eq!(answer(libc::EPERM), KernelError { errno: libc::EPERM, text: None });
+    }
+}

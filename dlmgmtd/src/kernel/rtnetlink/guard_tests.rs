@@ -237,6 +237,18 @@ fn a_guarded_link_sends_from_allowed_ip_addresses_alone() {
 }
 
 #[test]
+fn as_many_networks_are_allowed_as_can_be_named() {
+    with_a_pair(async |kernel| {
+        let at = kernel.at("a").await;
+        let mut networks: Vec<String> = (0..16).map(|n| format!("10.{n}.0.0/16")).collect();
+        networks.extend((1..17).map(|n| format!("2001:db8:{n:x}::/48")));
+        networks.sort_unstable();
+        kernel.allow(at, &networks.join(",")).await;
+        assert_eq!(kernel.guarded(at).await, ["", &networks.join(",")]);
+    });
+}
+
+#[test]
 fn a_frame_too_short_to_be_looked_at_is_not_sent() {
     with_a_pair(async |kernel| {
         let at = kernel.at("a").await;

@@ -378,6 +378,13 @@ fn user_data(comment: &str) -> Vec<u8> {
     [&[COMMENT, len], comment.as_bytes(), &[0]].concat()
 }
 
+/// Takes bytes for an answer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn take_for_an_answer(told: &[u8]) {
+    hook_device(told);
+    comment(told);
+}
+
 fn find(told: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(told).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
@@ -392,5 +399,31 @@ fn comment(payload: &[u8]) -> Option<String> {
     match user_data {
         [COMMENT, _, comment @ ..] => Some(String::from_utf8_lossy(string(comment)).into_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a message of these attributes says, behind its header.
+    fn payload(attributes: Vec<DefaultNla>) -> Vec<u8> {
+        let message = Message::new(GETRULE, attributes);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_comment_is_read_as_it_was_written() {
+        let told = payload(vec![DefaultNla::new(RULE_USERDATA, user_data("10.0.0.0/8"))]);
+        assert_eq!(comment(&told), Some("10.0.0.0/8".to_owned()));
+    }
+
+    #[test]
+    fn rules_and_chains_of_others_say_nothing() {
+        let of_others = payload(vec![DefaultNla::new(RULE_USERDATA, vec![7, 1, 0])]);
+        assert_eq!((comment(&of_others), hook_device(&of_others)), (None, None));
+        assert_eq!((comment(&[]), hook_device(&[5])), (None, None));
     }
 }
