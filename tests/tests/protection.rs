@@ -16,7 +16,7 @@ fn host() -> Option<Host> {
     host.dladm("set-linkprop -p state=up b").ok();
     let tried = host.dladm("set-linkprop -t -p protection=restricted a");
     if tried.status != 0 {
-        let line = tried.refused("not-supported");
+        let line = tried.refused("kernel");
         assert!(line.contains("NETFILTER_EGRESS"), "{line}");
         eprintln!("skipped: {line}");
         return None;
