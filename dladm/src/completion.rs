@@ -101,6 +101,14 @@ mod tests {
     fn the_next_property_of_a_list_is_offered() {
         let offered = assignments(OsStr::new("mtu=9000,al"));
         let offered: Vec<&OsStr> = offered.iter().map(CompletionCandidate::get_value).collect();
-        assert_eq!(offered, ["mtu=9000,alias=", "mtu=9000,allmulti=", "mtu=9000,altnames="]);
+        assert_eq!(
+            offered,
+            [
+                "mtu=9000,alias=",
+                "mtu=9000,allmulti=",
+                "mtu=9000,allowed-ips=",
+                "mtu=9000,altnames="
+            ]
+        );
     }
 }

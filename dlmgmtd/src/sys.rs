@@ -242,6 +242,29 @@ pub(crate) fn enter_new_mount_namespace() -> io::Result<()> {
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
 }
 
+/// A socket for whole frames: it sends them over a link, and takes in all that the link has.
+#[cfg(test)]
+pub(crate) fn frame_socket(ifindex: u32) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let (packet, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
+    let socket = socket_with(packet, SocketType::RAW, flags, None)?;
+    // SAFETY: every bit pattern of zeros is a value of this plain structure of integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = ifindex.cast_signed();
+    // SAFETY: the descriptor is open, and the kernel reads from `address` as many bytes as it has.
+    // Both outlive the call.
+    let status = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast::<libc::sockaddr>(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    };
+    if status == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;

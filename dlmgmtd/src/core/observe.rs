@@ -203,7 +203,11 @@ impl Draft {
             let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
             let was_named = link.kernel.as_ref().map(|bound| bound.name);
             let was_port = link.kernel.as_ref().is_some_and(|bound| bound.is_bridge_port());
-            if kernel.is_bridge_port() && !was_port && link.record.properties.wants_any() {
+            let properties = &link.record.properties;
+            let joined = kernel.is_bridge_port() && !was_port && properties.wants_any();
+            // Others renamed it, and newer kernels take its rules for those of the old name.
+            let lost_rules = was_named != Some(kernel.name) && properties.wants_rules();
+            if joined || lost_rules {
                 self.appeared.insert(link.record.id);
             }
             let mut link = link.bound_to(self.space, kernel);

@@ -258,6 +258,7 @@ fn standard(described: &Description, properties: &LinkProperties) -> Option<Valu
         Standard::Off => Some(Value::Switch(false)),
         Standard::Empty => Some(Value::Text(String::new())),
         Standard::Zero => Some(Value::Number(0)),
+        Standard::None => Some(Value::Names(Vec::new())),
         Standard::Owner => None,
     }
 }

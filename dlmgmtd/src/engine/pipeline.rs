@@ -232,6 +232,7 @@ impl Pipeline {
             self.tell_of_deleted(&plan, changed);
             return Err(Refusal { why, intent });
         }
+        self.clear_rules_behind(&before, &plan, &done).await;
         self.equip(&mut plan, &mut done).await;
         crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &mut done).await;
@@ -395,6 +396,24 @@ impl Pipeline {
         if tells_all { Some(found) } else { self.look_closely(at).await }
     }
 
+    /// Where links have gone from, no rules for them stay.
+    async fn clear_rules_behind(&self, before: &Registry, plan: &Plan, done: &Done) {
+        for change in &plan.changes {
+            let Some(was) = before.link(change.id) else { continue };
+            let Some(at) = was.binding().filter(|_| was.record.properties.wants_rules()) else {
+                continue;
+            };
+            let after = || change.after.as_ref().and_then(|after| after.binding());
+            if done.moved.get(&change.id).copied().or_else(after) == Some(at) {
+                continue;
+            }
+            // The namespace may have gone, too.
+            if let Err(why) = self.kernel.clear_rules(at).await {
+                tracing::debug!(LINKID = change.id.get(), "its rules are not cleared: {why}");
+            }
+        }
+    }
+
     /// Gives links what their records want of their properties. They are read back afterwards.
     async fn equip(&self, plan: &mut Plan, done: &mut Done) {
         for id in plan.equips.clone() {
@@ -548,6 +567,7 @@ impl Pipeline {
         crash::point("observer.after_persist");
         self.apply_each(&mut plan).await;
         let mut equipped = Done::default();
+        self.clear_rules_behind(&before, &plan, &equipped).await;
         self.equip(&mut plan, &mut equipped).await;
         self.read_back(&mut plan, &mut equipped).await;
         if let Err(why) = self.pin_lent(&before, &plan).await {

@@ -140,6 +140,9 @@ pub trait Kernel: Send + Sync + 'static {
     /// Changes one link. On an error nothing has changed.
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;
 
+    /// Ends the rules that a link had where it is no more: a kernel may keep them.
+    async fn clear_rules(&self, at: Binding) -> Result<(), KernelError>;
+
     /// The addresses of a link, as `ip address` shows them: those by which others reach it, not
     /// those that IPv6 gives every link by itself.
     async fn addresses(&self, at: Binding) -> Result<Vec<String>, KernelError>;

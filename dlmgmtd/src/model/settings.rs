@@ -91,6 +91,14 @@ impl LinkProperties {
         !(self.persistent.is_empty() && self.temporary.is_empty())
     }
 
+    /// Whether rules keep the link from sending something.
+    pub fn wants_rules(&self) -> bool {
+        let is_any = |value: &Value| matches!(value, Value::Names(names) if !names.is_empty());
+        let wanted = self.wanted();
+        let rules = [Property::Protection, Property::AllowedIps];
+        rules.into_iter().any(|property| wanted.get(property).is_some_and(is_any))
+    }
+
     /// The kernel has the link no more: what appears later under its record is as it is made then.
     pub fn forget_the_link(&mut self) {
         self.temporary = Settings::default();

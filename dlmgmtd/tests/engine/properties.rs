@@ -183,3 +183,31 @@ async fn setting_what_is_there_already_writes_and_changes_nothing() {
     assert_eq!(machine.world.applied().len(), applied);
     assert_eq!(daemon.engine.snapshot().seq(), seq);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_cannot_guard_a_link_changes_nothing_of_it() {
+    let (machine, daemon) = one_card().await;
+    let before = (in_kernel(&machine, "eth0"), machine.records());
+    machine.world.fail_step(1, libc::EOPNOTSUPP);
+    let values = [("mtu", "1400"), ("protection", "mac-nospoof")];
+    let refused = set(&daemon, "eth0", &values).await.unwrap_err();
+    assert_eq!((refused.code, refused.errno), (ErrorCode::Kernel, libc::EOPNOTSUPP));
+    settle().await;
+    assert_eq!((in_kernel(&machine, "eth0"), machine.records()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_is_guarded_wherever_it_appears_until_that_is_taken_back() {
+    let (mut machine, daemon) = one_card().await;
+    let values = [("protection", "restricted,ip-nospoof"), ("allowed-ips", "10.0.0.0/8,::1")];
+    set(&daemon, "eth0", &values).await.unwrap();
+    drop(daemon);
+    machine.reboot([card("eth7", 1, 4)]);
+    let daemon = machine.start().await;
+    let both = |words: &str| (words.to_owned(), words.to_owned());
+    assert_eq!(shown(&daemon, "eth0", "protection").await, both("ip-nospoof,restricted"));
+    assert_eq!(shown(&daemon, "eth0", "allowed-ips").await, both("10.0.0.0/8,::1"));
+    reset(&daemon, "eth0").await.unwrap();
+    assert_eq!(shown(&daemon, "eth0", "protection").await, both(""));
+    assert_eq!(shown(&daemon, "eth0", "allowed-ips").await, both(""));
+}

@@ -3,6 +3,7 @@
 //! [`TABLE`] says of each property what its values are and which links have it. A value is a text
 //! for people, on the door and on the bus, and a [`Value`] inside the daemon.
 
+mod protection;
 mod value;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::class::words;
 use crate::{LinkClass, Media};
 
+pub use protection::{Guard, Network, NoNetwork};
 pub use value::{Value, ValueError};
 
 words! {
@@ -84,6 +86,10 @@ words! {
         RxCsum = "rx_csum",
         /// Whether the hardware adds what others check.
         TxCsum = "tx_csum",
+        /// What it does not send.
+        Protection = "protection",
+        /// The addresses that it sends from where it is kept from sending from others.
+        AllowedIps = "allowed-ips",
     }
 }
 
@@ -132,6 +138,10 @@ pub enum Kind {
     Zone,
     /// Kilobits a second, written with K, M (also without a letter) or G; 0 is no bound.
     Bandwidth,
+    /// Words of [`Guard`], separated by commas.
+    Guards,
+    /// IP addresses and networks, separated by commas.
+    Networks,
 }
 
 /// Which links have a property.
@@ -167,6 +177,8 @@ pub enum Standard {
     Empty,
     /// No number.
     Zero,
+    /// None of what there could be several of.
+    None,
     /// Its owner zone.
     Owner,
 }
@@ -225,6 +237,8 @@ pub const TABLE: &[Description] = &[
     writable(Property::Promisc, ON_OFF, EVERY, Standard::Off),
     writable(Property::AllMulti, ON_OFF, EVERY, Standard::Off),
     writable(Property::MaxBw, Kind::Bandwidth, EVERY, Standard::Zero),
+    writable(Property::Protection, Kind::Guards, ETHERNET, Standard::None),
+    writable(Property::AllowedIps, Kind::Networks, ETHERNET, Standard::None),
     port_switch(Property::Learning),
     port_switch(Property::Isolated),
     writable(

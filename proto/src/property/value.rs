@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Kind;
+use super::{Kind, protection};
 use crate::HwAddr;
 
 /// Bytes of an alternative name (`ALTIFNAMSIZ` without its terminator).
@@ -19,7 +19,7 @@ pub enum Value {
     Mac(HwAddr),
     /// A text.
     Text(String),
-    /// Names as bytes, in their order, each once.
+    /// Names, or other words, as bytes, in their order, each once.
     Names(Vec<Vec<u8>>),
 }
 
@@ -54,6 +54,23 @@ pub enum ValueError {
     /// The kernel takes no such name.
     #[error("`{0}` is no alternative name: 1 to {ALT_NAME_MAX} bytes without spaces, `/` and `:`")]
     BadName(String),
+    /// There is no such guard on Linux.
+    #[error(
+        "dhcp-nospoof is not to be had on Linux: rules of nf_tables find no client identifier in \
+         a packet"
+    )]
+    NoDhcpGuard,
+    /// It is neither an IP address nor a network.
+    #[error("`{0}` is no IP address, as 192.0.2.1 is, and no network, as 192.0.2.0/24 is")]
+    NoNetwork(String),
+    /// There are more than can be kept.
+    #[error("{count} are more than {most}")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many there can be.
+        most: usize,
+    },
 }
 
 impl Kind {
@@ -76,6 +93,8 @@ impl Kind {
             Self::Names => names(text),
             Self::Zone => Ok(Value::Text(text.to_owned())),
             Self::Bandwidth => bandwidth(text),
+            Self::Guards => protection::guards(text),
+            Self::Networks => protection::networks(text),
         }
     }
 
@@ -102,7 +121,8 @@ impl Kind {
             Self::Number { least, most } => Some(format!("{least}-{most}")),
             Self::Switch { on, off } => Some(format!("{on},{off}")),
             Self::Bandwidth => Some("0,8K-4000G".to_owned()),
-            Self::Mac | Self::Text { .. } | Self::Names | Self::Zone => None,
+            Self::Guards => Some(protection::possible_guards()),
+            Self::Mac | Self::Text { .. } | Self::Names | Self::Zone | Self::Networks => None,
         }
     }
 }

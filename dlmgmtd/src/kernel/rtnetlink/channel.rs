@@ -71,10 +71,21 @@ impl Channel {
         &mut self,
         request: M,
         flags: u16,
+        on_message: impl FnMut(Message<'_>),
+    ) -> Result<Answered, KernelError> {
+        self.exchange_all(vec![(request, flags)], on_message)
+    }
+
+    /// As [`Channel::exchange`] with several requests, each with its flags, that are one for the
+    /// kernel: an error of any is the answer, or else the only one that asks for an answer has it.
+    pub fn exchange_all<M: NetlinkSerializable>(
+        &mut self,
+        requests: Vec<(M, u16)>,
         mut on_message: impl FnMut(Message<'_>),
     ) -> Result<Answered, KernelError> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&packet(request, flags, self.sequence), 0)?;
+        let packets = requests.into_iter().map(|(one, flags)| packet(one, flags, self.sequence));
+        self.socket.send(&packets.collect::<Vec<_>>().concat(), 0)?;
         let mut is_interrupted = false;
         loop {
             let len = receive(&self.socket, &mut self.datagram)?;

@@ -232,6 +232,7 @@ pub(super) fn take_for_an_answer(datagram: &[u8], sequence: u32) {
         decode(message);
         details::facts(message.payload, &Topic::ALL);
         super::ethtool::take_for_an_answer(message.payload);
+        super::nftables::take_for_an_answer(message.payload);
         one.and_then(|ifindex| decode_address(message.payload, ifindex));
     });
 }

@@ -8,6 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::connection::Connection;
 use super::ethtool::Ethtool;
+use super::nftables::Nftables;
 use crate::kernel::KernelError;
 use crate::model::NsCookie;
 use crate::sys;
@@ -36,6 +37,11 @@ impl Inside {
     /// Opens a connection to the drivers of its links.
     pub fn ethtool(&self) -> Result<Ethtool, KernelError> {
         within(&self.fd, || Ok(Ethtool::open()))?
+    }
+
+    /// Opens a connection to its rules.
+    pub fn nftables(&self) -> Result<Nftables, KernelError> {
+        within(&self.fd, || Ok(Nftables::open()))?
     }
 }
 

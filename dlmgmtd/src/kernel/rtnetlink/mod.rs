@@ -8,11 +8,15 @@ mod device;
 mod driver;
 mod ethtool;
 mod frame;
+mod guard;
+#[cfg(test)]
+mod guard_tests;
 mod inside;
 mod kinds;
 mod link;
 mod listener;
 mod namespace;
+mod nftables;
 mod numbers;
 mod port;
 mod request;
@@ -40,7 +44,7 @@ use crate::kernel::{
     Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
 };
 use crate::model::{
-    Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Readings, Step,
+    Action, Binding, KernelLink, LinkMode, NewKind, NewLink, NsCookie, Readings, Settings, Step,
 };
 
 use connection::Connection;
@@ -48,6 +52,7 @@ use ethtool::Ethtool;
 use inside::Inside;
 use listener::Listener;
 use namespace::Namespace;
+use nftables::Nftables;
 use request::Target;
 use zones::{Zone, Zones};
 
@@ -181,6 +186,35 @@ impl RtnetlinkKernel {
             Some(zone) => request(&mut zone.enter()?.ethtool()?),
         })
         .await
+    }
+
+    /// Makes a request about the rules for the links of a namespace.
+    async fn with_rules<T: Send + 'static>(
+        &self,
+        ns: NsCookie,
+        request: impl FnOnce(&mut Nftables, &mut Connection) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        match self.zone(ns)? {
+            None => self.home.request(move |links| request(&mut Nftables::open()?, links)).await,
+            Some(zone) => {
+                let work = move || {
+                    let mut inside = zone.enter()?;
+                    request(&mut inside.nftables()?, &mut inside.connection)
+                };
+                blocking(work).await
+            }
+        }
+    }
+
+    /// What changed a link is done, whatever becomes of its rules: they show what is in force.
+    async fn let_rules_follow(&self, at: Binding) {
+        let followed =
+            self.with_rules(at.ns, move |rules, links| guard::follow(rules, links, at.ifindex));
+        if let Err(why) = followed.await
+            && !guard::is_missing(&why)
+        {
+            tracing::error!("rules do not follow the link with index {}: {why}", at.ifindex);
+        }
     }
 
     /// How a request made in the namespace `from` names the namespace `to`.
@@ -454,6 +488,17 @@ impl Kernel for RtnetlinkKernel {
             Err(why) if why.errno == libc::EOPNOTSUPP => {}
             Err(why) => return Err(why),
         }
+        let guarded =
+            self.with_rules(at.ns, move |rules, links| match links.get(None, at.ifindex)? {
+                Some(link) => guard::readings(rules, &link),
+                None => Ok(Settings::default()),
+            });
+        match guarded.await {
+            Ok(guarded) => readings.values = guarded.over(&readings.values),
+            // Rules, unlike all else, are told to nobody without privilege.
+            Err(why) if guard::is_missing(&why) || why.errno == libc::EPERM => {}
+            Err(why) => return Err(why),
+        }
         Ok(readings)
     }
 
@@ -506,6 +551,16 @@ impl Kernel for RtnetlinkKernel {
                 self.ask_driver(at.ns, move |driver| driver.set(at.ifindex, property, &value));
             return set.await.map(|()| Applied { at });
         }
+        if let Action::Set(property, value) = &step.action
+            && guard::is_for(*property)
+        {
+            let (property, value) = (*property, value.clone());
+            let set = self.with_rules(at.ns, move |rules, links| {
+                let link = links.get(None, at.ifindex)?.ok_or_else(gone_already)?;
+                guard::set(rules, &link, property, &value)
+            });
+            return set.await.map(|()| Applied { at });
+        }
         let has_sure_number = self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number());
         if step.action == Action::Delete && has_sure_number {
             let delete = self
@@ -513,15 +568,24 @@ impl Kernel for RtnetlinkKernel {
             return delete.await.map(|()| Applied { at });
         }
         let hints = Arc::clone(&self.hints);
-        self.request_in(at.ns, move |connection| {
+        let is_in_rules = matches!(step.action, Action::SetMac(_) | Action::Rename(_));
+        let applied = self.request_in(at.ns, move |connection| {
             connection.apply(&step)?;
             // The kernel tells of the alternative names of a link only while that is up.
             if matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_)) {
                 hints.push(at, Hint::default());
             }
             Ok(Applied { at })
-        })
-        .await
+        });
+        let applied = applied.await?;
+        if is_in_rules {
+            self.let_rules_follow(at).await;
+        }
+        Ok(applied)
+    }
+
+    async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {
+        self.with_rules(at.ns, move |rules, _| guard::clear(rules, at.ifindex)).await
     }
 
     async fn create(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {

@@ -65,7 +65,7 @@ impl RtnetlinkKernel {
     }
 
     /// Waits for a state: the kernel takes its time to follow a carrier.
-    async fn becomes(&self, called: &str, state: LinkState) {
+    pub(super) async fn becomes(&self, called: &str, state: LinkState) {
         while self.link(called).await.state != state {
             tokio::task::yield_now().await;
         }

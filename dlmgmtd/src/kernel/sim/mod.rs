@@ -477,6 +477,11 @@ impl Kernel for SimKernel {
         Ok(found.map(|link| readings(&link)).unwrap_or_default())
     }
 
+    /// A link's rules go with it here.
+    async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {
+        self.check_known(at.ns).await
+    }
+
     async fn inspect(
         &self,
         ns: NsCookie,

@@ -177,7 +177,8 @@ impl Namespace {
         match (property, value) {
             (Property::Alias, Value::Text(_))
             | (Property::TxQueueLen | Property::MaxBw, Value::Number(_))
-            | (Property::Promisc | Property::AllMulti, Value::Switch(_)) => {
+            | (Property::Promisc | Property::AllMulti, Value::Switch(_))
+            | (Property::Protection | Property::AllowedIps, Value::Names(_)) => {
                 link.take_setting(property, value);
                 Ok(())
             }
@@ -311,7 +312,11 @@ pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
 /// What a link tells only when it is asked.
 pub fn readings(link: &KernelLink) -> Readings {
     let told = |property, by_itself| (property, link.setting(property).unwrap_or(by_itself));
-    let mut values = vec![told(Property::MaxBw, Value::Number(0))];
+    let mut values = vec![
+        told(Property::MaxBw, Value::Number(0)),
+        told(Property::Protection, Value::Names(Vec::new())),
+        told(Property::AllowedIps, Value::Names(Vec::new())),
+    ];
     let mut limits = Settings::default();
     if is_hardware(link) {
         values.push(told(Property::RxRing, Value::Number(256)));
