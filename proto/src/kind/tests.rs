@@ -233,3 +233,54 @@ fn an_option_of_several_kinds_of_a_class_is_written_in_one_way() {
         }
     }
 }
+
+#[test]
+fn what_can_be_changed_can_also_be_reset() {
+    for kind in KINDS {
+        for option in kind.properties().filter(|option| option.is_changeable) {
+            assert!(option.standard().is_some(), "{} {}", kind.name, option.name);
+        }
+    }
+}
+
+#[test]
+fn a_property_of_a_kind_is_named_as_ip_link_has_it_too() {
+    let property = |kind: &str, name: &str| {
+        LinkKind::named(kind).unwrap().property(name).map(|option| option.name)
+    };
+    for (kind, name, option) in [
+        ("bridge", "stp", "protect"),
+        ("bridge", "STP", "protect"),
+        ("bridge", "vlan_filtering", "vlan-filtering"),
+        ("bridge", "ageing", "ageing-time"),
+        ("bond", "xmit_hash_policy", "policy"),
+        ("bond", "lacp_rate", "lacp-time"),
+    ] {
+        assert_eq!(property(kind, name), Some(option), "{name}");
+    }
+    assert_eq!(property("bridge", "mtu"), None, "that is every link's");
+    assert_eq!(property("vxlan", "learning"), None, "that is a port's");
+    assert_eq!(property("macvlan", "vid"), None, "it cannot be had");
+}
+
+#[test]
+fn no_two_properties_of_a_kind_share_a_name() {
+    for kind in KINDS {
+        for option in kind.properties() {
+            for name in [Some(option.name), option.alias].into_iter().flatten() {
+                assert_eq!(kind.properties().filter(|other| other.is_called(name)).count(), 1);
+                assert!(crate::property::Property::named(name).is_none(), "{} {name}", kind.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_that_share_an_attribute_are_told_together() {
+    let flags = |on: u32, said: u32| [u32_of(on), u32_of(said)].concat();
+    let one = told("vlan", &[("vid", "7"), ("gvrp", "on")]);
+    assert!(one.contains(&(2, flags(2, 2))), "{one:?}");
+    let all = [("gvrp", "on"), ("mvrp", "on"), ("loose-binding", "on"), ("reorder-hdr", "off")];
+    let told = told("vlan", &[&[("vid", "7")], &all[..]].concat());
+    assert!(told.contains(&(2, flags(0xe, 0xf))), "{told:?}");
+}

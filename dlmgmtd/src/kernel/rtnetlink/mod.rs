@@ -454,6 +454,8 @@ impl Kernel for RtnetlinkKernel {
             Err(why) if why.errno == libc::EOPNOTSUPP => {}
             Err(why) => return Err(why),
         }
+        let ask = move |connection: &mut Connection, nsid| connection.options(nsid, at.ifindex);
+        readings.options = self.request_about(at.ns, ask).await?;
         Ok(readings)
     }
 

@@ -162,6 +162,11 @@ fn described(settings: &LinkOptions, over: Option<u32>) -> LinkAttribute {
     {
         attributes.push((number, over.to_ne_bytes().to_vec()));
     }
+    said(kind, &attributes)
+}
+
+/// What of a link of this kind is told by attributes inside `IFLA_INFO_DATA`.
+fn said(kind: &LinkKind, attributes: &[(u16, Vec<u8>)]) -> LinkAttribute {
     let data: Vec<u8> =
         attributes.iter().flat_map(|(number, value)| attribute(*number, value)).collect();
     let data = (!data.is_empty()).then_some(InfoData::Other(data));
@@ -266,6 +271,13 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
             }
             None => RouteNetlinkMessage::SetLink(set(link, *property, value)?.build()),
         },
+        Action::SetOption(setting) => RouteNetlinkMessage::NewLink(
+            link.append_extra_attribute(said(
+                setting.kind,
+                &setting.option.info_attributes(&setting.value),
+            ))
+            .build(),
+        ),
         Action::AddPort(port) => return port_of(*port, ifindex),
         Action::DropPort(port) => return port_of(*port, 0),
         Action::Delete => return delete(None, step.at.ifindex),

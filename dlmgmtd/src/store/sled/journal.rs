@@ -127,7 +127,7 @@ mod tests {
     use crate::store::sled::state::State;
     use crate::store::sled::tests::link;
 
-    const NEWEST: u8 = 2;
+    const NEWEST: u8 = 3;
 
     /// A journal as it was once written to disks. It never changes.
     fn fixture(version: u8) -> PathBuf {
