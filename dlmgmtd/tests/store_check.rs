@@ -78,7 +78,7 @@ async fn a_sound_directory_has_no_problem_and_is_counted() {
     assert_eq!(problems(dir.path()), [""; 0]);
     let text = check(dir.path()).unwrap().to_string();
     for line in [
-        "record versions: 2",
+        "record versions: 3",
         "links: 2",
         "zones: 1",
         "commit: 3",

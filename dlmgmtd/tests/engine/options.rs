@@ -52,7 +52,13 @@ fn both(text: &str) -> (String, String) {
     (text.to_owned(), text.to_owned())
 }
 
-async fn reset_one(daemon: &Daemon, link: &str, option: &str, temporary: bool) -> Result<Changed> {
+/// Takes one property back.
+pub async fn reset_one(
+    daemon: &Daemon,
+    link: &str,
+    option: &str,
+    temporary: bool,
+) -> Result<Changed> {
     let names = vec![option.to_owned()];
     let call = ResetProperties { link: link.parse().unwrap(), names, temporary };
     daemon.engine.reset_properties(&root(), call).await
