@@ -27,12 +27,13 @@ pub(super) fn all_of(link: &Link) -> impl Iterator<Item = &'static OptionSpec> +
 pub(super) fn describe(link: &Link, option: &OptionSpec) -> PropertyInfo {
     let given = link.record.recipe.as_ref().and_then(|recipe| recipe.options.get(option.name));
     let effective = now(link).and_then(|now| now.get(option.name)).map(|value| value.to_string());
+    let is_there = |text: &String| !text.is_empty();
     PropertyInfo {
         name: option.name.to_owned(),
         is_writable: option.is_changeable,
-        value: given.cloned().or_else(|| effective.clone()),
-        effective,
-        default: option.standard().map(|value| value.to_string()),
+        value: given.cloned().or_else(|| effective.clone()).filter(is_there),
+        effective: effective.filter(is_there),
+        default: option.standard().map(|value| value.to_string()).filter(is_there),
         possible: Some(option.value.possible()),
     }
 }

@@ -172,6 +172,37 @@ async fn a_bond_with_ports_keeps_its_mode_and_the_kernel_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bond_asks_by_arp_instead_of_looking_at_carriers() {
+    let (mut machine, daemon) = start().await;
+    let bond = made("ag1", "bond", &[("mode", "active-backup"), ("miimon", "50")]);
+    daemon.make(bond).await.unwrap();
+    let arp = [("arp_interval", "9"), ("arp_ip_target", "192.0.2.1,192.0.2.2")];
+    set(&daemon, "ag1", &arp).await.unwrap();
+    assert_eq!(shown(&daemon, "ag1", "arp-ip-target").await, both("192.0.2.1,192.0.2.2"));
+    drop(daemon);
+    machine.reboot(cards());
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(shown(&daemon, "ag1", "arp-interval").await, both("9"));
+    let options = record(&machine, "ag1").recipe.unwrap().options;
+    assert!(!options.contains_key("miimon"), "{options:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_away_is_changed_for_when_it_is_made_again() {
+    let (machine, daemon) = start().await;
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    let refused = set_for(&daemon, "v7", &[("gvrp", "on")], true).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    set(&daemon, "v7", &[("gvrp", "on")]).await.unwrap();
+    assert_eq!(shown(&daemon, "v7", "gvrp").await, ("on".to_owned(), String::new()));
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    assert_eq!(in_kernel(&machine, "v7", "gvrp"), "on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_comes_to_what_the_class_has() {
     let (mut machine, daemon) = start().await;
     reset_one(&daemon, "br0", "stp", true).await.unwrap();

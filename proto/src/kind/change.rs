@@ -51,6 +51,9 @@ impl LinkOptions {
         implied
             && self.kind.rules.iter().all(|rule| match rule {
                 Rule::OnlyWhere(option, other, values) if *option == name => has(other, values),
+                Rule::Either(one, other) if [*one, *other].contains(&name) => {
+                    !(self.is_positive(one) && self.is_positive(other))
+                }
                 _ => true,
             })
     }
@@ -98,6 +101,19 @@ mod tests {
         let was = bond(&[("lacp", "active"), ("lacp-time", "short"), ("miimon", "50")]);
         let changed = was.changed(&wish(&[("mode", "active-backup")]).unwrap(), false).unwrap();
         assert_eq!(texts(&changed), pairs(&[("miimon", "50"), ("mode", "active-backup")]));
+    }
+
+    #[test]
+    fn of_two_of_which_one_counts_the_wished_one_does() {
+        let was = bond(&[("mode", "active-backup"), ("miimon", "50")]);
+        let arp = [("arp-interval", "9"), ("arp-ip-target", "192.0.2.1")];
+        let changed = was.changed(&wish(&arp).unwrap(), false).unwrap();
+        assert_eq!(changed.get("miimon"), None);
+        assert!(changed.info_attributes().iter().all(|(number, _)| *number != 3), "nor by default");
+        let back = changed.changed(&wish(&[("miimon", "50")]).unwrap(), false).unwrap();
+        assert_eq!(back.get("arp-interval"), None);
+        let none = changed.changed(&wish(&[("arp-interval", "0")]).unwrap(), false).unwrap();
+        assert!(none.info_attributes().iter().any(|(number, _)| *number == 3));
     }
 
     #[test]

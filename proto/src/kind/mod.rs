@@ -94,6 +94,9 @@ pub enum Maker {
 pub enum Rule {
     /// Not both.
     NotBoth(&'static str, &'static str),
+    /// Two numbers of which one at most is more than 0: while the first is, the kernel is not told
+    /// the default of the second.
+    Either(&'static str, &'static str),
     /// Addresses of one family.
     SameFamily(&'static str, &'static str),
     /// An option is given only with a lower link.

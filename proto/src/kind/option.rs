@@ -1,7 +1,8 @@
 //! Options of a kind, and the bytes by which the kernel is told of their values.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use crate::value::Hosts4;
 use crate::{HwAddr, Value, ValueType};
 
 /// One option.
@@ -166,6 +167,8 @@ pub enum Form {
     Mac,
     /// This number in two bytes, the higher one first, whatever the value: a flag that it is there.
     Flag16(u16),
+    /// IPv4 addresses, each in an attribute of its own inside, by their numbers in the list.
+    Hosts4,
     /// One bit of several that share the attribute: four bytes with those that are on, and four with
     /// those that are said, of the machine's order.
     Bit(u32),
@@ -182,7 +185,8 @@ impl Form {
                 let on = if *is_on { bit } else { 0 };
                 Some([on.to_ne_bytes(), bit.to_ne_bytes()].concat())
             }
-            (_, Value::Ip(_) | Value::Mac(_)) => None,
+            (Self::Hosts4, Value::Hosts4(hosts)) => Some(nested_hosts(hosts)),
+            (_, Value::Ip(_) | Value::Mac(_) | Value::Hosts4(_)) => None,
             (_, Value::Switch(is_on)) => self.encode_number(u64::from(*is_on)),
             (_, Value::Number(number)) => self.encode_number(*number),
             (_, Value::Word(word)) => word.number.and_then(|number| self.encode_number(number)),
@@ -199,7 +203,9 @@ impl Form {
             }
             Self::Be16 => u16::try_from(number).ok()?.to_be_bytes().to_vec(),
             Self::Be32 => u32::try_from(number).ok()?.to_be_bytes().to_vec(),
-            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) => return None,
+            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) | Self::Hosts4 => {
+                return None;
+            }
         })
     }
 
@@ -208,6 +214,7 @@ impl Form {
             Self::Ip4 => Value::Ip(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
             Self::Ip6 => Value::Ip(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
             Self::Mac => Value::Mac(HwAddr::new(bytes).ok()?),
+            Self::Hosts4 => Value::Hosts4(hosts_inside(bytes)?),
             Self::Bit(bit) => Value::Switch(u32::from_ne_bytes(*bytes.first_chunk()?) & bit != 0),
             _ => of_number(of, self.decode_number(bytes)?)?,
         };
@@ -222,9 +229,29 @@ impl Form {
             Self::Centiseconds => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)) / 100,
             Self::Be16 => u64::from(u16::from_be_bytes(bytes.try_into().ok()?)),
             Self::Be32 => u64::from(u32::from_be_bytes(bytes.try_into().ok()?)),
-            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) => return None,
+            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) | Self::Hosts4 => {
+                return None;
+            }
         })
     }
+}
+
+/// Bytes of the length and the number of an attribute.
+const ATTRIBUTE_HEADER_LEN: u16 = 4;
+
+fn nested_hosts(hosts: &Hosts4) -> Vec<u8> {
+    let len = ATTRIBUTE_HEADER_LEN + 4;
+    let numbered = (0_u16..).zip(hosts.as_slice());
+    numbered
+        .flat_map(|(number, host)| {
+            [&len.to_ne_bytes()[..], &number.to_ne_bytes(), &host.octets()].concat()
+        })
+        .collect()
+}
+
+fn hosts_inside(bytes: &[u8]) -> Option<Hosts4> {
+    let (attributes, []) = bytes.as_chunks::<8>() else { return None };
+    Hosts4::new(attributes.iter().map(|[.., a, b, c, d]| Ipv4Addr::new(*a, *b, *c, *d)))
 }
 
 fn of_number(of: &ValueType, number: u64) -> Option<Value> {
@@ -234,6 +261,6 @@ fn of_number(of: &ValueType, number: u64) -> Option<Value> {
         ValueType::Words(words) => {
             words.iter().find(|word| word.number == Some(number)).copied().map(Value::Word)
         }
-        ValueType::Mac | ValueType::Ip { .. } => None,
+        ValueType::Mac | ValueType::Ip { .. } | ValueType::Hosts4 => None,
     }
 }

@@ -159,6 +159,9 @@ impl LinkOptions {
             Rule::NotBoth(one, other) if has(one) && has(other) => {
                 Err(OptionError::NotBoth(one, other))
             }
+            Rule::Either(one, other) if self.is_positive(one) && self.is_positive(other) => {
+                Err(OptionError::NotBoth(one, other))
+            }
             Rule::SameFamily(one, other) => match (self.given.get(one), self.given.get(other)) {
                 (Some(Value::Ip(a)), Some(Value::Ip(b))) if a.is_ipv4() != b.is_ipv4() => {
                     Err(OptionError::Families(one, other))
@@ -221,7 +224,7 @@ impl LinkOptions {
     /// The attributes inside `IFLA_INFO_DATA` that say all this, each with its number there.
     pub fn info_attributes(&self) -> Vec<(u16, Vec<u8>)> {
         let told = self.kind.options.iter().filter_map(|option| {
-            let value = self.given.get(option.name).copied().or_else(|| default_of(option))?;
+            let value = self.get(option.name).or_else(|| self.default_beside(option))?;
             Some(option.info_attributes(&value))
         });
         let mut attributes: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
@@ -235,6 +238,22 @@ impl LinkOptions {
             }
         }
         attributes.into_iter().collect()
+    }
+}
+
+impl LinkOptions {
+    /// What is told for an option that was not given.
+    fn default_beside(&self, option: &OptionSpec) -> Option<Value> {
+        let is_replaced = |rule: &Rule| match rule {
+            Rule::Either(one, other) => *other == option.name && self.is_positive(one),
+            _ => false,
+        };
+        default_of(option).filter(|_| !self.kind.rules.iter().any(is_replaced))
+    }
+
+    /// Whether an option was given a number above 0.
+    pub(super) fn is_positive(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Number(1..)))
     }
 }
 

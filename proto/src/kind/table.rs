@@ -188,6 +188,9 @@ const TUNNEL: LinkKind = LinkKind {
     ..PLAIN
 };
 
+/// The modes of a bond in which it can ask others by ARP.
+const ARP_MODES: &[&str] = &["balance-rr", "active-backup", "balance-xor", "broadcast"];
+
 /// Every kind. Of those that the kernel calls alike, the first is what a link that was found is
 /// taken for; of a class, the first is the one that is meant where none is named.
 pub static KINDS: &[LinkKind] = &[
@@ -418,6 +421,30 @@ pub static KINDS: &[LinkKind] = &[
                 .by_itself("0")
                 .changeable()
                 .carried_by(&at(18, Form::U32)),
+            OptionSpec::new("arp-interval", U32, "How often others are asked by ARP, in ms")
+                .by_itself("0")
+                .changeable()
+                .carried_by(&at(7, Form::U32)),
+            OptionSpec::new("arp-ip-target", ValueType::Hosts4, "Who is asked by ARP")
+                .by_itself("")
+                .changeable()
+                .carried_by(&at(8, Form::Hosts4)),
+            OptionSpec::new(
+                "arp-validate",
+                ValueType::Words(&[
+                    Word::new("none", 0),
+                    Word::new("active", 1),
+                    Word::new("backup", 2),
+                    Word::new("all", 3),
+                    Word::new("filter", 4),
+                    Word::new("filter_active", 5),
+                    Word::new("filter_backup", 6),
+                ]),
+                "Of which ports ARP's answers are looked at",
+            )
+            .by_itself("none")
+            .changeable()
+            .carried_by(&at(9, Form::U32)),
             OptionSpec::new(
                 "ad-select",
                 ValueType::Words(&[
@@ -445,7 +472,11 @@ pub static KINDS: &[LinkKind] = &[
             MAC.letter('u'),
             MTU,
         ],
-        rules: &[Rule::OnlyWhere("lacp-time", "mode", &["802.3ad"])],
+        rules: &[
+            Rule::OnlyWhere("lacp-time", "mode", &["802.3ad"]),
+            Rule::OnlyWhere("arp-interval", "mode", ARP_MODES),
+            Rule::Either("arp-interval", "miimon"),
+        ],
         ..PLAIN
     },
     LinkKind {

@@ -176,7 +176,7 @@ fn said(kind: &LinkKind, attributes: &[(u16, Vec<u8>)]) -> LinkAttribute {
 /// One attribute as it travels: its length, its number, its value, padded to four bytes.
 fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
     const HEADER_LEN: usize = 4;
-    // The cast keeps the value: no option is longer than an IPv6 address.
+    // The cast keeps the value: no option is longer than a bond's 16 ARP targets.
     let len = (HEADER_LEN + value.len()) as u16;
     let mut bytes = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
