@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use dlmgmt_proto::LinkInfo;
 use dlmgmt_proto::door::LinkFilter;
-use dlmgmt_proto::property::TABLE;
+use dlmgmt_proto::property;
 use libdlmgmt::{Client, ClientError, DOOR};
 
 use crate::cli::Cli;
@@ -61,7 +61,7 @@ pub fn assignments(begun: &OsStr) -> Vec<CompletionCandidate> {
 fn properties_with(begun: &OsStr, end: &str) -> Vec<CompletionCandidate> {
     let text = begun.to_string_lossy();
     let done = text.rfind(',').map_or("", |comma| &text[..=comma]);
-    let names = TABLE.iter().map(|one| format!("{done}{}{end}", one.property)).collect();
+    let names = property::names().iter().map(|name| format!("{done}{name}{end}")).collect();
     that_begin_with(begun, names)
 }
 

@@ -4,7 +4,7 @@ pub mod class;
 
 use std::borrow::Cow;
 
-use dlmgmt_proto::property::{Kind, Property, PropertyInfo};
+use dlmgmt_proto::property::{self, PropertyInfo};
 use dlmgmt_proto::{HwAddr, LinkInfo, LinkName, LowerLink, Whereabouts, ZoneInfo, ZoneName};
 
 use crate::details::Detailed;
@@ -197,10 +197,8 @@ pub struct PropertyRow {
 impl PropertyRow {
     /// A number where the property's values are numbers.
     fn value<'a>(&self, text: Option<&'a str>) -> Value<'a> {
-        let property = Property::named(&self.property.name);
-        let kind = property.map(|property| property.description().kind);
-        match (text.map(str::parse), kind) {
-            (Some(Ok(number)), Some(Kind::Number { .. })) => Value::Number(number),
+        match (text.map(str::parse), property::is_number(&self.property.name)) {
+            (Some(Ok(number)), true) => Value::Number(number),
             _ => Value::optional(text),
         }
     }

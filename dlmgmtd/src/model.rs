@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+use dlmgmt_proto::kind::{LinkKind, LinkOptions, OptionSpec};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{
     DevicePath, Duplex, Generation, HwAddr, IfIndex, LinkClass, LinkId, LinkName, LinkState, Media,
@@ -172,6 +172,8 @@ pub enum Action {
     SetMac(HwAddr),
     /// Gives a property that has no action of its own this value.
     Set(Property, Value),
+    /// Gives an option of its kind this value.
+    SetOption(OptionSetting),
     /// Moves it to another namespace and gives it its name there, in one step. It keeps its
     /// address, its largest packet and its alternative names; it is down afterwards, and its index
     /// may be another one.
@@ -187,6 +189,17 @@ pub enum Action {
     DropPort(IfIndex),
     /// Ends it, and with it its peer if it is one end of a pair. Hardware cannot be ended.
     Delete,
+}
+
+/// An option of a link with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionSetting {
+    /// The link's kind.
+    pub kind: &'static LinkKind,
+    /// The option.
+    pub option: &'static OptionSpec,
+    /// The value.
+    pub value: dlmgmt_proto::Value,
 }
 
 /// A link that is to be made, at once in its namespace and under its name.

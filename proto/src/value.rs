@@ -1,7 +1,7 @@
 //! Values of options and properties: how they are written by users, and which ones there are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::HwAddr;
 
@@ -28,6 +28,51 @@ pub enum ValueType {
         /// Of whom.
         casting: Casting,
     },
+    /// IPv4 addresses, separated by commas; there may be none.
+    Hosts4,
+}
+
+/// A few IPv4 addresses of single hosts, each once, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hosts4 {
+    addresses: [Ipv4Addr; Self::MOST],
+    len: usize,
+}
+
+impl Hosts4 {
+    /// As many as a bond asks (`BOND_MAX_ARP_TARGETS`).
+    pub const MOST: usize = 16;
+
+    /// These addresses; `None` where they are too many, one is there twice, or is none of a host.
+    pub fn new(all: impl IntoIterator<Item = Ipv4Addr>) -> Option<Self> {
+        let mut hosts = Self { addresses: [Ipv4Addr::UNSPECIFIED; Self::MOST], len: 0 };
+        for address in all {
+            let is_host = !address.is_unspecified() && !address.is_multicast();
+            if !is_host || hosts.as_slice().contains(&address) {
+                return None;
+            }
+            *hosts.addresses.get_mut(hosts.len)? = address;
+            hosts.len += 1;
+        }
+        Some(hosts)
+    }
+
+    /// The addresses.
+    pub fn as_slice(&self) -> &[Ipv4Addr] {
+        &self.addresses[..self.len]
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let parts = text.split(',').filter(|part| !part.is_empty());
+        Self::new(parts.map(|part| part.parse().ok()).collect::<Option<Vec<_>>>()?)
+    }
+}
+
+impl fmt::Display for Hosts4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.as_slice().iter().map(Ipv4Addr::to_string).collect();
+        f.pad(&texts.join(","))
+    }
 }
 
 /// A word that stands for a value.
@@ -102,6 +147,8 @@ pub enum Value {
     Mac(HwAddr),
     /// Of [`ValueType::Ip`].
     Ip(IpAddr),
+    /// Of [`ValueType::Hosts4`].
+    Hosts4(Hosts4),
 }
 
 /// A text is no value of a type.
@@ -127,6 +174,7 @@ impl ValueType {
             Self::Words(words) => words.iter().find(|word| word.is(text)).copied().map(Value::Word),
             Self::Mac => text.parse().ok().map(Value::Mac),
             Self::Ip { .. } => text.parse().ok().map(Value::Ip),
+            Self::Hosts4 => Hosts4::parse(text).map(Value::Hosts4),
         };
         let bad = || ValueError { text: shown(text), possible: self.possible() };
         value.filter(|value| self.has(value)).ok_or_else(bad)
@@ -137,6 +185,7 @@ impl ValueType {
         match (self, value) {
             (Self::Switch, Value::Switch(_)) => true,
             (Self::Number { min, max }, Value::Number(number)) => (min..=max).contains(&number),
+            (Self::Hosts4, Value::Hosts4(_)) => true,
             (Self::Words(words), Value::Word(word)) => words.contains(word),
             (Self::Mac, Value::Mac(mac)) => mac.is_unicast_ethernet(),
             (Self::Ip { family, casting }, Value::Ip(ip)) => {
@@ -156,6 +205,7 @@ impl ValueType {
                 words.join(",")
             }
             Self::Mac => "a unicast Ethernet address".to_owned(),
+            Self::Hosts4 => format!("up to {} IPv4 addresses", Hosts4::MOST),
             Self::Ip { family, casting } => {
                 let cast = match casting {
                     Casting::Unicast => "",
@@ -203,6 +253,7 @@ impl fmt::Display for Value {
             Self::Word(word) => f.pad(word.name),
             Self::Mac(mac) => mac.fmt(f),
             Self::Ip(ip) => ip.fmt(f),
+            Self::Hosts4(hosts) => hosts.fmt(f),
         }
     }
 }
@@ -241,6 +292,8 @@ mod tests {
             (COLOURS, "r", "red"),
             (ValueType::Mac, "02:00:00:00:00:0A", "02:00:00:00:00:0a"),
             (HOST, "192.0.2.1", "192.0.2.1"),
+            (ValueType::Hosts4, "192.0.2.9,192.0.2.1", "192.0.2.9,192.0.2.1"),
+            (ValueType::Hosts4, "", ""),
         ] {
             let value = of.parse(text).unwrap();
             assert_eq!(value.to_string(), shown);
@@ -264,6 +317,8 @@ mod tests {
             (HOST, "2001:db8::1", "an IPv4 address"),
             (HOST, "224.0.0.1", "an IPv4 address"),
             (HOST, "localhost", "an IPv4 address"),
+            (ValueType::Hosts4, "192.0.2.1,192.0.2.1", "16 IPv4 addresses"),
+            (ValueType::Hosts4, "192.0.2.1,224.0.0.1", "16 IPv4 addresses"),
         ] {
             let why = of.parse(text).unwrap_err().to_string();
             assert!(why.contains(text) && why.contains(possible), "{why}");

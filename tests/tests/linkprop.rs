@@ -329,3 +329,138 @@ fn an_import_brings_the_properties() {
     assert_eq!(kernel(&other, "a")["mtu"], 1400);
     assert_eq!(shown(&other, "value", "altnames", "a"), "x,y");
 }
+
+/// What the kernel has of a link as one of its kind.
+#[track_caller]
+fn of_kind(host: &Host, link: &str) -> Value {
+    let listed = host.ip(&format!("-d -json link show dev {link}"));
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    listed[0]["linkinfo"]["info_data"].clone()
+}
+
+#[test]
+fn what_a_bridge_was_made_with_is_read_and_changed() {
+    let host = host();
+    host.dladm("create-bridge -P stp mine").ok();
+    assert_eq!(shown(&host, "property,perm,value,effective,default,possible", "stp", "mine"), {
+        "protect:rw:stp:stp:none:none,stp"
+    });
+    host.dladm("set-linkprop -p stp=off,ageing=77,mcast_snooping=off mine").ok();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&0.into(), &7700.into()));
+    assert_eq!(shown(&host, "effective", "mcast_snooping", "mine"), "off");
+    host.dladm("set-linkprop -p stp=on mine").ok();
+    assert_eq!(of_kind(&host, "mine")["stp_state"], 1);
+    host.dladm("reset-linkprop -p stp,ageing-time mine").ok();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&0.into(), &30000.into()));
+    let all = host.dladm("show-linkprop -c -o property mine").ok();
+    let named = |name: &str| all.lines().filter(|line| *line == name).count();
+    assert_eq!((named("vlan-filtering"), named("priority"), named("mtu")), (1, 1, 1));
+    let line = host.dladm("set-linkprop -p max-age=99 mine").refused("invalid");
+    assert!(line.contains("max-age: `99` is not possible: 6-40 is"), "{line}");
+}
+
+#[test]
+fn the_vlans_of_a_bridge_are_filtered_where_the_kernel_can() {
+    let host = host();
+    host.dladm("create-bridge mine").ok();
+    if shown(&host, "effective", "vlan-protocol", "mine").is_empty() {
+        let line = host.dladm("set-linkprop -p vlan_filtering=on mine").refused("kernel");
+        assert!(line.contains("Operation not supported"), "{line}");
+        return eprintln!("skipped: this kernel's bridges know no VLANs");
+    }
+    host.dladm("set-linkprop -p vlan_filtering=on,default-pvid=9 mine").ok();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["vlan_filtering"], &data["vlan_default_pvid"]), (&1.into(), &9.into()));
+    host.dladm("reset-linkprop -p vlan_filtering,default-pvid mine").ok();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["vlan_filtering"], &data["vlan_default_pvid"]), (&0.into(), &1.into()));
+}
+
+#[test]
+fn a_reset_comes_to_what_the_kernel_takes_by_itself() {
+    let host = host();
+    host.ip("link add name tunnel type vxlan id 7 dstport 4789");
+    host.ip("link add link a name share type macvlan");
+    for link in ["br0", "tunnel", "share"] {
+        let words = format!("show-linkprop -c -o property,perm,effective,default {link}");
+        let told = host.dladm(&words).ok();
+        let options = told.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let kept = |line: &Vec<&str>| line[1] == "rw" && line[0].contains(['-', 't']);
+        let options: Vec<Vec<&str>> = options.filter(kept).collect();
+        assert!(options.len() > 1, "{told}");
+        // Ours is another mode than the kernel's, and no kernel tells of what it does not have.
+        let is_told = |option: &&Vec<&str>| option[0] != "mode" && !option[2].is_empty();
+        for option in options.iter().filter(is_told) {
+            assert_eq!(option[2], option[3], "{link}: {option:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_link_was_made_with_is_changed_all_or_none() {
+    let host = host();
+    host.dladm("create-bridge mine").ok();
+    let before = (kernel(&host, "mine"), of_kind(&host, "mine")["stp_state"].clone());
+    // A link that is over another cannot have a larger MTU; the option is checked before.
+    host.dladm("set-linkprop -p stp=on,colour=red mine").refused("invalid");
+    host.dladm("set-linkprop -p stp=on,altnames=a mine").refused("exists");
+    let after = (kernel(&host, "mine"), of_kind(&host, "mine")["stp_state"].clone());
+    assert_eq!(after, before);
+    let line = host.dladm("set-linkprop -p protect=stp a").refused("invalid");
+    assert!(line.contains("no property `protect`"), "{line}");
+}
+
+#[test]
+fn a_changed_option_is_kept_over_a_restart_and_when_the_link_is_made_again() {
+    let mut host = host();
+    host.dladm("create-bridge mine").ok();
+    host.dladm("set-linkprop -p stp=on,ageing=77 mine").ok();
+    host.dladm("set-linkprop -t -p priority=4096 mine").ok();
+    host.kill9();
+    host.start_daemon();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&1.into(), &7700.into()));
+    assert_eq!(data["priority"], 4096);
+    host.stop_daemon();
+    host.ip("link delete dev mine");
+    host.start_daemon();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&1.into(), &7700.into()));
+    assert_eq!(data["priority"], 32768, "that was temporary");
+}
+
+#[test]
+fn options_of_vnics_and_overlays_are_changed_where_the_kernel_can() {
+    let host = host();
+    host.dladm("create-vnic -l a v0").ok();
+    host.dladm("set-linkprop -p mode=vepa,bc_queue=5 v0").ok();
+    assert_eq!(of_kind(&host, "v0")["mode"], "vepa");
+    assert!(host.ip("-d link show dev v0").contains("bcqueuelen 5"));
+    host.dladm("create-overlay -v 7 --remote 192.0.2.1 o0").ok();
+    host.dladm("set-linkprop -p ttl=9,ageing=44 o0").ok();
+    let data = of_kind(&host, "o0");
+    assert_eq!((&data["ttl"], &data["ageing"]), (&9.into(), &44.into()));
+    assert_eq!(data["remote"], "192.0.2.1", "what was not named stays");
+    let told = shown(&host, "perm,value", "vni", "o0");
+    assert_eq!(told, "r-:7");
+    let line = host.dladm("set-linkprop -p vni=8 o0").refused("invalid");
+    assert!(line.contains("vni can only be read"), "{line}");
+}
+
+#[test]
+fn an_import_brings_changed_options() {
+    let host = host();
+    host.dladm("create-bridge mine").ok();
+    host.dladm("set-linkprop -p stp=on mine").ok();
+    host.dladm("set-linkprop -t -p ageing=77 mine").ok();
+    let exported = host.dladm("export").ok();
+    let mut other = Host::new();
+    other.start_daemon();
+    let file = other.dir().join("registry.json");
+    std::fs::write(&file, exported).unwrap();
+    other.dladm(&format!("import {}", file.display())).ok();
+    let data = of_kind(&other, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&1.into(), &30000.into()));
+}

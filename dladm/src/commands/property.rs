@@ -1,7 +1,7 @@
 //! `show-linkprop`, `set-linkprop` and `reset-linkprop`.
 
 use dlmgmt_proto::door::{LinkFilter, ResetProperties, SetProperties};
-use dlmgmt_proto::property::{Assignment, Kind, Property, PropertyInfo, TABLE};
+use dlmgmt_proto::property::{self, Assignment, Kind, Property, PropertyInfo};
 use dlmgmt_proto::{ErrorCode, LinkName, LinkRef};
 use libdlmgmt::{Client, ClientError};
 
@@ -52,7 +52,7 @@ fn of_one(client: &Client, link: LinkRef, names: Vec<String>) -> Result<Vec<Prop
 }
 
 /// A link does not have every property, and one that ends meanwhile has none.
-fn of_all(client: &Client, wanted: &[Property]) -> Result<Vec<PropertyRow>, Failure> {
+fn of_all(client: &Client, wanted: &[&str]) -> Result<Vec<PropertyRow>, Failure> {
     let mut links = client.list(LinkFilter::default())?;
     links.sort_by(|a, b| order::natural(a.name.as_bytes(), b.name.as_bytes()));
     let mut all = Vec::new();
@@ -71,18 +71,18 @@ fn rows(link: LinkName, properties: Vec<PropertyInfo>) -> Vec<PropertyRow> {
 }
 
 /// Those that are wanted, in that order; all where none is named.
-fn chosen(found: Vec<PropertyInfo>, wanted: &[Property]) -> Vec<PropertyInfo> {
+fn chosen(found: Vec<PropertyInfo>, wanted: &[&str]) -> Vec<PropertyInfo> {
     if wanted.is_empty() {
         return found;
     }
-    let one = |of: &Property| found.iter().find(|info| info.name == of.as_str()).cloned();
+    let one = |of: &&str| found.iter().find(|info| info.name == *of).cloned();
     wanted.iter().filter_map(one).collect()
 }
 
-fn known(name: &str) -> Result<Property, Failure> {
-    Property::named(name).ok_or_else(|| {
-        let all: Vec<&str> = TABLE.iter().map(|described| described.property.as_str()).collect();
-        Failure::Usage(format!("unknown property `{name}`: there are {}", all.join(", ")))
+fn known(name: &str) -> Result<&'static str, Failure> {
+    property::known(name).ok_or_else(|| {
+        let all = property::names().join(", ");
+        Failure::Usage(format!("unknown property `{name}`: there are {all}"))
     })
 }
 
@@ -170,7 +170,7 @@ mod tests {
             possible: None,
         };
         let found = vec![info("mtu"), info("state")];
-        let wanted = [Property::State, Property::Mac, Property::Mtu];
+        let wanted = ["state", "mac", "mtu"];
         let names: Vec<String> = chosen(found, &wanted).into_iter().map(|one| one.name).collect();
         assert_eq!(names, ["state", "mtu"]);
     }

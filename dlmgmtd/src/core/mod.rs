@@ -10,6 +10,7 @@ mod loans;
 mod lookup;
 mod making;
 mod observe;
+mod options;
 mod phys;
 mod plan;
 mod properties;
@@ -29,6 +30,7 @@ pub use making::{
     Make, PortChange, plan_change_ports, plan_delete, plan_end, plan_make, plan_remake,
 };
 pub use observe::{Look, Observed, Sighting, observe};
+pub use options::wanted_options;
 pub use plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 pub use properties::{
     Resetting, Setting, describe_properties, equipment, plan_reset_properties, plan_set_properties,

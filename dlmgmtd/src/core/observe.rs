@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dlmgmt_proto::{Generation, IfIndex, LinkClass, LinkId, LinkName, LinkState, Result, ZoneId};
 
+use super::options::wanted_options;
 use super::phys::{Device, match_devices};
 use super::plan::{LinkChange, LinkIds, Plan};
 use super::registry::Registry;
@@ -506,7 +507,9 @@ fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Li
 impl Link {
     /// Whether what is found there is not just as an earlier run of the daemon left it.
     fn appears_at(&self, at: Binding) -> bool {
-        self.record.properties.wants_any() && (self.record.unsettled || !self.was_at(at))
+        let wants_any =
+            self.record.properties.wants_any() || wanted_options(&self.record).is_some();
+        wants_any && (self.record.unsettled || !self.was_at(at))
     }
 
     fn was_at(&self, at: Binding) -> bool {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::property::{
     Assignment, Description, Kind, Property, PropertyInfo, Standard, TABLE, Teller, Value,
 };
 use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
 use super::lookup::title;
+use super::options;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
 use crate::model::{
@@ -40,7 +42,12 @@ pub struct Resetting {
 /// Sets properties: all of them or none. `asked` is what the link is not followed by.
 pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Readings) -> Result<Plan> {
     let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
-    let values = parsed(registry, link, &wish.values)?;
+    if wish.values.is_empty() {
+        return Err(invalid(registry, link, "no property is named"));
+    }
+    let (options, others) = options::apart(link, &wish.values);
+    let values = parsed(registry, link, &others)?;
+    let options = options::wished(registry, link, &options)?;
     refuse_taken_altnames(registry, link, &values)?;
     let mut next = link.clone();
     let properties = &mut next.record.properties;
@@ -50,7 +57,10 @@ pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Readings
         }
         properties.want(property, Some(value.clone()), wish.is_temporary);
     }
-    Ok(plan_bringing(link, next, &values))
+    if let Some(wished) = &options {
+        options::want(registry, link, &mut next, wished, wish.is_temporary)?;
+    }
+    Ok(plan_bringing(link, next, &values, options.as_ref()))
 }
 
 /// Takes properties back: all of them or none. `asked` is what the link is not followed by.
@@ -63,7 +73,11 @@ pub fn plan_reset_properties(
     let mut next = link.clone();
     let properties = &mut next.record.properties;
     let mut values = Settings::default();
-    for described in to_reset(registry, link, &wish.names)? {
+    let (options, others): (Vec<_>, Vec<_>) =
+        wish.names.iter().partition(|name| options::named(link, name).is_some());
+    let options: Vec<_> = options.iter().filter_map(|name| options::named(link, name)).collect();
+    let options = options::standards(registry, link, &options)?;
+    for described in to_reset(registry, link, &wish.names, &others)? {
         let property = described.property;
         let standard = standard(described, properties);
         if !wish.is_temporary {
@@ -75,7 +89,10 @@ pub fn plan_reset_properties(
         }
         standard.into_iter().for_each(|value| values.insert(property, value));
     }
-    Ok(plan_bringing(link, next, &values))
+    if let Some(standards) = &options {
+        options::want_standards(registry, link, &mut next, standards, wish.is_temporary)?;
+    }
+    Ok(plan_bringing(link, next, &values, options.as_ref()))
 }
 
 /// The properties of a link that are named, or all that it has.
@@ -84,11 +101,16 @@ pub fn describe_properties(
     link: &Link,
     names: &[String],
 ) -> Result<Vec<PropertyInfo>> {
-    let described = match names {
-        [] => all_of(link).collect(),
-        _ => names.iter().map(|name| named(registry, link, name)).collect::<Result<Vec<_>>>()?,
+    if names.is_empty() {
+        let others = all_of(link).map(|one| describe(registry, link, one));
+        let of_kind = options::all_of(link).map(|option| options::describe(link, option));
+        return Ok(others.chain(of_kind).collect());
+    }
+    let of_name = |name: &String| match options::named(link, name) {
+        Some(option) => Ok(options::describe(link, option)),
+        None => named(registry, link, name).map(|one| describe(registry, link, one)),
     };
-    Ok(described.into_iter().map(|one| describe(registry, link, one)).collect())
+    names.iter().map(of_name).collect()
 }
 
 fn describe(registry: &Registry, link: &Link, described: &Description) -> PropertyInfo {
@@ -128,20 +150,37 @@ fn describe_zone(registry: &Registry, link: &Link, described: &Description) -> P
 
 /// What a link needs once it is there: the steps that give it what its record wants, and the
 /// properties with what was found before.
-pub fn equipment(link: &Link, now: &KernelLink) -> (LinkProperties, Vec<Action>) {
+///
+/// Options of its kind are among them where it may not have been made with them.
+pub fn equipment(
+    link: &Link,
+    now: &KernelLink,
+    options: Option<&LinkOptions>,
+) -> (LinkProperties, Vec<Action>) {
     let mut properties = link.record.properties.clone();
     let wanted = properties.wanted();
     for (property, _) in wanted.iter() {
         properties.note_found(property, now);
     }
-    let actions = changes_to(now, &wanted).into_iter().map(|change| change.forward).collect();
-    (properties, actions)
+    let changes = all_changes(now, &wanted, options);
+    (properties, changes.into_iter().map(|change| change.forward).collect())
 }
 
 /// One step on the way to other values, and the way back.
 pub(super) struct Change {
     pub forward: Action,
     pub backward: Action,
+}
+
+/// Some options are changed only while their link is down: so a link that is put down is that
+/// first.
+fn all_changes(now: &KernelLink, wanted: &Settings, options: Option<&LinkOptions>) -> Vec<Change> {
+    let others = changes_to(now, wanted);
+    let options = options.map(|wished| options::changes_to(now, wished)).unwrap_or_default();
+    match wanted.get(Property::State) {
+        Some(Value::Switch(false)) => others.into_iter().chain(options).collect(),
+        _ => options.into_iter().chain(others).collect(),
+    }
 }
 
 /// What brings a link to these values, in an order that works: it is put up last.
@@ -199,12 +238,20 @@ pub(super) fn steps(id: LinkId, at: Binding, changes: Vec<Change>) -> Vec<Planne
 }
 
 /// `next` is the link as it will be known; the kernel is brought to these values.
-fn plan_bringing(link: &Link, mut next: Link, values: &Settings) -> Plan {
+fn plan_bringing(
+    link: &Link,
+    mut next: Link,
+    values: &Settings,
+    options: Option<&LinkOptions>,
+) -> Plan {
     let mut plan = Plan::default();
     if let Some(bound) = &link.kernel {
-        plan.steps = steps(link.record.id, bound.at(), changes_to(bound, values));
+        plan.steps = steps(link.record.id, bound.at(), all_changes(bound, values, options));
         next.kernel = Some(bound.with(|kernel| {
             values.iter().for_each(|(property, value)| kernel.take_setting(property, value));
+            if let (Some(now), Some(wished)) = (&mut kernel.tunables.options, options) {
+                now.take(wished);
+            }
         }));
         if let (Some(anchor), Some(mac)) = (&mut next.record.anchor, values.mac()) {
             anchor.mac = Some(mac);
@@ -276,14 +323,11 @@ fn settable(registry: &Registry, id: LinkId, is_temporary: bool) -> Result<&Link
     Ok(link)
 }
 
-fn invalid(registry: &Registry, link: &Link, why: &str) -> Error {
+pub(super) fn invalid(registry: &Registry, link: &Link, why: &str) -> Error {
     Error::new(ErrorCode::Invalid, format!("{}: {why}", title(registry, link)))
 }
 
-fn parsed(registry: &Registry, link: &Link, values: &[Assignment]) -> Result<Settings> {
-    if values.is_empty() {
-        return Err(invalid(registry, link, "no property is named"));
-    }
+fn parsed(registry: &Registry, link: &Link, values: &[&Assignment]) -> Result<Settings> {
     let mut settings = Settings::default();
     for Assignment { property, value } in values {
         let described = writable(registry, link, property)?;
@@ -299,13 +343,15 @@ fn parsed(registry: &Registry, link: &Link, values: &[Assignment]) -> Result<Set
     Ok(settings)
 }
 
+/// The properties among `others`, or where none is named at all, those that were set.
 fn to_reset(
     registry: &Registry,
     link: &Link,
     names: &[String],
+    others: &[&String],
 ) -> Result<Vec<&'static Description>> {
     if !names.is_empty() {
-        return names.iter().map(|name| writable(registry, link, name)).collect();
+        return others.iter().map(|name| writable(registry, link, name)).collect();
     }
     let LinkProperties { persistent, temporary, .. } = &link.record.properties;
     let set: BTreeSet<Property> =
@@ -327,7 +373,9 @@ fn writable(registry: &Registry, link: &Link, name: &str) -> Result<&'static Des
 
 fn named(registry: &Registry, link: &Link, name: &str) -> Result<&'static Description> {
     let Some(property) = Property::named(name) else {
-        let known: Vec<&str> = all_of(link).map(|one| one.property.as_str()).collect();
+        let of_kind = options::all_of(link).map(|option| option.name);
+        let known: Vec<&str> =
+            all_of(link).map(|one| one.property.as_str()).chain(of_kind).collect();
         let shown = name.escape_debug().to_string();
         let why = format!("no property `{shown:.64}`: there are {}", known.join(", "));
         return Err(invalid(registry, link, &why));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::{
     Error, ErrorCode, Event, LinkId, LinkName, Result, Seq, SequencedEvent, ZoneId,
 };
@@ -17,7 +18,7 @@ use super::perimeter::{Key, Keys, Perimeter, Perimeters};
 use super::pins::{Used, lent_where_they_are, spaces_of};
 use crate::core::{
     Creation, LinkChange, LinkIds, Plan, PlannedStep, Registry, Stored, changed, detaching,
-    equipment, events_between, zone_events,
+    equipment, events_between, wanted_options, zone_events,
 };
 use crate::crash;
 use crate::kernel::{Hint, Kernel, KernelError};
@@ -233,7 +234,7 @@ impl Pipeline {
             return Err(Refusal { why, intent });
         }
         self.clear_rules_behind(&before, &plan, &done).await;
-        self.equip(&mut plan, &mut done).await;
+        self.equip(&mut plan, &mut done, KeptOptions::Trusted).await;
         crash::point("pipeline.before_read_back");
         self.read_back(&mut plan, &mut done).await;
         if plan.stored != Stored::First {
@@ -390,9 +391,15 @@ impl Pipeline {
 
     /// A link with its values of these properties. Drivers may take their time to answer, so they
     /// are asked only for what the link itself does not tell.
-    async fn look_for(&self, at: Binding, wanted: &Settings) -> Option<KernelLink> {
+    async fn look_for(
+        &self,
+        at: Binding,
+        wanted: &Settings,
+        options: Option<&LinkOptions>,
+    ) -> Option<KernelLink> {
         let found = self.kernel.get(at.ns, at.ifindex).await.ok().flatten()?;
-        let tells_all = wanted.iter().all(|(property, _)| found.setting(property).is_some());
+        let tells_all = options.is_none()
+            && wanted.iter().all(|(property, _)| found.setting(property).is_some());
         if tells_all { Some(found) } else { self.look_closely(at).await }
     }
 
@@ -415,17 +422,23 @@ impl Pipeline {
     }
 
     /// Gives links what their records want of their properties. They are read back afterwards.
-    async fn equip(&self, plan: &mut Plan, done: &mut Done) {
+    async fn equip(&self, plan: &mut Plan, done: &mut Done, kept: KeptOptions) {
         for id in plan.equips.clone() {
             let change = plan.changes.iter_mut().find(|change| change.id == id);
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
             let at = done.moved.get(&id).copied().or_else(|| link.binding());
-            let Some(at) = at.filter(|_| link.record.properties.wants_any()) else { continue };
             let wanted = link.record.properties.wanted();
-            let Some(now) = self.look_for(at, &wanted).await else { continue };
+            let options = match kept {
+                KeptOptions::Trusted => None,
+                KeptOptions::Doubted => wanted_options(&link.record),
+            };
+            let wants_any = !wanted.is_empty() || options.is_some();
+            let Some(at) = at.filter(|_| wants_any) else { continue };
+            let now = self.look_for(at, &wanted, options.as_ref()).await;
+            let Some(now) = now else { continue };
             let zone = self.registry().zone_of_ns(at.ns);
             link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
-            let (properties, actions) = equipment(link, &now);
+            let (properties, actions) = equipment(link, &now, options.as_ref());
             link.record.properties = properties;
             for action in actions {
                 if let Err(why) = self.apply(Step { at, action }).await {
@@ -568,7 +581,7 @@ impl Pipeline {
         self.apply_each(&mut plan).await;
         let mut equipped = Done::default();
         self.clear_rules_behind(&before, &plan, &equipped).await;
-        self.equip(&mut plan, &mut equipped).await;
+        self.equip(&mut plan, &mut equipped, KeptOptions::Doubted).await;
         self.read_back(&mut plan, &mut equipped).await;
         if let Err(why) = self.pin_lent(&before, &plan).await {
             tracing::warn!("a zone cannot be kept: {why}");
@@ -990,6 +1003,15 @@ fn stepped(plan: &Plan) -> BTreeSet<LinkId> {
     let made = plan.create.iter().flat_map(|creation| creation.ids.iter().copied());
     let equipped = plan.equips.iter().copied();
     plan.steps.iter().map(|step| step.id).chain(made).chain(equipped).collect()
+}
+
+/// Whether links have the options of their kind that their records say.
+#[derive(Clone, Copy)]
+enum KeptOptions {
+    /// They were made with them or had them already: the kernel keeps them wherever a link goes.
+    Trusted,
+    /// A run of the daemon may have died while it changed them.
+    Doubted,
 }
 
 /// How far a plan was carried out.

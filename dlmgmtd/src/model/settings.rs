@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, LinkName};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub struct LinkProperties {
     pub temporary: Settings,
     /// What the link had before anything was set: what a reset comes to.
     pub found: Settings,
+    /// Options of its kind that it is to have, for as long as the kernel has the link, instead of
+    /// those that it was made with: texts, as in a [`Recipe`](super::Recipe).
+    pub options: BTreeMap<String, String>,
 }
 
 impl LinkProperties {
@@ -88,7 +92,7 @@ impl LinkProperties {
 
     /// Whether anything was set.
     pub fn wants_any(&self) -> bool {
-        !(self.persistent.is_empty() && self.temporary.is_empty())
+        !(self.persistent.is_empty() && self.temporary.is_empty() && self.options.is_empty())
     }
 
     /// Whether rules keep the link from sending something.
@@ -103,6 +107,7 @@ impl LinkProperties {
     pub fn forget_the_link(&mut self) {
         self.temporary = Settings::default();
         self.found = Settings::default();
+        self.options.clear();
     }
 
     /// An alternative name has become the link's own, and is none any more.
@@ -122,6 +127,8 @@ pub struct Readings {
     pub values: Settings,
     /// The highest numbers that the driver takes.
     pub limits: Settings,
+    /// The options of its kind, where that is known.
+    pub options: Option<LinkOptions>,
 }
 
 /// What can be set of a link beside what everybody asks for, and within which bounds.
@@ -144,6 +151,8 @@ pub struct Tunables {
     pub others: Settings,
     /// The highest numbers that the driver takes, as far as it was asked.
     pub limits: Settings,
+    /// The options of its kind, where they were asked for.
+    pub options: Option<LinkOptions>,
 }
 
 impl KernelLink {
@@ -193,6 +202,7 @@ impl KernelLink {
     pub fn knowing(mut self, asked: Readings) -> Self {
         self.tunables.others = asked.values.over(&self.tunables.others);
         self.tunables.limits = asked.limits;
+        self.tunables.options = asked.options;
         self
     }
 }
@@ -209,8 +219,12 @@ mod tests {
     #[test]
     fn a_temporary_value_stands_before_a_persistent_one() {
         let number = |n| [(Property::Mtu, Value::Number(n))].into_iter().collect::<Settings>();
-        let mut properties =
-            LinkProperties { persistent: number(9000), temporary: number(1400), found: number(1) };
+        let mut properties = LinkProperties {
+            persistent: number(9000),
+            temporary: number(1400),
+            found: number(1),
+            ..LinkProperties::default()
+        };
         assert_eq!(properties.wanted(), number(1400));
         properties.forget_the_link();
         assert_eq!(properties.wanted(), number(9000));

@@ -78,7 +78,7 @@ pub fn encode_zone(zone: &ZoneRecord) -> Result<Vec<u8>, CodecError> {
 /// The zone of this durable form.
 pub fn decode_zone(bytes: &[u8]) -> Result<ZoneRecord, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=VERSION, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -91,7 +91,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, CodecError> {
 /// What is kept beside the links, from its durable form.
 pub fn decode_meta(bytes: &[u8]) -> Result<Meta, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=VERSION, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -104,7 +104,7 @@ pub fn encode_entry(entry: &impl Serialize) -> Result<Vec<u8>, CodecError> {
 /// The entry of this durable form.
 pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match open(bytes)? {
-        (version @ 1..=2, body) => decode_body(version, body),
+        (version @ 1..=VERSION, body) => decode_body(version, body),
         (version, _) => Err(CodecError::Newer(version)),
     }
 }
@@ -199,6 +199,7 @@ mod tests {
                 persistent: settings(&[(Property::Mtu, Value::Number(9000))]),
                 temporary: settings(&[(Property::Promisc, Value::Switch(true))]),
                 found: settings(&[(Property::Mtu, Value::Number(1500))]),
+                options: [("mode".to_owned(), "vepa".to_owned())].into(),
             },
         }
     }
@@ -321,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_macvlan_and_a_pair_of_earlier_versions_are_made_as_ever() {
-        for version in [1, 2] {
+        for version in 1..=VERSION {
             let read = |name: &str| {
                 decode_link(&fs::read(fixture(name, version)).unwrap()).unwrap().recipe
             };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Mutex;
 
-use dlmgmt_proto::door::{CreateLink, DeleteLink, MakeLink, SetZone, Where};
+use dlmgmt_proto::door::{CreateLink, DeleteLink, LinkOption, MakeLink, SetZone, Where};
 use dlmgmt_proto::{
     Flags, HwAddr, LinkClass, LinkId, LinkInfo, LinkName, LinkSpec, LinkState, Result, ZoneId,
     ZoneName,
@@ -20,6 +20,7 @@ use dlmgmtd::model::{
 use crate::classes::made;
 use crate::crashes::IMPORT;
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
+use crate::options::reset_one;
 use crate::properties::{reset, set, set_for};
 use crate::zones::{lend, recall, zone};
 
@@ -59,7 +60,9 @@ impl Stage {
         let mut stage = Self { machine, daemon, named: BTreeMap::new() };
         stage.make("p0", veth("p1"), None).await.unwrap();
         stage.make("m0", vnic("eth1"), None).await.unwrap();
-        stage.daemon.make(bridge("br0", &["v1"], false)).await.unwrap();
+        let bridge = bridge("br0", &["v1"], false);
+        let options = vec![LinkOption::new("priority", "4096")];
+        stage.daemon.make(MakeLink { options, ..bridge }).await.unwrap();
         stage.name_zone("web").await;
         stage.name_zone("db").await;
         let inside = |link, called: &str| SetZone {
@@ -155,9 +158,9 @@ impl Stage {
     }
 
     /// What is wanted for good, and what for now.
-    fn properties(&self, id: LinkId) -> [Settings; 2] {
-        let LinkProperties { persistent, temporary, .. } = self.record(id).properties;
-        [persistent, temporary]
+    fn properties(&self, id: LinkId) -> ([Settings; 2], BTreeMap<String, String>) {
+        let LinkProperties { persistent, temporary, options, .. } = self.record(id).properties;
+        ([persistent, temporary], options)
     }
 
     fn record(&self, id: LinkId) -> LinkRecord {
@@ -237,7 +240,7 @@ struct Seen {
     mac: Option<HwAddr>,
     mtu: Option<u32>,
     state: LinkState,
-    properties: [Settings; 2],
+    properties: ([Settings; 2], BTreeMap<String, String>),
     tunables: Option<(Tunables, Vec<AltName>)>,
     port_of: Option<LinkName>,
     recipe: Option<Recipe>,
@@ -271,6 +274,9 @@ type Values = &'static [(&'static str, &'static str)];
 
 const VALUES: Values = &[("mtu", "1400"), ("altnames", "x,y"), ("alias", "new"), ("state", "up")];
 
+/// What a bridge can be made with, and what any link has.
+const OPTIONS: Values = &[("stp", "on"), ("ageing", "77"), ("mtu", "1400")];
+
 /// What is asked for, or happens, while the daemon crashes.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -284,6 +290,7 @@ enum Operation {
     /// The same, where the kernel refuses the `usize`-th step.
     RefusedProperties(usize, &'static str, Values),
     ResetProperties(&'static str),
+    ResetNamed(&'static str, &'static str),
     Lend(&'static str, &'static str),
     LendForNow(&'static str, &'static str),
     Recall(&'static str),
@@ -333,6 +340,10 @@ const OPERATIONS: &[Operation] = &[
     SetProperties("web/in0", VALUES),
     SetProperties("gone0", &[("mtu", "1400")]),
     RefusedProperties(3, "eth0", VALUES),
+    SetProperties("br0", OPTIONS),
+    SetPropertiesForNow("br0", OPTIONS),
+    RefusedProperties(2, "br0", OPTIONS),
+    ResetNamed("br0", "priority"),
     ResetProperties("p1"),
     ResetProperties("web/up0"),
     Lend("eth0", "web"),
@@ -409,6 +420,7 @@ impl Operation {
                 refused.expect_err("the kernel refuses");
                 return Ok(true);
             }
+            ResetNamed(link, property) => reset_one(&stage.daemon, link, property, false).await?,
             ResetProperties(link) => reset(&stage.daemon, link).await?,
             Lend(link, to) => return stage.daemon.lend(lend(link, to)).await.map(|()| true),
             LendForNow(link, to) => {

@@ -7,8 +7,8 @@
 // clippy knows tests, but not their helpers, for what they are.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[cfg(debug_assertions)]
 mod classes;
+#[cfg(debug_assertions)]
 mod crash_points;
 mod crashes;
 mod detaching;
@@ -22,6 +22,7 @@ mod journal;
 mod machine;
 #[cfg(debug_assertions)]
 mod model;
+mod options;
 mod perimeters;
 mod properties;
 mod pulse;

@@ -4,6 +4,7 @@
 //! kernel is told of them. Checks, kernel messages, records, the command's options and the
 //! simulated kernel are all read off it, so a kind is added by adding it to [`KINDS`].
 
+mod change;
 mod option;
 mod options;
 mod table;
@@ -12,6 +13,7 @@ pub use option::{Attribute, Form, OptionSpec, Place};
 pub use options::{LinkOptions, OptionError};
 pub use table::{CLASSES, KINDS};
 
+use crate::property::Property;
 use crate::{LinkClass, Media};
 
 /// A kind of virtual link.
@@ -92,6 +94,9 @@ pub enum Maker {
 pub enum Rule {
     /// Not both.
     NotBoth(&'static str, &'static str),
+    /// Two numbers of which one at most is more than 0: while the first is, the kernel is not told
+    /// the default of the second.
+    Either(&'static str, &'static str),
     /// Addresses of one family.
     SameFamily(&'static str, &'static str),
     /// An option is given only with a lower link.
@@ -126,6 +131,18 @@ impl LinkKind {
     /// The option of that name.
     pub fn option(&self, name: &str) -> Option<&'static OptionSpec> {
         self.options.iter().find(|option| option.name == name)
+    }
+
+    /// The option that is a property of this name of its links. Where every link has a property of
+    /// the name, that is meant.
+    pub fn property(&self, name: &str) -> Option<&'static OptionSpec> {
+        self.properties().find(|option| option.is_called(name))
+    }
+
+    /// The options that are properties of its links.
+    pub fn properties(&self) -> impl Iterator<Item = &'static OptionSpec> + use<> {
+        let told = self.options.iter().filter(|option| !option.attributes.is_empty());
+        told.filter(|option| Property::named(option.name).is_none())
     }
 
     /// What a lower link must be, if there may be one.

@@ -1,7 +1,8 @@
 //! Options of a kind, and the bytes by which the kernel is told of their values.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use crate::value::Hosts4;
 use crate::{HwAddr, Value, ValueType};
 
 /// One option.
@@ -11,12 +12,16 @@ pub struct OptionSpec {
     pub name: &'static str,
     /// Its letter, if it has one: illumos' where illumos has one.
     pub letter: Option<char>,
+    /// Another word for it, as `ip link` has it.
+    pub alias: Option<&'static str>,
     /// What it is, in a line.
     pub doc: &'static str,
     /// What it can be.
     pub value: ValueType,
     /// What the kernel is told where it is not given; `None` leaves it to the kernel.
     pub default: Option<&'static str>,
+    /// What the kernel takes where it is told nothing, as far as that is always the same.
+    pub by_itself: Option<&'static str>,
     /// Whether it must be given.
     pub is_required: bool,
     /// Whether the kernel takes another value later.
@@ -31,9 +36,11 @@ impl OptionSpec {
         Self {
             name,
             letter: None,
+            alias: None,
             doc,
             value,
             default: None,
+            by_itself: None,
             is_required: false,
             is_changeable: false,
             attributes: &[],
@@ -43,6 +50,11 @@ impl OptionSpec {
     /// The same, with a letter.
     pub const fn letter(self, letter: char) -> Self {
         Self { letter: Some(letter), ..self }
+    }
+
+    /// The same, with another word for it.
+    pub const fn or(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
     }
 
     /// The same, with what the kernel is told where it is not given.
@@ -55,6 +67,11 @@ impl OptionSpec {
         Self { is_required: true, ..self }
     }
 
+    /// The same, with what the kernel takes by itself.
+    pub const fn by_itself(self, value: &'static str) -> Self {
+        Self { by_itself: Some(value), ..self }
+    }
+
     /// The same, that can be changed later.
     pub const fn changeable(self) -> Self {
         Self { is_changeable: true, ..self }
@@ -63,6 +80,20 @@ impl OptionSpec {
     /// The same, carried by these attributes.
     pub const fn carried_by(self, attributes: &'static [Attribute]) -> Self {
         Self { attributes, ..self }
+    }
+
+    /// Whether this is a name of it: in whatever case, and with `_` for `-`.
+    pub fn is_called(&self, name: &str) -> bool {
+        let is = |own: &str| {
+            own.len() == name.len()
+                && own.chars().zip(name.chars()).all(|(a, b)| plain(a) == plain(b))
+        };
+        is(self.name) || self.alias.is_some_and(is)
+    }
+
+    /// What a link of its kind has where it is not given, as far as that is known.
+    pub fn standard(&self) -> Option<Value> {
+        self.default.or(self.by_itself).and_then(|text| self.value.parse(text).ok())
     }
 
     /// The attributes that say this value, with their bytes.
@@ -77,6 +108,10 @@ impl OptionSpec {
         let mut carriers = self.attributes.iter().filter(|attribute| attribute.place == place);
         carriers.find_map(|attribute| attribute.form.decode(&self.value, bytes))
     }
+}
+
+fn plain(letter: char) -> char {
+    if letter == '_' { '-' } else { letter.to_ascii_lowercase() }
 }
 
 /// One attribute of a message about a link.
@@ -132,6 +167,11 @@ pub enum Form {
     Mac,
     /// This number in two bytes, the higher one first, whatever the value: a flag that it is there.
     Flag16(u16),
+    /// IPv4 addresses, each in an attribute of its own inside, by their numbers in the list.
+    Hosts4,
+    /// One bit of several that share the attribute: four bytes with those that are on, and four with
+    /// those that are said, of the machine's order.
+    Bit(u32),
 }
 
 impl Form {
@@ -141,7 +181,12 @@ impl Form {
             (Self::Ip6, Value::Ip(IpAddr::V6(ip))) => Some(ip.octets().to_vec()),
             (Self::Mac, Value::Mac(mac)) => Some(mac.as_bytes().to_vec()),
             (Self::Flag16(flag), _) => Some(flag.to_be_bytes().to_vec()),
-            (_, Value::Ip(_) | Value::Mac(_)) => None,
+            (Self::Bit(bit), Value::Switch(is_on)) => {
+                let on = if *is_on { bit } else { 0 };
+                Some([on.to_ne_bytes(), bit.to_ne_bytes()].concat())
+            }
+            (Self::Hosts4, Value::Hosts4(hosts)) => Some(nested_hosts(hosts)),
+            (_, Value::Ip(_) | Value::Mac(_) | Value::Hosts4(_)) => None,
             (_, Value::Switch(is_on)) => self.encode_number(u64::from(*is_on)),
             (_, Value::Number(number)) => self.encode_number(*number),
             (_, Value::Word(word)) => word.number.and_then(|number| self.encode_number(number)),
@@ -158,7 +203,9 @@ impl Form {
             }
             Self::Be16 => u16::try_from(number).ok()?.to_be_bytes().to_vec(),
             Self::Be32 => u32::try_from(number).ok()?.to_be_bytes().to_vec(),
-            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) => return None,
+            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) | Self::Hosts4 => {
+                return None;
+            }
         })
     }
 
@@ -167,6 +214,8 @@ impl Form {
             Self::Ip4 => Value::Ip(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
             Self::Ip6 => Value::Ip(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
             Self::Mac => Value::Mac(HwAddr::new(bytes).ok()?),
+            Self::Hosts4 => Value::Hosts4(hosts_inside(bytes)?),
+            Self::Bit(bit) => Value::Switch(u32::from_ne_bytes(*bytes.first_chunk()?) & bit != 0),
             _ => of_number(of, self.decode_number(bytes)?)?,
         };
         of.has(&value).then_some(value)
@@ -180,9 +229,29 @@ impl Form {
             Self::Centiseconds => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)) / 100,
             Self::Be16 => u64::from(u16::from_be_bytes(bytes.try_into().ok()?)),
             Self::Be32 => u64::from(u32::from_be_bytes(bytes.try_into().ok()?)),
-            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) => return None,
+            Self::Ip4 | Self::Ip6 | Self::Mac | Self::Flag16(_) | Self::Bit(_) | Self::Hosts4 => {
+                return None;
+            }
         })
     }
+}
+
+/// Bytes of the length and the number of an attribute.
+const ATTRIBUTE_HEADER_LEN: u16 = 4;
+
+fn nested_hosts(hosts: &Hosts4) -> Vec<u8> {
+    let len = ATTRIBUTE_HEADER_LEN + 4;
+    let numbered = (0_u16..).zip(hosts.as_slice());
+    numbered
+        .flat_map(|(number, host)| {
+            [&len.to_ne_bytes()[..], &number.to_ne_bytes(), &host.octets()].concat()
+        })
+        .collect()
+}
+
+fn hosts_inside(bytes: &[u8]) -> Option<Hosts4> {
+    let (attributes, []) = bytes.as_chunks::<8>() else { return None };
+    Hosts4::new(attributes.iter().map(|[.., a, b, c, d]| Ipv4Addr::new(*a, *b, *c, *d)))
 }
 
 fn of_number(of: &ValueType, number: u64) -> Option<Value> {
@@ -192,6 +261,6 @@ fn of_number(of: &ValueType, number: u64) -> Option<Value> {
         ValueType::Words(words) => {
             words.iter().find(|word| word.number == Some(number)).copied().map(Value::Word)
         }
-        ValueType::Mac | ValueType::Ip { .. } => None,
+        ValueType::Mac | ValueType::Ip { .. } | ValueType::Hosts4 => None,
     }
 }

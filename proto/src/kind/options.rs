@@ -1,6 +1,7 @@
 //! The options that a link is made with.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::{LinkKind, Lower, OptionSpec, Place, Rule};
 use crate::{HwAddr, Value, ValueError};
@@ -8,8 +9,8 @@ use crate::{HwAddr, Value, ValueError};
 /// Options of one kind with their values, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkOptions {
-    kind: &'static LinkKind,
-    given: BTreeMap<&'static str, Value>,
+    pub(super) kind: &'static LinkKind,
+    pub(super) given: BTreeMap<&'static str, Value>,
 }
 
 /// Why options make no link.
@@ -79,6 +80,15 @@ impl LinkOptions {
         Self { kind, given: BTreeMap::new() }
     }
 
+    /// What a link has, as it was found: nothing is checked.
+    pub fn found(
+        kind: &'static LinkKind,
+        values: impl IntoIterator<Item = (&'static OptionSpec, Value)>,
+    ) -> Self {
+        let given = values.into_iter().map(|(option, value)| (option.name, value)).collect();
+        Self { kind, given }
+    }
+
     /// Reads options that were written as text, and checks them all.
     pub fn parse<'a>(
         kind: &'static LinkKind,
@@ -97,9 +107,14 @@ impl LinkOptions {
             }
         }
         settings.take_what_is_implied()?;
-        settings.refuse_missing()?;
-        kind.rules.iter().try_for_each(|rule| settings.obey(rule, has_lower))?;
-        Ok(settings)
+        settings.checked(has_lower)
+    }
+
+    /// These options, if they make a link together.
+    pub(super) fn checked(self, has_lower: bool) -> Result<Self, OptionError> {
+        self.refuse_missing()?;
+        self.kind.rules.iter().try_for_each(|rule| self.obey(rule, has_lower))?;
+        Ok(self)
     }
 
     fn option(&self, name: &str) -> Result<&'static OptionSpec, OptionError> {
@@ -109,7 +124,7 @@ impl LinkOptions {
         })
     }
 
-    fn take_what_is_implied(&mut self) -> Result<(), OptionError> {
+    pub(super) fn take_what_is_implied(&mut self) -> Result<(), OptionError> {
         for (option, value) in self.given.clone() {
             let Value::Word(word) = value else { continue };
             let Some((other, text)) = word.implies else { continue };
@@ -142,6 +157,9 @@ impl LinkOptions {
         let has = |name: &str| self.given.contains_key(name);
         match *rule {
             Rule::NotBoth(one, other) if has(one) && has(other) => {
+                Err(OptionError::NotBoth(one, other))
+            }
+            Rule::Either(one, other) if self.is_positive(one) && self.is_positive(other) => {
                 Err(OptionError::NotBoth(one, other))
             }
             Rule::SameFamily(one, other) => match (self.given.get(one), self.given.get(other)) {
@@ -177,6 +195,11 @@ impl LinkOptions {
         self.given.iter().map(|(name, value)| (*name, *value))
     }
 
+    /// The value that an option was given.
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.given.get(name).copied()
+    }
+
     /// The value of an option: the one given, or its default.
     pub fn value(&self, name: &str) -> Option<Value> {
         self.given.get(name).copied().or_else(|| default_of(self.kind.option(name)?))
@@ -201,15 +224,47 @@ impl LinkOptions {
     /// The attributes inside `IFLA_INFO_DATA` that say all this, each with its number there.
     pub fn info_attributes(&self) -> Vec<(u16, Vec<u8>)> {
         let told = self.kind.options.iter().filter_map(|option| {
-            let value = self.given.get(option.name).copied().or_else(|| default_of(option))?;
-            Some(option.encode(&value))
+            let value = self.get(option.name).or_else(|| self.default_beside(option))?;
+            Some(option.info_attributes(&value))
         });
-        told.flatten()
-            .filter_map(|(place, bytes)| match place {
-                Place::Info(number) => Some((number, bytes)),
-                Place::Link(_) => None,
-            })
-            .collect()
+        let mut attributes: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
+        for (number, bytes) in told.flatten() {
+            match attributes.entry(number) {
+                Entry::Vacant(place) => drop(place.insert(bytes)),
+                // Several options are bits of one attribute.
+                Entry::Occupied(place) => {
+                    place.into_mut().iter_mut().zip(bytes).for_each(|(had, more)| *had |= more);
+                }
+            }
+        }
+        attributes.into_iter().collect()
+    }
+}
+
+impl LinkOptions {
+    /// What is told for an option that was not given.
+    fn default_beside(&self, option: &OptionSpec) -> Option<Value> {
+        let is_replaced = |rule: &Rule| match rule {
+            Rule::Either(one, other) => *other == option.name && self.is_positive(one),
+            _ => false,
+        };
+        default_of(option).filter(|_| !self.kind.rules.iter().any(is_replaced))
+    }
+
+    /// Whether an option was given a number above 0.
+    pub(super) fn is_positive(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Number(1..)))
+    }
+}
+
+impl OptionSpec {
+    /// The attributes inside `IFLA_INFO_DATA` that say this value, each with its number there.
+    pub fn info_attributes(&self, value: &Value) -> Vec<(u16, Vec<u8>)> {
+        let inside = |(place, bytes)| match place {
+            Place::Info(number) => Some((number, bytes)),
+            Place::Link(_) => None,
+        };
+        self.encode(value).into_iter().filter_map(inside).collect()
     }
 }
 

@@ -97,6 +97,7 @@ const MACVLAN: LinkKind = LinkKind {
         .changeable()
         .carried_by(&[Attribute::info(1, Form::U32)]),
         OptionSpec::new("bc-queue", U32, "How many broadcast packets may wait")
+            .by_itself("1000")
             .changeable()
             .carried_by(&[Attribute::info(7, Form::U32)]),
         VNIC_VID,
@@ -130,6 +131,7 @@ const IPVLAN: LinkKind = LinkKind {
             ]),
             "Who of the links over one lower link hear each other",
         )
+        .by_itself("bridge")
         .changeable()
         .carried_by(&[Attribute::info(2, Form::U16)]),
         VNIC_VID,
@@ -186,6 +188,9 @@ const TUNNEL: LinkKind = LinkKind {
     ..PLAIN
 };
 
+/// The modes of a bond in which it can ask others by ARP.
+const ARP_MODES: &[&str] = &["balance-rr", "active-backup", "balance-xor", "broadcast"];
+
 /// Every kind. Of those that the kernel calls alike, the first is what a link that was found is
 /// taken for; of a class, the first is the one that is meant where none is named.
 pub static KINDS: &[LinkKind] = &[
@@ -210,10 +215,15 @@ pub static KINDS: &[LinkKind] = &[
         options: &[
             OptionSpec::new(
                 "protect",
-                ValueType::Words(&[Word::new("none", 0), Word::new("stp", 1)]),
+                ValueType::Words(&[
+                    Word::new("none", 0).or(&["off"]),
+                    Word::new("stp", 1).or(&["on"]),
+                ]),
                 "How loops are avoided",
             )
             .letter('P')
+            .or("stp")
+            .by_itself("none")
             .changeable()
             .carried_by(&at(5, Form::U32)),
             OptionSpec::new(
@@ -222,6 +232,7 @@ pub static KINDS: &[LinkKind] = &[
                 "STP's priority",
             )
             .letter('p')
+            .by_itself("32768")
             .changeable()
             .carried_by(&at(6, Form::U16)),
             OptionSpec::new(
@@ -230,6 +241,7 @@ pub static KINDS: &[LinkKind] = &[
                 "STP's max age, in s",
             )
             .letter('m')
+            .by_itself("20")
             .changeable()
             .carried_by(&at(3, Form::Centiseconds)),
             OptionSpec::new(
@@ -238,6 +250,7 @@ pub static KINDS: &[LinkKind] = &[
                 "STP's hello time, in seconds",
             )
             .letter('h')
+            .by_itself("2")
             .changeable()
             .carried_by(&at(2, Form::Centiseconds)),
             OptionSpec::new(
@@ -246,6 +259,7 @@ pub static KINDS: &[LinkKind] = &[
                 "STP's forward delay, in seconds",
             )
             .letter('d')
+            .by_itself("15")
             .changeable()
             .carried_by(&at(1, Form::Centiseconds)),
             OptionSpec::new(
@@ -253,12 +267,16 @@ pub static KINDS: &[LinkKind] = &[
                 ValueType::Number { min: 0, max: 1_000_000 },
                 "How long an address that is not heard is kept, in seconds",
             )
+            .or("ageing")
+            .by_itself("300")
             .changeable()
             .carried_by(&at(4, Form::Centiseconds)),
             switch("vlan-filtering", "Look at the VLAN of each frame")
+                .by_itself("off")
                 .changeable()
                 .carried_by(&at(7, Form::U8)),
             OptionSpec::new("vlan-protocol", VLAN_PROTOCOLS, "Whose VLANs are looked at")
+                .by_itself("802.1q")
                 .changeable()
                 .carried_by(&at(8, Form::Be16)),
             OptionSpec::new(
@@ -266,9 +284,12 @@ pub static KINDS: &[LinkKind] = &[
                 ValueType::Number { min: 0, max: 4094 },
                 "The VLAN of untagged frames; 0 for none",
             )
+            .or("vlan-default-pvid")
+            .by_itself("1")
             .changeable()
             .carried_by(&at(39, Form::U16)),
             switch("mcast-snooping", "Send multicast only to who listens")
+                .by_itself("on")
                 .changeable()
                 .carried_by(&at(23, Form::U8)),
             MAC,
@@ -291,6 +312,22 @@ pub static KINDS: &[LinkKind] = &[
             OptionSpec::new("protocol", VLAN_PROTOCOLS, "How frames are tagged")
                 .default("802.1q")
                 .carried_by(&at(5, Form::Be16)),
+            switch("reorder-hdr", "Take the tag out of received frames")
+                .by_itself("on")
+                .changeable()
+                .carried_by(&at(2, Form::Bit(0x1))),
+            switch("gvrp", "Tell the switch of the VLAN by GVRP")
+                .by_itself("off")
+                .changeable()
+                .carried_by(&at(2, Form::Bit(0x2))),
+            switch("loose-binding", "Be up whatever the lower link is")
+                .by_itself("off")
+                .changeable()
+                .carried_by(&at(2, Form::Bit(0x4))),
+            switch("mvrp", "Tell the switch of the VLAN by MVRP")
+                .by_itself("off")
+                .changeable()
+                .carried_by(&at(2, Form::Bit(0x8))),
             MAC,
             MTU,
         ],
@@ -304,17 +341,7 @@ pub static KINDS: &[LinkKind] = &[
         address: Address::Inherited,
         pinned: Some("the kernel pins a bond to its namespace"),
         options: &[
-            OptionSpec::new(
-                "lacp",
-                ValueType::Words(&[
-                    Word::new("active", 1).implying("mode", "802.3ad"),
-                    Word::new("passive", 0).implying("mode", "802.3ad"),
-                    Word::new("off", 2).implying("mode", "balance-xor").unsaid(),
-                ]),
-                "Whether the switch is asked by LACP",
-            )
-            .letter('L')
-            .carried_by(&at(29, Form::U8)),
+            // The kernel takes some others only in the right mode, so it is told of that first.
             OptionSpec::new(
                 "mode",
                 ValueType::Words(&[
@@ -329,7 +356,21 @@ pub static KINDS: &[LinkKind] = &[
                 "How the ports share the traffic",
             )
             .default("balance-xor")
+            .changeable()
             .carried_by(&at(1, Form::U8)),
+            OptionSpec::new(
+                "lacp",
+                ValueType::Words(&[
+                    Word::new("active", 1).implying("mode", "802.3ad"),
+                    Word::new("passive", 0).implying("mode", "802.3ad"),
+                    Word::new("off", 2).implying("mode", "balance-xor").unsaid(),
+                ]),
+                "Whether the switch is asked by LACP",
+            )
+            .letter('L')
+            .by_itself("off")
+            .changeable()
+            .carried_by(&at(29, Form::U8)),
             OptionSpec::new(
                 "policy",
                 ValueType::Words(&[
@@ -343,6 +384,7 @@ pub static KINDS: &[LinkKind] = &[
                 "What of a packet chooses its port",
             )
             .letter('P')
+            .or("xmit-hash-policy")
             .default("layer3+4")
             .changeable()
             .carried_by(&at(14, Form::U8)),
@@ -355,12 +397,16 @@ pub static KINDS: &[LinkKind] = &[
                 "How often the switch is to send LACP packets",
             )
             .letter('T')
+            .or("lacp-rate")
+            .by_itself("long")
+            .changeable()
             .carried_by(&at(21, Form::U8)),
             OptionSpec::new("miimon", U32, "How often the ports' carriers are looked at, in ms")
                 .default("100")
                 .changeable()
                 .carried_by(&at(3, Form::U32)),
             OptionSpec::new("updelay", U32, "How long after a carrier comes a port is used, in ms")
+                .by_itself("0")
                 .changeable()
                 .carried_by(&at(4, Form::U32)),
             OptionSpec::new(
@@ -368,15 +414,69 @@ pub static KINDS: &[LinkKind] = &[
                 U32,
                 "How long after a carrier goes a port is still used, in ms",
             )
+            .by_itself("0")
             .changeable()
             .carried_by(&at(5, Form::U32)),
             OptionSpec::new("min-links", U32, "How many ports must be up for the link to be")
+                .by_itself("0")
                 .changeable()
                 .carried_by(&at(18, Form::U32)),
+            OptionSpec::new("arp-interval", U32, "How often others are asked by ARP, in ms")
+                .by_itself("0")
+                .changeable()
+                .carried_by(&at(7, Form::U32)),
+            OptionSpec::new("arp-ip-target", ValueType::Hosts4, "Who is asked by ARP")
+                .by_itself("")
+                .changeable()
+                .carried_by(&at(8, Form::Hosts4)),
+            OptionSpec::new(
+                "arp-validate",
+                ValueType::Words(&[
+                    Word::new("none", 0),
+                    Word::new("active", 1),
+                    Word::new("backup", 2),
+                    Word::new("all", 3),
+                    Word::new("filter", 4),
+                    Word::new("filter_active", 5),
+                    Word::new("filter_backup", 6),
+                ]),
+                "Of which ports ARP's answers are looked at",
+            )
+            .by_itself("none")
+            .changeable()
+            .carried_by(&at(9, Form::U32)),
+            OptionSpec::new(
+                "ad-select",
+                ValueType::Words(&[
+                    Word::new("stable", 0),
+                    Word::new("bandwidth", 1),
+                    Word::new("count", 2),
+                ]),
+                "When LACP chooses other ports to be used",
+            )
+            .by_itself("stable")
+            .changeable()
+            .carried_by(&at(22, Form::U8)),
+            OptionSpec::new(
+                "fail-over-mac",
+                ValueType::Words(&[
+                    Word::new("none", 0),
+                    Word::new("active", 1),
+                    Word::new("follow", 2),
+                ]),
+                "Whose hardware address is used when another port takes over",
+            )
+            .by_itself("none")
+            .changeable()
+            .carried_by(&at(13, Form::U8)),
             MAC.letter('u'),
             MTU,
         ],
-        rules: &[Rule::OnlyWhere("lacp-time", "mode", &["802.3ad"])],
+        rules: &[
+            Rule::OnlyWhere("lacp-time", "mode", &["802.3ad"]),
+            Rule::OnlyWhere("arp-interval", "mode", ARP_MODES),
+            Rule::Either("arp-interval", "miimon"),
+        ],
         ..PLAIN
     },
     LinkKind {
@@ -402,12 +502,14 @@ pub static KINDS: &[LinkKind] = &[
             OptionSpec::new("port", PORT, "The UDP port of the other ends")
                 .default("4789")
                 .carried_by(&at(15, Form::Be16)),
-            TTL.carried_by(&at(5, Form::U8)),
-            TOS.carried_by(&at(6, Form::U8)),
+            TTL.by_itself("0").changeable().carried_by(&at(5, Form::U8)),
+            TOS.by_itself("0").changeable().carried_by(&at(6, Form::U8)),
             switch("learning", "Learn who is at which end from packets")
+                .by_itself("on")
                 .changeable()
                 .carried_by(&at(7, Form::U8)),
             OptionSpec::new("ageing", U32, "How long what was learnt is kept, in seconds")
+                .by_itself("300")
                 .changeable()
                 .carried_by(&at(8, Form::U32)),
             OptionSpec::new("limit", U32, "How many addresses are learnt at most; 0 for no limit")
@@ -438,8 +540,8 @@ pub static KINDS: &[LinkKind] = &[
             OptionSpec::new("port", PORT, "The UDP port of the other ends")
                 .default("6081")
                 .carried_by(&at(5, Form::Be16)),
-            TTL.carried_by(&at(3, Form::U8)),
-            TOS.carried_by(&at(4, Form::U8)),
+            TTL.by_itself("0").changeable().carried_by(&at(3, Form::U8)),
+            TOS.by_itself("0").changeable().carried_by(&at(4, Form::U8)),
             MAC,
             MTU,
         ],

@@ -71,6 +71,21 @@ fn each_kind_tells_the_kernel_its_options_by_the_kernels_numbers() {
         told("bond", &[("lacp", "off"), ("min-links", "2")]),
         [(1, vec![2]), (3, u32_of(100)), (14, vec![1]), (18, u32_of(2))]
     );
+    let arp = [("mode", "active-backup"), ("arp-interval", "9"), ("arp-validate", "all")];
+    let targets = [("arp-ip-target", "192.0.2.1,192.0.2.2"), ("fail-over-mac", "follow")];
+    let target = |number: u16, ip: &[u8]| [&u16_of(8)[..], &u16_of(number), ip].concat();
+    assert_eq!(
+        told("bond", &[&arp[..], &targets, &[("ad-select", "count")]].concat()),
+        [
+            (1, vec![1]),
+            (7, u32_of(9)),
+            (8, [target(0, &a), target(1, &b)].concat()),
+            (9, u32_of(3)),
+            (13, vec![2]),
+            (14, vec![1]),
+            (22, vec![2]),
+        ]
+    );
     assert_eq!(
         told("vxlan", &[("vni", "42"), ends[0], ends[1]]),
         [(1, u32_of(42)), (2, b.clone()), (4, a.clone()), (15, vec![0x12, 0xb5])]
@@ -138,6 +153,8 @@ fn bad_options_are_refused_with_what_is_wrong() {
         ("macvlan", &[("mac", "01:00:00:00:00:00")], &["mac", "unicast"]),
         ("macvlan", &[("vid", "7")], &["vid", "make a VLAN"]),
         ("bond", &[("lacp", "active"), ("mode", "balance-rr")], &["lacp needs mode to be 802.3ad"]),
+        ("bond", &[("arp-interval", "9"), ("miimon", "9")], &["arp-interval and miimon"]),
+        ("bond", &[("arp-interval", "9"), ("mode", "802.3ad")], &["arp-interval needs mode"]),
         ("bond", &[("lacp-time", "short")], &["lacp-time needs mode to be 802.3ad"]),
         ("vxlan", &[("vni", "1"), ("group", "239.0.0.1")], &["group needs a lower link"]),
         ("vxlan", &[("vni", "1"), ("remote", "239.0.0.1")], &["remote", "an IP address"]),
@@ -164,6 +181,7 @@ fn what_the_kernel_is_told_can_be_read_again() {
             ValueType::Ip { .. } => vec!["192.0.2.1", "2001:db8::1", "239.0.0.1"],
             ValueType::Mac => vec!["02:00:00:00:00:01"],
             ValueType::Number { .. } => vec!["9", "100"],
+            ValueType::Hosts4 => vec!["192.0.2.1,192.0.2.2", ""],
             _ => option.value.words(),
         };
         for value in texts.iter().filter_map(|text| option.value.parse(text).ok()) {
@@ -197,7 +215,9 @@ fn the_table_contradicts_itself_nowhere() {
         let option = |name: &str| kind.option(name).unwrap();
         for rule in kind.rules {
             match rule {
-                Rule::NotBoth(one, other) | Rule::SameFamily(one, other) => {
+                Rule::NotBoth(one, other)
+                | Rule::Either(one, other)
+                | Rule::SameFamily(one, other) => {
                     assert_ne!(option(one).name, option(other).name);
                 }
                 Rule::NeedsLower(name) | Rule::Refused(name, _) => {
@@ -232,4 +252,55 @@ fn an_option_of_several_kinds_of_a_class_is_written_in_one_way() {
             assert!(class.options().iter().any(|option| option.name == *name));
         }
     }
+}
+
+#[test]
+fn what_can_be_changed_can_also_be_reset() {
+    for kind in KINDS {
+        for option in kind.properties().filter(|option| option.is_changeable) {
+            assert!(option.standard().is_some(), "{} {}", kind.name, option.name);
+        }
+    }
+}
+
+#[test]
+fn a_property_of_a_kind_is_named_as_ip_link_has_it_too() {
+    let property = |kind: &str, name: &str| {
+        LinkKind::named(kind).unwrap().property(name).map(|option| option.name)
+    };
+    for (kind, name, option) in [
+        ("bridge", "stp", "protect"),
+        ("bridge", "STP", "protect"),
+        ("bridge", "vlan_filtering", "vlan-filtering"),
+        ("bridge", "ageing", "ageing-time"),
+        ("bond", "xmit_hash_policy", "policy"),
+        ("bond", "lacp_rate", "lacp-time"),
+    ] {
+        assert_eq!(property(kind, name), Some(option), "{name}");
+    }
+    assert_eq!(property("bridge", "mtu"), None, "that is every link's");
+    assert_eq!(property("vxlan", "learning"), None, "that is a port's");
+    assert_eq!(property("macvlan", "vid"), None, "it cannot be had");
+}
+
+#[test]
+fn no_two_properties_of_a_kind_share_a_name() {
+    for kind in KINDS {
+        for option in kind.properties() {
+            for name in [Some(option.name), option.alias].into_iter().flatten() {
+                assert_eq!(kind.properties().filter(|other| other.is_called(name)).count(), 1);
+                assert!(crate::property::Property::named(name).is_none(), "{} {name}", kind.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_that_share_an_attribute_are_told_together() {
+    let flags = |on: u32, said: u32| [u32_of(on), u32_of(said)].concat();
+    let one = told("vlan", &[("vid", "7"), ("gvrp", "on")]);
+    assert!(one.contains(&(2, flags(2, 2))), "{one:?}");
+    let all = [("gvrp", "on"), ("mvrp", "on"), ("loose-binding", "on"), ("reorder-hdr", "off")];
+    let told = told("vlan", &[&[("vid", "7")], &all[..]].concat());
+    assert!(told.contains(&(2, flags(0xe, 0xf))), "{told:?}");
 }

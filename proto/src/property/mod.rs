@@ -12,7 +12,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::class::words;
-use crate::{LinkClass, Media};
+use crate::kind::{KINDS, LinkKind, OptionSpec};
+use crate::{LinkClass, Media, ValueType};
 
 pub use protection::{Guard, Network, NoNetwork};
 pub use value::{Value, ValueError};
@@ -297,6 +298,34 @@ impl Property {
     }
 }
 
+/// The name of a property of any link, by that name in whatever case, or by another word for it.
+pub fn known(name: &str) -> Option<&'static str> {
+    let of_kind = || KINDS.iter().find_map(|kind| kind.property(name)).map(|option| option.name);
+    Property::named(name).map(Property::as_str).or_else(of_kind)
+}
+
+/// The names of all properties that some link has: first those of [`TABLE`], then the options of
+/// kinds, each once.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = TABLE.iter().map(|one| one.property.as_str()).collect();
+    for option in KINDS.iter().flat_map(LinkKind::properties) {
+        if !names.contains(&option.name) {
+            names.push(option.name);
+        }
+    }
+    names
+}
+
+/// Whether values of the property of that name are numbers: of one kind of link they may be, of
+/// another not.
+pub fn is_number(name: &str) -> bool {
+    let is_number = |option: &OptionSpec| matches!(option.value, ValueType::Number { .. });
+    match Property::named(name) {
+        Some(property) => matches!(property.description().kind, Kind::Number { .. }),
+        None => KINDS.iter().filter_map(|kind| kind.property(name)).any(is_number),
+    }
+}
+
 impl Applies {
     /// Whether links of this class and medium are among them.
     pub fn covers(&self, class: LinkClass, media: Media) -> bool {
@@ -348,6 +377,19 @@ mod tests {
     fn a_property_is_named_in_any_case() {
         assert_eq!(Property::named("MTU"), Some(Property::Mtu));
         assert_eq!(Property::named("colour"), None);
+    }
+
+    #[test]
+    fn the_options_of_kinds_are_properties_too() {
+        assert_eq!(known("STP"), Some("protect"));
+        assert_eq!(known("mtu"), Some("mtu"));
+        assert_eq!(known("colour"), None);
+        assert!(names().contains(&"vlan-filtering"));
+        assert!(is_number("ageing") && is_number("mtu") && !is_number("protect"));
+        for name in names() {
+            let alike = names().into_iter().filter(|other| *other == name).count();
+            assert_eq!(alike, 1, "{name}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{IfIndex, LinkName, Topic};
 use netlink_packet_core::Parseable;
@@ -119,6 +120,19 @@ impl Connection {
             Err(error) => Err(error),
             Ok(_) => Ok(found),
         }
+    }
+
+    /// The options of its kind that a link has; none where there is no such link.
+    pub fn options(
+        &mut self,
+        nsid: Option<i32>,
+        ifindex: IfIndex,
+    ) -> Result<Option<LinkOptions>, KernelError> {
+        let mut found = None;
+        self.exchange(request::get(nsid, ifindex), NLM_F_ACK, |message| {
+            found = details::options(message.payload);
+        })?;
+        Ok(found)
     }
 
     /// The addresses of a link by which others reach it.

@@ -1,6 +1,7 @@
 //! What a link's message tells beside what a link is followed by: facts, for who asks.
 
 use dlmgmt_proto::Topic;
+use dlmgmt_proto::kind::LinkOptions;
 
 use super::frame::attributes;
 use super::kinds;
@@ -34,6 +35,13 @@ pub fn facts(payload: &[u8], topics: &[Topic]) -> Vec<KernelFact> {
     attributes(told)
         .flat_map(|(kind, value)| topics.iter().flat_map(move |topic| about(*topic, kind, value)))
         .collect()
+}
+
+/// The options of its kind that the payload of an RTM_NEWLINK says a link has.
+pub fn options(payload: &[u8]) -> Option<LinkOptions> {
+    let told = payload.get(HEADER_LEN..).unwrap_or_default();
+    let info = attributes(told).find(|(kind, _)| *kind == IFLA_LINKINFO);
+    info.and_then(|(_, info)| kinds::options(info))
 }
 
 /// What one attribute says about a topic.
@@ -78,6 +86,7 @@ mod tests {
         #[test]
         fn no_message_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             facts(&bytes, &Topic::ALL);
+            options(&bytes);
         }
     }
 }

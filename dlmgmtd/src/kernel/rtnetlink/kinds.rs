@@ -3,7 +3,7 @@
 //! Options are read by the table by which they are written ([`KINDS`]), so what a link was made
 //! with is what is shown. Here is only what nobody can set.
 
-use dlmgmt_proto::kind::{Form, KINDS, LinkKind, OptionSpec, Place};
+use dlmgmt_proto::kind::{Form, KINDS, LinkKind, LinkOptions, OptionSpec, Place};
 use dlmgmt_proto::{HwAddr, IfIndex, Value, ValueType};
 
 use super::frame::{attributes, string};
@@ -34,7 +34,7 @@ const IFLA_BRPORT_TOPOLOGY_CHANGE_ACK: u16 = 19;
 /// The states of a bridge's port (`BR_STATE_*`), by their numbers.
 const PORT_STATES: [&str; 5] = ["disabled", "listening", "learning", "forwarding", "blocking"];
 
-const IFLA_BOND_ACTIVE_SLAVE: u16 = 11;
+const IFLA_BOND_ACTIVE_SLAVE: u16 = 2;
 const IFLA_BOND_AD_INFO: u16 = 23;
 const IFLA_BOND_AD_INFO_AGGREGATOR: u16 = 1;
 const IFLA_BOND_AD_INFO_PARTNER_MAC: u16 = 5;
@@ -67,8 +67,8 @@ const LACP_BITS: [(u8, &str, &str); 6] = [
 pub fn of_kind(info: &[u8]) -> Vec<KernelFact> {
     let Some(word) = nested(info, IFLA_INFO_KIND).map(string) else { return Vec::new() };
     let data = nested(info, IFLA_INFO_DATA).unwrap_or_default();
-    let mut facts = match kind_called(word, data) {
-        Some(kind) => options(kind, data),
+    let mut facts = match options(info) {
+        Some(options) => told(&options),
         None => vec![KernelFact::text("type", String::from_utf8_lossy(word))],
     };
     facts.extend(attributes(data).flat_map(|(kind, value)| match word {
@@ -102,23 +102,32 @@ fn kind_called(word: &[u8], data: &[u8]) -> Option<&'static LinkKind> {
     alike.find(has_all).or(first)
 }
 
-/// The options that a link has, with what it is called first.
-fn options(kind: &'static LinkKind, data: &[u8]) -> Vec<KernelFact> {
+/// Options as facts, with what the link is called first.
+fn told(options: &LinkOptions) -> Vec<KernelFact> {
+    let kind = options.kind();
+    let has = |option: &OptionSpec| Some(options.get(option.name)?.into_fact(option.name));
     let name_it = KernelFact::text("type", kind.name);
-    let said = |option| said(option, data);
-    let told = kind.options.iter().filter_map(|option| Some((option, said(option)?)));
-    let in_force = told.map(|(option, value)| {
+    [name_it].into_iter().chain(kind.options.iter().filter_map(has)).collect()
+}
+
+/// The options that a link has as one of its kind; `None` where nobody describes that.
+pub fn options(info: &[u8]) -> Option<LinkOptions> {
+    let word = string(nested(info, IFLA_INFO_KIND)?);
+    let data = nested(info, IFLA_INFO_DATA).unwrap_or_default();
+    let kind = kind_called(word, data)?;
+    let in_force = kind.options.iter().filter_map(|option| {
+        let value = said(option, data)?;
         let holds = |(other, wanted): (&str, &str)| {
-            let other = kind.option(other).and_then(said);
+            let other = kind.option(other).and_then(|other| said(other, data));
             other.is_none_or(|other| other.to_string() == wanted)
         };
-        match value {
+        let value = match value {
             Value::Word(word) if !word.implies.is_none_or(holds) => unsaid(option).unwrap_or(value),
             value => value,
-        }
-        .into_fact(option.name)
+        };
+        Some((option, value))
     });
-    [name_it].into_iter().chain(in_force).collect()
+    Some(LinkOptions::found(kind, in_force))
 }
 
 /// The word of an option that the kernel has no number for: so it is where another option makes
@@ -334,7 +343,7 @@ mod tests {
         let ad = data(&[(1, &3_u16.to_ne_bytes()), (5, &partner)]);
         let facts = kind(
             "bond",
-            &[(1, &[4]), (11, &7_u32.to_ne_bytes()), (14, &[1]), (21, &[1]), (23, &ad), (29, &[1])],
+            &[(1, &[4]), (2, &7_u32.to_ne_bytes()), (14, &[1]), (21, &[1]), (23, &ad), (29, &[1])],
         );
         assert_has(
             &facts,

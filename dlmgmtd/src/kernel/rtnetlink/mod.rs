@@ -499,6 +499,8 @@ impl Kernel for RtnetlinkKernel {
             Err(why) if guard::is_missing(&why) || why.errno == libc::EPERM => {}
             Err(why) => return Err(why),
         }
+        let ask = move |connection: &mut Connection, nsid| connection.options(nsid, at.ifindex);
+        readings.options = self.request_about(at.ns, ask).await?;
         Ok(readings)
     }
 

@@ -162,6 +162,11 @@ fn described(settings: &LinkOptions, over: Option<u32>) -> LinkAttribute {
     {
         attributes.push((number, over.to_ne_bytes().to_vec()));
     }
+    said(kind, &attributes)
+}
+
+/// What of a link of this kind is told by attributes inside `IFLA_INFO_DATA`.
+fn said(kind: &LinkKind, attributes: &[(u16, Vec<u8>)]) -> LinkAttribute {
     let data: Vec<u8> =
         attributes.iter().flat_map(|(number, value)| attribute(*number, value)).collect();
     let data = (!data.is_empty()).then_some(InfoData::Other(data));
@@ -171,7 +176,7 @@ fn described(settings: &LinkOptions, over: Option<u32>) -> LinkAttribute {
 /// One attribute as it travels: its length, its number, its value, padded to four bytes.
 fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
     const HEADER_LEN: usize = 4;
-    // The cast keeps the value: no option is longer than an IPv6 address.
+    // The cast keeps the value: no option is longer than a bond's 16 ARP targets.
     let len = (HEADER_LEN + value.len()) as u16;
     let mut bytes = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -266,6 +271,13 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
             }
             None => RouteNetlinkMessage::SetLink(set(link, *property, value)?.build()),
         },
+        Action::SetOption(setting) => RouteNetlinkMessage::NewLink(
+            link.append_extra_attribute(said(
+                setting.kind,
+                &setting.option.info_attributes(&setting.value),
+            ))
+            .build(),
+        ),
         Action::AddPort(port) => return port_of(*port, ifindex),
         Action::DropPort(port) => return port_of(*port, 0),
         Action::Delete => return delete(None, step.at.ifindex),

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use dlmgmt_proto::kind::{KINDS, LinkKind, LinkOptions, Lower};
 use netlink_packet_core::NetlinkSerializable;
+use netlink_packet_route::RouteNetlinkMessage;
 
 use super::frame::attributes;
 use super::request;
 use super::tests::name;
-use crate::model::{Binding, NewKind, NewLink, NsCookie};
+use crate::model::{Action, Binding, NewKind, NewLink, NsCookie, OptionSetting, Step};
 use dlmgmt_proto::IfIndex;
 
 /// Bytes of `struct ifinfomsg`.
@@ -125,4 +126,43 @@ fn who_has_an_address_of_its_own_is_told_one_and_others_only_what_was_asked_for(
     assert!(!sent("bond", &[], None).0.contains_key(&IFLA_ADDRESS));
     assert!(!sent("ipvlan", &[], Some(9)).0.contains_key(&IFLA_ADDRESS));
     assert!(!sent("gre", &[("remote", "192.0.2.1")], None).0.contains_key(&IFLA_ADDRESS));
+}
+
+/// What is asked of the kernel for a change of an option of link 7: those of its kind.
+fn said(kind: &str, option: &str, value: &str) -> Attributes {
+    let kind = LinkKind::named(kind).unwrap();
+    let option = kind.property(option).unwrap();
+    let value = option.value.parse(value).unwrap();
+    let at = Binding { ns: NsCookie(1), ifindex: IfIndex::new(7).unwrap() };
+    let action = Action::SetOption(OptionSetting { kind, option, value });
+    let message = request::apply(&Step { at, action }).unwrap();
+    assert!(matches!(message, RouteNetlinkMessage::NewLink(_)), "only that takes it");
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    assert_eq!(bytes[4..8], 7_u32.to_ne_bytes(), "the index");
+    let told = read(&bytes[HEADER_LEN..]);
+    assert_eq!(told.keys().collect::<Vec<_>>(), [&IFLA_LINKINFO], "nothing else is touched");
+    let info = read(&told[&IFLA_LINKINFO]);
+    assert_eq!(info[&IFLA_INFO_KIND], [kind.kernel.as_bytes(), &[0]].concat());
+    read(&info[&IFLA_INFO_DATA])
+}
+
+/// The numbers are those of `linux/if_link.h`.
+#[test]
+fn a_change_says_one_option_alone() {
+    let number = |number: u32| number.to_ne_bytes().to_vec();
+    for (kind, option, value, told, bytes) in [
+        ("bridge", "stp", "on", 5, number(1)),
+        ("bridge", "ageing", "77", 4, number(7700)),
+        ("bond", "mode", "802.3ad", 1, vec![4]),
+        ("bond", "lacp_rate", "fast", 21, vec![1]),
+        ("bond", "fail_over_mac", "active", 13, vec![1]),
+        ("macvlan", "mode", "vepa", 1, number(2)),
+        ("vlan", "gvrp", "on", 2, [number(2), number(2)].concat()),
+        ("vlan", "reorder_hdr", "off", 2, [number(0), number(1)].concat()),
+        ("vxlan", "ttl", "9", 5, vec![9]),
+        ("geneve", "tos", "9", 4, vec![9]),
+    ] {
+        assert_eq!(said(kind, option, value), Attributes::from([(told, bytes)]), "{kind} {option}");
+    }
 }

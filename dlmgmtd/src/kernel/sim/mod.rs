@@ -473,8 +473,12 @@ impl Kernel for SimKernel {
     async fn readings(&self, at: Binding) -> Result<Readings, KernelError> {
         self.check_known(at.ns).await?;
         self.check_enterable(at.ns)?;
-        let found = self.among_others(|world| world.get(at.ns, at.ifindex)).await?;
-        Ok(found.map(|link| readings(&link)).unwrap_or_default())
+        self.among_others(|world| {
+            world.get(at.ns, at.ifindex)?;
+            let found = world.namespace(at.ns)?.link(at.ifindex);
+            Ok(found.map(readings).unwrap_or_default())
+        })
+        .await
     }
 
     /// A link's rules go with it here.

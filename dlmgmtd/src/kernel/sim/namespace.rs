@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dlmgmt_proto::kind::LinkKind;
+use dlmgmt_proto::kind::{LinkKind, LinkOptions, OptionSpec};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
 use crate::kernel::KernelError;
-use crate::model::{AltName, Binding, KernelLink, Lower, NsCookie, Readings, Settings, Tunables};
+use crate::model::{
+    AltName, Binding, KernelLink, Lower, NsCookie, OptionSetting, Readings, Settings, Tunables,
+};
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
 const ALT_NAME_MAX: usize = 127;
@@ -192,6 +194,25 @@ impl Namespace {
         }
     }
 
+    /// Gives an option of a link's kind another value. A bond takes its mode only without ports.
+    pub fn set_option(
+        &mut self,
+        ifindex: IfIndex,
+        setting: &OptionSetting,
+    ) -> Result<(), KernelError> {
+        let has_ports = self.links.values().any(|link| link.master == Some(ifindex));
+        let OptionSetting { kind, option, value } = setting;
+        let options = self.existing(ifindex)?.tunables.options.as_mut();
+        let options = options.filter(|options| options.kind() == *kind && option.is_changeable);
+        let options = options.ok_or_else(|| refusal(libc::EOPNOTSUPP))?;
+        if (kind.kernel, option.name) == ("bond", "mode") && has_ports {
+            let text = "unable to set option because the bond device has slaves";
+            return Err(refusal_saying(libc::ENOTEMPTY, text));
+        }
+        options.take(&LinkOptions::found(kind, [(*option, *value)]));
+        Ok(())
+    }
+
     /// Refuses to end hardware.
     pub fn check_deletable(&mut self, ifindex: IfIndex) -> Result<(), KernelError> {
         match self.existing(ifindex)?.kind {
@@ -323,7 +344,24 @@ pub fn readings(link: &KernelLink) -> Readings {
         values.push(told(Property::Gro, Value::Switch(true)));
         limits.insert(Property::RxRing, Value::Number(RING_MAX));
     }
-    Readings { values: values.into_iter().collect(), limits }
+    Readings {
+        values: values.into_iter().collect(),
+        limits,
+        options: link.tunables.options.clone(),
+    }
+}
+
+/// A link as it is told to who does not ask for more.
+pub fn told(link: &KernelLink) -> KernelLink {
+    let mut told = link.clone();
+    told.tunables.options = None;
+    told
+}
+
+/// What a link of a kind has of options that nobody gave.
+pub fn standards(kind: &'static LinkKind) -> LinkOptions {
+    let standard = |option: &'static OptionSpec| Some((option, option.standard()?));
+    LinkOptions::found(kind, kind.properties().filter_map(standard))
 }
 
 /// Whether a link is more than software, and outlives its namespace.

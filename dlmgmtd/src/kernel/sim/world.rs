@@ -6,13 +6,13 @@ use std::sync::Weak;
 use dlmgmt_proto::kind::LinkKind;
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
 
-use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal};
+use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal, standards, told};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
 use crate::kernel::{Applied, Dump, Hint, KernelError, KernelFact, Made, MovedTo};
 use crate::model::{
-    Action, Binding, KernelLink, LinkMode, Lower, NewKind, NewLink, NsCookie, Step,
+    Action, Binding, KernelLink, LinkMode, Lower, NewKind, NewLink, NsCookie, Step, Tunables,
 };
 
 /// So many of 100 moves change the index although it is free in the target.
@@ -126,7 +126,7 @@ impl World {
         if let Some(error) = self.armed_dumps.pop_front() {
             return Err(error);
         }
-        let mut links = self.links(ns)?;
+        let mut links: Vec<KernelLink> = self.links(ns)?.iter().map(told).collect();
         let is_consistent = !self.random.chance(self.inconsistent_dumps_percent);
         if !is_consistent {
             links =
@@ -142,7 +142,7 @@ impl World {
     ) -> Result<Option<KernelLink>, KernelError> {
         match self.armed_get.take() {
             Some(error) => Err(error),
-            None => Ok(self.namespace(ns)?.link(ifindex).cloned()),
+            None => Ok(self.namespace(ns)?.link(ifindex).map(told)),
         }
     }
 
@@ -178,11 +178,11 @@ impl World {
             }
             None => None,
         };
-        let ifindex = namespace.add(|ifindex| KernelLink {
-            kind: Some(link.kind),
-            mac: link.mac,
-            lower,
-            ..bare_link(ifindex, link.name)
+        let options = LinkKind::of_kernel(&link.kind).map(standards);
+        let ifindex = namespace.add(|ifindex| {
+            let bare = bare_link(ifindex, link.name);
+            let tunables = Tunables { options, ..bare.tunables };
+            KernelLink { kind: Some(link.kind), mac: link.mac, lower, tunables, ..bare }
         });
         Ok(self.happened(Binding { ns, ifindex }))
     }
@@ -207,7 +207,7 @@ impl World {
     }
 
     fn found(&mut self, at: Binding) -> Result<Made, KernelError> {
-        Ok(Made { at, link: self.namespace(at.ns)?.link(at.ifindex).cloned() })
+        Ok(Made { at, link: self.namespace(at.ns)?.link(at.ifindex).map(told) })
     }
 
     fn permit(&mut self) -> Result<(), KernelError> {
@@ -245,6 +245,7 @@ impl World {
             Action::SetUp(up) => self.set_up(at, *up)?,
             Action::SetMac(mac) => self.set_mac(at, *mac)?,
             Action::Set(property, value) => namespace.set(at.ifindex, *property, value)?,
+            Action::SetOption(setting) => namespace.set_option(at.ifindex, setting)?,
         }
         if is_told {
             self.happened(at);
@@ -414,7 +415,11 @@ impl World {
                 };
                 let mtu = new.mtu.or(lower_mtu);
                 let link = self.add(new.ns, new.name, kind.kernel, new.mac, mtu)?;
-                self.namespace(new.ns)?.existing(link.ifindex)?.media = kind.media;
+                let made = self.namespace(new.ns)?.existing(link.ifindex)?;
+                made.media = kind.media;
+                let mut options = standards(kind);
+                options.take(settings);
+                made.tunables.options = Some(options);
                 if let Some(over) = over {
                     self.put_over(link, over)?;
                 }

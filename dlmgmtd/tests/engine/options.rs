@@ -1,0 +1,260 @@
+//! What a link was made with is read and changed afterwards, where the kernel can.
+
+use dlmgmt_proto::door::{Changed, ListProperties, MakeLink, ResetProperties};
+use dlmgmt_proto::property::PropertyInfo;
+use dlmgmt_proto::{ErrorCode, Result};
+use dlmgmtd::engine::Service;
+use dlmgmtd::kernel::sim::{PhysDevice, VirtualLink};
+use dlmgmtd::model::{Action, KernelLink, LinkProperties, LinkRecord, Recipe, Step};
+
+use crate::classes::made;
+use crate::machine::{Daemon, Machine, card, name, root, settle};
+use crate::properties::{set, set_for};
+
+/// A bridge of ours with STP, `br0`; a bond of ours with the port `eth1`, `ag0`; a vlan of ours
+/// over `eth0`, `v7`; and a bridge of somebody else, `theirs`.
+async fn start() -> (Machine, Daemon) {
+    let machine = Machine::with_cards(cards());
+    let kind = "bridge".to_owned();
+    let theirs = VirtualLink { name: name("theirs"), kind, mac: None, lower: None };
+    machine.world.create(machine.world.home(), theirs).unwrap();
+    let daemon = machine.start().await;
+    daemon.make(made("br0", "bridge", &[("protect", "stp")])).await.unwrap();
+    let bond = made("ag0", "bond", &[("lacp", "active")]);
+    daemon.make(with_port("eth1", bond)).await.unwrap();
+    let vlan = made("v7", "vlan", &[("vid", "7")]);
+    daemon.make(MakeLink { over: "eth0".parse().ok(), ..vlan }).await.unwrap();
+    settle().await;
+    (machine, daemon)
+}
+
+fn cards() -> [PhysDevice; 2] {
+    [card("eth0", 1, 1), card("eth1", 2, 2)]
+}
+
+fn with_port(port: &str, link: MakeLink) -> MakeLink {
+    MakeLink { ports: vec![port.parse().unwrap()], ..link }
+}
+
+async fn listed(daemon: &Daemon, link: &str, names: &[&str]) -> Result<Vec<PropertyInfo>> {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let call = ListProperties { link: link.parse().unwrap(), names };
+    daemon.engine.list_properties(&root(), call).await
+}
+
+/// What is wanted of an option, and what is there.
+async fn shown(daemon: &Daemon, link: &str, option: &str) -> (String, String) {
+    let found = listed(daemon, link, &[option]).await.unwrap().remove(0);
+    (found.value.unwrap_or_default(), found.effective.unwrap_or_default())
+}
+
+fn both(text: &str) -> (String, String) {
+    (text.to_owned(), text.to_owned())
+}
+
+/// Takes one property back.
+pub async fn reset_one(
+    daemon: &Daemon,
+    link: &str,
+    option: &str,
+    temporary: bool,
+) -> Result<Changed> {
+    let names = vec![option.to_owned()];
+    let call = ResetProperties { link: link.parse().unwrap(), names, temporary };
+    daemon.engine.reset_properties(&root(), call).await
+}
+
+fn in_kernel(machine: &Machine, called: &str, option: &str) -> String {
+    let at = machine.at(called);
+    let links = machine.world.links(at.ns);
+    let link = links.into_iter().find(|link| link.ifindex == at.ifindex).unwrap();
+    link.tunables.options.unwrap().get(option).unwrap().to_string()
+}
+
+fn record(machine: &Machine, called: &str) -> LinkRecord {
+    machine.records().into_iter().find(|record| record.name == name(called)).unwrap()
+}
+
+/// What the kernel has, and what is kept of each link's options and properties.
+fn everything(machine: &Machine) -> (Vec<KernelLink>, Vec<(Option<Recipe>, LinkProperties)>) {
+    let kept = machine.records().into_iter().map(|record| (record.recipe, record.properties));
+    (machine.world.links(machine.world.home()), kept.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_kinds_says_what_there_is_and_what_of_it_can_be_set() {
+    let (_machine, daemon) = start().await;
+    let all = listed(&daemon, "v7", &[]).await.unwrap();
+    let one = |name: &str| all.iter().find(|info| info.name == name).unwrap();
+    let (vid, gvrp) = (one("vid"), one("gvrp"));
+    assert_eq!((vid.is_writable, vid.value.as_deref()), (false, Some("7")));
+    assert_eq!((gvrp.is_writable, gvrp.effective.as_deref()), (true, Some("off")));
+    assert_eq!(gvrp.default.as_deref(), Some("off"));
+    assert_eq!(gvrp.possible.as_deref(), Some("on,off"));
+    let mtu: Vec<&PropertyInfo> = all.iter().filter(|info| info.name == "mtu").collect();
+    assert_eq!(mtu.len(), 1, "that of every link");
+    assert_eq!(shown(&daemon, "theirs", "stp").await, both("none"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_possible_is_refused_with_why_and_changes_nothing() {
+    let (machine, daemon) = start().await;
+    let before = everything(&machine);
+    for (link, values, why) in [
+        ("v7", &[("vid", "8")][..], "vid can only be read"),
+        ("v7", &[("protect", "stp")], "no property `protect`"),
+        ("br0", &[("max-age", "99")], "6-40"),
+        ("br0", &[("protect", "none"), ("stp", "on")], "protect is named twice"),
+        ("ag0", &[("lacp", "active"), ("mode", "balance-rr")], "lacp needs mode to be 802.3ad"),
+        ("eth0", &[("protect", "stp")], "no property `protect`"),
+    ] {
+        let refused = set(&daemon, link, values).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Invalid, "{refused}");
+        assert!(refused.message.contains(why), "{refused}");
+    }
+    let refused = reset_one(&daemon, "v7", "vid", false).await.unwrap_err();
+    assert!(refused.message.contains("vid can only be read"), "{refused}");
+    settle().await;
+    assert_eq!(everything(&machine), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_made_again_has_what_was_set_for_good_and_not_what_was_set_for_now() {
+    let (mut machine, daemon) = start().await;
+    set(&daemon, "br0", &[("stp", "off"), ("ageing", "77"), ("mtu", "1400")]).await.unwrap();
+    set_for(&daemon, "br0", &[("priority", "4096")], true).await.unwrap();
+    set(&daemon, "v7", &[("gvrp", "on")]).await.unwrap();
+    assert_eq!(in_kernel(&machine, "br0", "protect"), "none");
+    assert_eq!(in_kernel(&machine, "br0", "priority"), "4096");
+    assert_eq!(shown(&daemon, "br0", "ageing-time").await, both("77"));
+    drop(daemon);
+    machine.reboot(cards());
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(in_kernel(&machine, "br0", "protect"), "none");
+    assert_eq!(in_kernel(&machine, "br0", "ageing-time"), "77");
+    assert_eq!(in_kernel(&machine, "br0", "priority"), "32768");
+    assert_eq!(in_kernel(&machine, "v7", "gvrp"), "on");
+    assert_eq!(daemon.link("br0").unwrap().mtu, Some(1400));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_kernel_refuses_half_way_is_taken_back() {
+    let values = [("stp", "off"), ("ageing", "77"), ("mtu", "1400"), ("vlan_filtering", "on")];
+    for good_steps in 0..values.len() {
+        let (machine, daemon) = start().await;
+        let before = everything(&machine);
+        machine.world.fail_step(good_steps, libc::EBUSY);
+        let refused = set(&daemon, "br0", &values).await.unwrap_err();
+        assert_eq!(refused.errno, libc::EBUSY);
+        settle().await;
+        let after = everything(&machine);
+        assert_eq!(after, before, "after {good_steps} steps");
+        set(&daemon, "br0", &values).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bond_with_ports_keeps_its_mode_and_the_kernel_says_why() {
+    let (machine, daemon) = start().await;
+    let before = everything(&machine);
+    let refused = set(&daemon, "ag0", &[("mode", "active-backup")]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Kernel);
+    assert!(refused.message.contains("has slaves"), "{refused}");
+    settle().await;
+    assert_eq!(everything(&machine), before);
+    set(&daemon, "ag0", &[("lacp", "passive"), ("lacp_rate", "fast")]).await.unwrap();
+    daemon.change_ports("ag0", &[], &["eth1"]).await.unwrap();
+    set(&daemon, "ag0", &[("mode", "active-backup")]).await.unwrap();
+    assert_eq!(in_kernel(&machine, "ag0", "mode"), "active-backup");
+    let options = record(&machine, "ag0").recipe.unwrap().options;
+    assert!(!options.contains_key("lacp"), "it means nothing any more: {options:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bond_asks_by_arp_instead_of_looking_at_carriers() {
+    let (mut machine, daemon) = start().await;
+    let bond = made("ag1", "bond", &[("mode", "active-backup"), ("miimon", "50")]);
+    daemon.make(bond).await.unwrap();
+    let arp = [("arp_interval", "9"), ("arp_ip_target", "192.0.2.1,192.0.2.2")];
+    set(&daemon, "ag1", &arp).await.unwrap();
+    assert_eq!(shown(&daemon, "ag1", "arp-ip-target").await, both("192.0.2.1,192.0.2.2"));
+    drop(daemon);
+    machine.reboot(cards());
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(shown(&daemon, "ag1", "arp-interval").await, both("9"));
+    let options = record(&machine, "ag1").recipe.unwrap().options;
+    assert!(!options.contains_key("miimon"), "{options:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_away_is_changed_for_when_it_is_made_again() {
+    let (machine, daemon) = start().await;
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    let refused = set_for(&daemon, "v7", &[("gvrp", "on")], true).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Invalid);
+    set(&daemon, "v7", &[("gvrp", "on")]).await.unwrap();
+    assert_eq!(shown(&daemon, "v7", "gvrp").await, ("on".to_owned(), String::new()));
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    assert_eq!(in_kernel(&machine, "v7", "gvrp"), "on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_comes_to_what_the_class_has() {
+    let (mut machine, daemon) = start().await;
+    reset_one(&daemon, "br0", "stp", true).await.unwrap();
+    assert_eq!(shown(&daemon, "br0", "stp").await, ("stp".to_owned(), "none".to_owned()));
+    reset_one(&daemon, "br0", "stp", false).await.unwrap();
+    assert_eq!(shown(&daemon, "br0", "stp").await, both("none"));
+    assert!(record(&machine, "br0").recipe.unwrap().options.is_empty());
+    drop(daemon);
+    machine.reboot(cards());
+    let _daemon = machine.start().await;
+    settle().await;
+    assert_eq!(in_kernel(&machine, "br0", "protect"), "none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_of_somebody_else_is_changed_and_keeps_its_maker() {
+    let (machine, daemon) = start().await;
+    set(&daemon, "theirs", &[("stp", "on")]).await.unwrap();
+    assert_eq!(in_kernel(&machine, "theirs", "protect"), "stp");
+    assert!(record(&machine, "theirs").recipe.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_change_is_shown_and_stays_over_a_restart() {
+    let (machine, daemon) = start().await;
+    set(&daemon, "br0", &[("ageing", "77")]).await.unwrap();
+    // That the kernel agreed is written with whatever is written next.
+    daemon.rename(&[("eth1", "lan")]).await.unwrap();
+    let step = machine.world.applied().into_iter().rev();
+    let step = step.map(|step| step.action).find_map(|action| match action {
+        Action::SetOption(mut setting) => {
+            setting.value = dlmgmt_proto::Value::Number(99);
+            Some(Action::SetOption(setting))
+        }
+        _ => None,
+    });
+    let step = Step { at: machine.at("br0"), action: step.unwrap() };
+    machine.world.by_others(&step).unwrap();
+    let expected = ("77".to_owned(), "99".to_owned());
+    assert_eq!(shown(&daemon, "br0", "ageing").await, expected);
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(shown(&daemon, "br0", "ageing").await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_what_is_there_already_changes_nothing() {
+    let (machine, daemon) = start().await;
+    set(&daemon, "br0", &[("stp", "on")]).await.unwrap();
+    let seq = daemon.engine.snapshot().seq();
+    let applied = machine.world.applied().len();
+    set(&daemon, "br0", &[("stp", "on")]).await.unwrap();
+    assert_eq!(machine.world.applied().len(), applied);
+    assert_eq!(daemon.engine.snapshot().seq(), seq);
+}
