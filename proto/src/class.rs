@@ -76,29 +76,6 @@ words! {
     }
 }
 
-impl LinkClass {
-    /// The class of a kernel link type (`IFLA_INFO_KIND`), or of a device that has none.
-    pub fn of_kind(kind: Option<&str>) -> Self {
-        match kind {
-            None => Self::Phys,
-            Some("vlan") => Self::Vlan,
-            Some("bond") => Self::Aggr,
-            Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap") => Self::Vnic,
-            Some("dummy") => Self::Etherstub,
-            Some("bridge") => Self::Bridge,
-            Some(
-                "ipip" | "sit" | "ip6tnl" | "gre" | "gretap" | "ip6gre" | "ip6gretap" | "vti"
-                | "vti6",
-            ) => Self::Iptun,
-            Some("vxlan" | "geneve") => Self::Overlay,
-            Some("netdevsim") => Self::Simnet,
-            Some("veth") => Self::Veth,
-            Some("tun" | "tap") => Self::Tap,
-            Some(_) => Self::Misc,
-        }
-    }
-}
-
 words! {
     /// The medium a link speaks.
     Media {
@@ -202,13 +179,6 @@ impl fmt::Display for Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_device_without_a_kernel_type_is_phys_and_an_unknown_type_is_misc() {
-        assert_eq!(LinkClass::of_kind(None), LinkClass::Phys);
-        assert_eq!(LinkClass::of_kind(Some("veth")), LinkClass::Veth);
-        assert_eq!(LinkClass::of_kind(Some("wireguard")), LinkClass::Misc);
-    }
 
     #[test]
     fn every_word_parses_to_its_value() {

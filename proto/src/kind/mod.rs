@@ -117,6 +117,19 @@ impl PartialEq for LinkKind {
 
 impl Eq for LinkKind {}
 
+impl LinkClass {
+    /// The class of a kernel link type (`IFLA_INFO_KIND`), or of a device that has none.
+    pub fn of_kind(kind: Option<&str>) -> Self {
+        match kind {
+            None => Self::Phys,
+            // Nobody asks us to make these.
+            Some("netdevsim") => Self::Simnet,
+            Some("tap") => Self::Tap,
+            Some(kind) => LinkKind::of_kernel(kind).map_or(Self::Misc, |known| known.class),
+        }
+    }
+}
+
 impl LinkKind {
     /// The kind of that name, or of that other word for it.
     pub fn named(name: &str) -> Option<&'static Self> {
