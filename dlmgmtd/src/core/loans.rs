@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::kind::LinkKind;
 use dlmgmt_proto::{Error, ErrorCode, Generation, LinkId, LinkName, Result, ZoneId};
 
-use super::lookup::title;
+use super::lookup::{known, title};
 use super::plan::{Plan, PlannedStep, Stored};
 use super::properties::{changes_to, steps};
 use super::registry::Registry;
@@ -243,11 +243,6 @@ fn restoring(link: &Link, now: &Bound, was: &Settings) -> Vec<PlannedStep> {
 /// The link as the kernel will have it then.
 fn restored(now: &Bound, was: &Settings) -> Bound {
     now.with(|kernel| was.iter().for_each(|(of, value)| kernel.take_setting(of, value)))
-}
-
-fn known(registry: &Registry, id: LinkId) -> Result<&Arc<Link>> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-    registry.link(id).ok_or_else(gone)
 }
 
 fn no_zone(registry: &Registry, zone: ZoneId) -> Error {

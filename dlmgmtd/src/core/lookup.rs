@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use dlmgmt_proto::door::{LinkFilter, View};
 use dlmgmt_proto::{
-    Error, ErrorCode, Flags, LinkId, LinkInfo, LinkRef, LowerLink, Result, ZoneId, ZoneName,
+    Error, ErrorCode, Flags, LinkClass, LinkId, LinkInfo, LinkRef, LowerLink, Result, ZoneId,
+    ZoneName,
 };
 
 use super::registry::Registry;
-use crate::model::Link;
+use crate::model::{Bound, Link};
 
 /// What a caller can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,29 @@ pub fn resolve<'a>(registry: &'a Registry, scope: Scope, what: &LinkRef) -> Resu
     id.and_then(|id| registry.link(id))
         .filter(|link| scope.sees(link))
         .ok_or_else(|| not_found(registry, scope, what))
+}
+
+/// A link that a request was resolved to, if it is still there.
+pub(super) fn known(registry: &Registry, id: LinkId) -> Result<&Arc<Link>> {
+    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
+    registry.link(id).ok_or_else(gone)
+}
+
+/// As [`known`], if it is of a class.
+pub(super) fn known_of(registry: &Registry, id: LinkId, class: LinkClass) -> Result<&Arc<Link>> {
+    let link = known(registry, id)?;
+    if link.record.class != class {
+        let (what, is) = (title(registry, link), link.record.class);
+        return Err(Error::new(ErrorCode::Invalid, format!("{what} is no {class} but a {is}")));
+    }
+    Ok(link)
+}
+
+/// Where the kernel has a link.
+pub(super) fn present<'a>(registry: &Registry, link: &'a Link) -> Result<&'a Bound> {
+    link.kernel.as_ref().ok_or_else(|| {
+        Error::new(ErrorCode::Invalid, format!("{} is not there now", title(registry, link)))
+    })
 }
 
 fn not_found(registry: &Registry, scope: Scope, what: &LinkRef) -> Error {

@@ -7,7 +7,7 @@ use dlmgmt_proto::{
     Error, ErrorCode, Generation, HwAddr, LinkClass, LinkId, LinkName, Result, ZoneId,
 };
 
-use super::lookup::title;
+use super::lookup::{known_of, present, title};
 use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 use super::registry::Registry;
 use super::rename::refuse_held;
@@ -252,12 +252,7 @@ fn home_mac(link: &Link) -> Option<HwAddr> {
 /// Ends a virtual link and its record, and the other end of a pair with it, unless others lie over
 /// them.
 pub fn plan_delete(registry: &Registry, id: LinkId, class: LinkClass) -> Result<Plan> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-    let link = registry.link(id).ok_or_else(gone)?;
-    if link.record.class != class {
-        let (what, is) = (title(registry, link), link.record.class);
-        return Err(Error::new(ErrorCode::Invalid, format!("{what} is no {class} but a {is}")));
-    }
+    let link = known_of(registry, id, class)?;
     for end in ends_of(registry, link) {
         refuse_held(registry, end)?;
         stacking::refuse_under_others(registry, end)?;
@@ -297,18 +292,10 @@ pub struct PortChange {
 
 /// Makes links the ports of another one, or no ports of it any more.
 pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Plan> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{}", change.id));
-    let link = registry.link(change.id).ok_or_else(gone)?;
-    let what = title(registry, link);
-    if link.record.class != change.class {
-        let (class, is) = (change.class, link.record.class);
-        return Err(Error::new(ErrorCode::Invalid, format!("{what} is no {class} but a {is}")));
-    }
-    let at = link
-        .binding()
-        .ok_or_else(|| Error::new(ErrorCode::Invalid, format!("{what} is not there now")))?;
+    let link = known_of(registry, change.id, change.class)?;
+    let at = present(registry, link)?.at();
     refuse_held(registry, link)?;
-    let master = Master::of(link, what)?;
+    let master = Master::of(link, title(registry, link))?;
     if !change.add.is_empty() && !change.remove.is_empty() {
         let text = format!("ports of {} come or go, not both at once", master.title());
         return Err(Error::new(ErrorCode::Invalid, text));

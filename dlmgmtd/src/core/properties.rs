@@ -8,7 +8,7 @@ use dlmgmt_proto::property::{
 };
 use dlmgmt_proto::{Error, ErrorCode, LinkId, LinkName, Result};
 
-use super::lookup::title;
+use super::lookup::{known, title};
 use super::options;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
@@ -311,8 +311,7 @@ fn standard(described: &Description, properties: &LinkProperties) -> Option<Valu
 }
 
 fn settable(registry: &Registry, id: LinkId, is_temporary: bool) -> Result<&Link> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-    let link = registry.link(id).ok_or_else(gone)?;
+    let link = known(registry, id)?;
     if link.is_loopback() {
         let text = format!("{}: the loopback device is nobody's to manage", title(registry, link));
         return Err(Error::new(ErrorCode::NotSupported, text));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dlmgmt_proto::{Error, ErrorCode, Generation, LinkId, LinkName, Result};
 
-use super::lookup::title;
+use super::lookup::{known, title};
 use super::plan::{LinkChange, Plan, PlannedStep};
 use super::registry::{Holder, Registry};
 use crate::model::{Action, Bound, Lifetime, Link, Step};
@@ -42,11 +42,8 @@ fn known_links<'a>(registry: &'a Registry, wishes: &[(LinkId, LinkName)]) -> Res
     if wishes.is_empty() {
         return Err(Error::new(ErrorCode::Invalid, "a rename names at least one link"));
     }
-    let known = |(id, to): &(LinkId, LinkName)| {
-        let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-        Ok(Wish { link: registry.link(*id).ok_or_else(gone)?, to: *to })
-    };
-    wishes.iter().map(known).collect()
+    let wish = |(id, to): &(LinkId, LinkName)| Ok(Wish { link: known(registry, *id)?, to: *to });
+    wishes.iter().map(wish).collect()
 }
 
 fn refuse_doubles(registry: &Registry, wishes: &[Wish<'_>]) -> Result<()> {

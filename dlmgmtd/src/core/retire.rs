@@ -2,15 +2,14 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkClass, LinkId, Result};
 
-use super::lookup::title;
+use super::lookup::{known, title};
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
 use super::rename::refuse_held;
 
 /// Ends the record of a physical link whose hardware is absent.
 pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-    let link = registry.link(id).ok_or_else(gone)?;
+    let link = known(registry, id)?;
     if link.record.class != LinkClass::Phys {
         let text = format!("{} is no physical link", title(registry, link));
         return Err(Error::new(ErrorCode::Invalid, text));

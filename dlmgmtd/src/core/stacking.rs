@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::kind::{LinkKind, Lower, Place};
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Media, Result, ZoneId};
 
-use super::lookup::title;
+use super::lookup::{known, present, title};
 use super::making::Make;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
@@ -68,9 +68,7 @@ pub(super) fn lower_of<'a>(registry: &'a Registry, make: &Make) -> Result<Option
         let wanted = if wanted.is_empty() { "any other".to_owned() } else { wanted.join(" or ") };
         return unfit(format!("its media is {media}, not {wanted}"));
     }
-    let Some(bound) = &lower.kernel else {
-        return Err(Error::new(ErrorCode::Invalid, format!("{what} is not there now")));
-    };
+    let bound = present(registry, lower)?;
     if !rule.may_be_elsewhere && lower.place() != Some(make.zone) {
         return unfit(format!("it is not in zone {}", registry.zone_label(make.zone)));
     }
@@ -119,9 +117,7 @@ fn refuse_bad_port(registry: &Registry, master: &Master, port: &Link) -> Result<
     let unfit = |code, why: String| {
         Err(Error::new(code, format!("{what} cannot be a port of {}: {why}", master.title)))
     };
-    let Some(bound) = &port.kernel else {
-        return Err(Error::new(ErrorCode::Invalid, format!("{what} is not there now")));
-    };
+    let bound = present(registry, port)?;
     if master.id == Some(port.record.id) {
         return unfit(ErrorCode::Invalid, "no link is a port of itself".to_owned());
     }
@@ -298,9 +294,4 @@ fn name_beside(registry: &Registry, link: &Link, other: &Link) -> String {
         zone if zone == link.zone() => registry.shown_name(other).to_string(),
         zone => format!("{}/{}", registry.zone_label(zone), registry.shown_name(other)),
     }
-}
-
-fn known(registry: &Registry, id: LinkId) -> Result<&Arc<Link>> {
-    let gone = || Error::new(ErrorCode::NotFound, format!("no link @{id}"));
-    registry.link(id).ok_or_else(gone)
 }
