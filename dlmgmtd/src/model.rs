@@ -16,7 +16,7 @@ use dlmgmt_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use settings::{LinkProperties, Readings, Settings, Tunables, small};
+pub use settings::{LinkProperties, MODE, Readings, Settings, Tunables, small};
 
 /// A network namespace's identity (`SO_NETNS_COOKIE`): never given again within a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,6 +174,10 @@ pub enum Action {
     Set(Property, Value),
     /// Gives an option of its kind this value.
     SetOption(OptionSetting),
+    /// Gives it a speed, a duplex and whether both ends agree on these: a driver takes them
+    /// together. What is `None` is left as it is; a link that agrees, and is told nothing else,
+    /// agrees on whatever it can.
+    SetMode(LinkMode),
     /// Moves it to another namespace and gives it its name there, in one step. It keeps its
     /// address, its largest packet and its alternative names; it is down afterwards, and its index
     /// may be another one.

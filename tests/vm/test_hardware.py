@@ -103,6 +103,29 @@ class Hardware:
 class E1000(Hardware, VmTest):
     model = "e1000"
 
+    def test_what_its_driver_was_told_a_new_card_in_its_slot_is_told_too(self):
+        card, link = self.plug_and_rename("rings0")
+        self.guest.sh("dladm set-linkprop -p rx_ring=512,tx_ring=1024,tso=off rings0")
+        self.assertEqual(self.told("rings0", "rx_ring,tx_ring,tso"), ["512", "1024", "off"])
+        self.pull(card, link)
+        card = self.guest.plug(self.a_card(slot=card.slot))
+        self.await_link(card, link="rings0", linkid=link["linkid"])
+        self.assertEqual(self.told("rings0", "rx_ring,tx_ring,tso"), ["512", "1024", "off"])
+        self.guest.sh("dladm reset-linkprop -p rx_ring,tx_ring,tso rings0")
+        self.assertEqual(self.told("rings0", "rx_ring,tx_ring,tso"), ["256", "256", "on"])
+
+    def test_speed_and_duplex_are_set_together_and_agreed_on_again(self):
+        """QEMU's card runs at one speed, whatever it is told; but it can be told."""
+        self.plug_and_rename("forced0")
+        self.guest.sh("dladm set-linkprop -p autoneg=off,speed=100,duplex=full forced0")
+        self.assertEqual(self.told("forced0", "autoneg"), ["off"])
+        self.guest.sh("dladm set-linkprop -p autoneg=on forced0")
+        self.assertEqual(self.told("forced0", "autoneg"), ["on"])
+
+    def told(self, name, properties):
+        shown = self.guest.sh(f"dladm show-linkprop -c -o effective -p {properties} {name}")
+        return shown.split("\n")
+
 
 class Virtio(Hardware, VmTest):
     """Between the slot and the link is a device of virtio's own, with a number as it comes."""

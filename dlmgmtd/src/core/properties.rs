@@ -13,8 +13,8 @@ use super::options;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
 use crate::model::{
-    Action, AltName, Binding, Bound, KernelLink, Link, LinkProperties, Readings, Settings, Step,
-    small,
+    Action, AltName, Binding, Bound, KernelLink, Link, LinkMode, LinkProperties, MODE, Readings,
+    Settings, Step, small,
 };
 
 /// Properties that are to have these values.
@@ -190,9 +190,28 @@ pub(super) fn changes_to(now: &KernelLink, wanted: &Settings) -> Vec<Change> {
         let can_be = !is_for_ports || now.is_bridge_port();
         can_be && now.setting(*property).is_none_or(|has| has != **value)
     };
+    let (mode, others): (Vec<_>, Vec<_>) =
+        wanted.iter().filter(differs).partition(|(property, _)| MODE.contains(property));
     let (last, first): (Vec<_>, Vec<_>) =
-        wanted.iter().filter(differs).partition(|(property, _)| *property == Property::State);
-    first.into_iter().chain(last).flat_map(|(of, value)| changes_of(now, of, value)).collect()
+        others.into_iter().partition(|(property, _)| *property == Property::State);
+    let changes = |(of, value)| changes_of(now, of, value);
+    let mode = (!mode.is_empty()).then(|| other_mode(now, wanted));
+    first
+        .into_iter()
+        .flat_map(changes)
+        .chain(mode)
+        .chain(last.into_iter().flat_map(changes))
+        .collect()
+}
+
+fn other_mode(now: &KernelLink, wanted: &Settings) -> Change {
+    let was = now.tunables.others.mode();
+    let back = match was.autoneg {
+        // It had agreed on speed and duplex, and may agree on others.
+        Some(true) => LinkMode { autoneg: was.autoneg, ..LinkMode::default() },
+        _ => was,
+    };
+    Change { forward: Action::SetMode(wanted.mode()), backward: Action::SetMode(back) }
 }
 
 fn changes_of(now: &KernelLink, property: Property, wanted: &Value) -> Vec<Change> {
@@ -418,6 +437,10 @@ fn is_told(link: &Link, described: &Description) -> bool {
     match described.applies.told_by {
         Teller::Kernel => true,
         Teller::Bridge => kernel.is_some_and(|kernel| kernel.is_bridge_port()),
+        // Without a carrier there is a speed to be set, though none to be told.
+        Teller::Driver if MODE.contains(&described.property) => {
+            kernel.is_some_and(|kernel| kernel.setting(Property::Autoneg).is_some())
+        }
         Teller::Driver => kernel.is_some_and(|kernel| kernel.setting(described.property).is_some()),
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::property::{Property, Value};
-use dlmgmt_proto::{HwAddr, LinkName};
+use dlmgmt_proto::{Duplex, HwAddr, LinkName};
 use serde::{Deserialize, Serialize};
 
-use super::{AltName, KernelLink};
+use super::{AltName, KernelLink, LinkMode};
 
 /// Values of properties, at most one of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,40 @@ pub struct Tunables {
     pub limits: Settings,
     /// The options of its kind, where they were asked for.
     pub options: Option<LinkOptions>,
+}
+
+/// What is set of a driver in one go.
+pub const MODE: [Property; 3] = [Property::Speed, Property::Duplex, Property::Autoneg];
+
+impl Settings {
+    /// Those of [`MODE`].
+    pub fn mode(&self) -> LinkMode {
+        let switch = |property| match self.get(property) {
+            Some(Value::Switch(is_on)) => Some(*is_on),
+            _ => None,
+        };
+        let speed = match self.get(Property::Speed) {
+            Some(Value::Number(speed)) => Some(small(*speed)),
+            _ => None,
+        };
+        let duplex = |is_full| if is_full { Duplex::Full } else { Duplex::Half };
+        LinkMode {
+            speed,
+            duplex: switch(Property::Duplex).map(duplex),
+            autoneg: switch(Property::Autoneg),
+        }
+    }
+}
+
+impl From<LinkMode> for Settings {
+    fn from(mode: LinkMode) -> Self {
+        let values = [
+            (Property::Speed, mode.speed.map(|speed| Value::Number(speed.into()))),
+            (Property::Duplex, mode.duplex.map(|duplex| Value::Switch(duplex == Duplex::Full))),
+            (Property::Autoneg, mode.autoneg.map(Value::Switch)),
+        ];
+        values.into_iter().filter_map(|(property, value)| Some((property, value?))).collect()
+    }
 }
 
 impl KernelLink {

@@ -174,6 +174,30 @@ async fn what_the_driver_of_a_card_is_told_is_bounded_taken_back_and_said_again(
 }
 
 #[tokio::test(start_paused = true)]
+async fn speed_and_duplex_are_set_in_one_go_with_autoneg_also_without_a_carrier() {
+    let (mut machine, daemon) = one_card().await;
+    let nothing = String::new();
+    assert_eq!(shown(&daemon, "eth0", "speed").await, (nothing.clone(), nothing.clone()));
+    let wanted = [("speed", "100"), ("duplex", "full"), ("autoneg", "off")];
+    let given = ("100".to_owned(), "100".to_owned());
+
+    machine.world.fail_step(1, libc::EBUSY);
+    set(&daemon, "eth0", &[&wanted[..], &[("state", "up")]].concat()).await.unwrap_err();
+    assert_eq!(shown(&daemon, "eth0", "speed").await, (nothing.clone(), nothing));
+    assert_eq!(shown(&daemon, "eth0", "autoneg").await, ("on".to_owned(), "on".to_owned()));
+
+    let before = machine.world.applied().len();
+    set(&daemon, "eth0", &wanted).await.unwrap();
+    assert_eq!(machine.world.applied().len(), before + 1);
+    assert_eq!(shown(&daemon, "eth0", "speed").await, given);
+    drop(daemon);
+    machine.reboot([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    assert_eq!(shown(&daemon, "eth0", "speed").await, given);
+    assert_eq!(shown(&daemon, "eth0", "autoneg").await, ("off".to_owned(), "off".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn setting_what_is_there_already_writes_and_changes_nothing() {
     let (machine, daemon) = one_card().await;
     set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();

@@ -8,8 +8,9 @@ use netlink_packet_core::DefaultNla;
 use super::ethtool::{Ethtool, nested};
 use super::frame::{attributes, string};
 use crate::kernel::KernelError;
-use crate::model::{Readings, small};
+use crate::model::{LinkMode, Readings, small};
 
+const LINKMODES_GET: u8 = 4;
 const LINKMODES_SET: u8 = 5;
 const FEATURES_GET: u8 = 11;
 const FEATURES_SET: u8 = 12;
@@ -17,6 +18,7 @@ const RINGS_GET: u8 = 15;
 const RINGS_SET: u8 = 16;
 
 const LINKMODES_AUTONEG: u16 = 2;
+const LINKMODES_OURS: u16 = 3;
 const LINKMODES_SPEED: u16 = 5;
 const LINKMODES_DUPLEX: u16 = 6;
 const RINGS_RX_MAX: u16 = 2;
@@ -49,16 +51,8 @@ const FEATURES: [(Property, &str); 7] = [
 impl Ethtool {
     /// The properties that the driver of a link tells of; it need not tell of any.
     pub fn readings(&mut self, ifindex: IfIndex) -> Result<Readings, KernelError> {
-        let mut readings = Readings::default();
-        let mode = self.link_mode(ifindex)?;
-        let modes = [
-            (Property::Speed, mode.speed.map(|speed| Value::Number(speed.into()))),
-            (Property::Duplex, mode.duplex.map(|duplex| Value::Switch(duplex == Duplex::Full))),
-            (Property::Autoneg, mode.autoneg.map(Value::Switch)),
-        ];
-        for (property, value) in modes {
-            value.into_iter().for_each(|value| readings.values.insert(property, value));
-        }
+        let values = self.link_mode(ifindex)?.into();
+        let mut readings = Readings { values, ..Readings::default() };
         self.ask(FEATURES_GET, ifindex, |told| {
             for (property, is_on) in features(told) {
                 readings.values.insert(property, Value::Switch(is_on));
@@ -81,7 +75,19 @@ impl Ethtool {
         }
     }
 
-    /// Gives a property of a link this value.
+    /// Gives a link a speed, a duplex and whether they are agreed on, or some of these. What it
+    /// comes to shows when there is a carrier; whether it agrees shows at once.
+    pub fn set_mode(&mut self, ifindex: IfIndex, mode: LinkMode) -> Result<(), KernelError> {
+        let mut asked = mode_attributes(mode);
+        if mode.autoneg == Some(true) && (mode.speed, mode.duplex) == (None, None) {
+            self.ask(LINKMODES_GET, ifindex, |told| asked.extend(whatever_it_can(told)))?;
+        }
+        self.request(LINKMODES_SET, ifindex, asked, |_| ())?;
+        let is_so = mode.autoneg.is_none() || self.link_mode(ifindex)?.autoneg == mode.autoneg;
+        if is_so { Ok(()) } else { Err(left(Property::Autoneg)) }
+    }
+
+    /// Gives another property of a link this value.
     pub fn set(
         &mut self,
         ifindex: IfIndex,
@@ -93,12 +99,14 @@ impl Ethtool {
         // A driver that cannot do what is asked may leave it without a word.
         match self.readings(ifindex)?.values.get(property) {
             Some(is) if is == value => Ok(()),
-            _ => Err(KernelError {
-                errno: libc::EOPNOTSUPP,
-                text: Some(format!("the driver leaves {property} as it is")),
-            }),
+            _ => Err(left(property)),
         }
     }
+}
+
+fn left(property: Property) -> KernelError {
+    let text = format!("the driver leaves {property} as it is");
+    KernelError { errno: libc::EOPNOTSUPP, text: Some(text) }
 }
 
 fn not_settable() -> KernelError {
@@ -108,29 +116,55 @@ fn not_settable() -> KernelError {
 
 /// The message that asks for a value, with its attribute.
 fn request(property: Property, value: &Value) -> Option<(u8, DefaultNla)> {
-    let long = |kind, number: u64| DefaultNla::new(kind, small(number).to_ne_bytes().to_vec());
-    let switch = |kind, is_on: bool| DefaultNla::new(kind, vec![u8::from(is_on)]);
     Some(match (property, value) {
-        (Property::Speed, Value::Number(speed)) => (LINKMODES_SET, long(LINKMODES_SPEED, *speed)),
-        (Property::Duplex, Value::Switch(full)) => (LINKMODES_SET, switch(LINKMODES_DUPLEX, *full)),
-        (Property::Autoneg, Value::Switch(on)) => (LINKMODES_SET, switch(LINKMODES_AUTONEG, *on)),
-        (Property::RxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_RX, *packets)),
-        (Property::TxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_TX, *packets)),
+        (Property::RxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_RX, small(*packets))),
+        (Property::TxRing, Value::Number(packets)) => (RINGS_SET, long(RINGS_TX, small(*packets))),
         (feature, Value::Switch(is_on)) => {
             let (_, name) = FEATURES.iter().find(|(of, _)| *of == feature)?;
-            let name = [name.as_bytes(), &[0]].concat();
-            let mut bit = vec![DefaultNla::new(BIT_NAME, name)];
-            bit.extend(is_on.then(|| DefaultNla::new(BIT_VALUE, Vec::new())));
-            let bits = nested(BITSET_BITS, &[nested(BITSET_BIT, &bit)]);
+            let bits = nested(BITSET_BITS, &[bit(name.as_bytes(), *is_on)]);
             (FEATURES_SET, nested(FEATURES_WANTED, &[bits]))
         }
         _ => return None,
     })
 }
 
+fn long(kind: u16, number: u32) -> DefaultNla {
+    DefaultNla::new(kind, number.to_ne_bytes().to_vec())
+}
+
+/// A bit of a set that is to be changed, by its name.
+fn bit(name: &[u8], is_on: bool) -> DefaultNla {
+    let mut bit = vec![DefaultNla::new(BIT_NAME, [name, &[0]].concat())];
+    bit.extend(is_on.then(|| DefaultNla::new(BIT_VALUE, Vec::new())));
+    nested(BITSET_BIT, &bit)
+}
+
+fn mode_attributes(mode: LinkMode) -> Vec<DefaultNla> {
+    let switch = |kind, is_on: bool| DefaultNla::new(kind, vec![u8::from(is_on)]);
+    let full = mode.duplex.map(|duplex| duplex == Duplex::Full);
+    let autoneg = mode.autoneg.map(|is_on| switch(LINKMODES_AUTONEG, is_on));
+    let speed = mode.speed.map(|speed| long(LINKMODES_SPEED, speed));
+    let duplex = full.map(|is_full| switch(LINKMODES_DUPLEX, is_full));
+    [autoneg, speed, duplex].into_iter().flatten().collect()
+}
+
+/// Out of a LINKMODES_GET_REPLY, the request to offer the other end every speed and duplex that the
+/// driver can: the kernel goes on with those that were offered last. Of the other bits in that set,
+/// such as for flow control, nobody spoke.
+fn whatever_it_can(told: &[u8]) -> Option<DefaultNla> {
+    let (_, ours) = attributes(told).find(|(kind, _)| *kind == LINKMODES_OURS)?;
+    let is_speed = |name: &&[u8]| name.windows(4).any(|part| part == b"base");
+    let offered: Vec<DefaultNla> =
+        bits(ours).map(|(name, _)| name).filter(is_speed).map(|name| bit(name, true)).collect();
+    Some(nested(LINKMODES_OURS, &[nested(BITSET_BITS, &offered)]))
+}
+
 /// What a RINGS_GET_REPLY says.
 fn rings(told: &[u8], readings: &mut Readings) {
-    let number = |value| long(value).map(|packets| Value::Number(packets.into()));
+    let number = |value: &[u8]| {
+        let packets = value.try_into().ok().map(u32::from_ne_bytes);
+        packets.map(|packets| Value::Number(packets.into()))
+    };
     for (kind, value) in attributes(told) {
         let (settings, property) = match kind {
             RINGS_RX => (&mut readings.values, Property::RxRing),
@@ -154,18 +188,21 @@ fn features(told: &[u8]) -> Vec<(Property, bool)> {
     known.map(|(property, name)| (*property, active.contains(&name.as_bytes()))).collect()
 }
 
-/// The names of the bits that are set: all that are told, or where others are told too, those with
-/// a value.
+/// The names of the bits that are set.
 fn named_bits(bitset: &[u8]) -> Vec<&[u8]> {
-    let within = |bytes, kind| attributes(bytes).filter(move |(found, _)| *found == kind);
-    let are_all_set = within(bitset, BITSET_NOMASK).next().is_some();
-    let bits = within(bitset, BITSET_BITS).flat_map(|(_, bits)| within(bits, BITSET_BIT));
-    let set = bits.filter(|(_, bit)| are_all_set || within(bit, BIT_VALUE).next().is_some());
-    set.filter_map(|(_, bit)| Some(string(within(bit, BIT_NAME).next()?.1))).collect()
+    bits(bitset).filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect()
 }
 
-fn long(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
+/// The bits that are told, by name, and whether each is set: all are, or where others are told too,
+/// those with a value.
+fn bits(bitset: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let within = |bytes, kind| attributes(bytes).filter(move |(found, _)| *found == kind);
+    let are_all_set = within(bitset, BITSET_NOMASK).next().is_some();
+    let bits = within(bitset, BITSET_BITS).flat_map(move |(_, bits)| within(bits, BITSET_BIT));
+    bits.filter_map(move |(_, bit)| {
+        let is_set = are_all_set || within(bit, BIT_VALUE).next().is_some();
+        Some((string(within(bit, BIT_NAME).next()?.1), is_set))
+    })
 }
 
 #[cfg(test)]
@@ -175,6 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::MODE;
 
     fn bytes(attributes: &[DefaultNla]) -> Vec<u8> {
         let mut bytes = vec![0; attributes.buffer_len()];
@@ -186,22 +224,15 @@ mod tests {
         DefaultNla::new(kind, Vec::new())
     }
 
-    fn bit(name: &str, value: Option<DefaultNla>) -> DefaultNla {
-        let name = DefaultNla::new(BIT_NAME, [name.as_bytes(), &[0]].concat());
-        let bit: Vec<DefaultNla> = [name].into_iter().chain(value).collect();
-        nested(BITSET_BIT, &bit)
-    }
-
     /// Bits of which those are told that are set.
     fn list(kind: u16, names: &[&str]) -> DefaultNla {
-        let bits: Vec<DefaultNla> = names.iter().map(|name| bit(name, None)).collect();
+        let bits: Vec<DefaultNla> = names.iter().map(|name| bit(name.as_bytes(), false)).collect();
         nested(kind, &[flag(BITSET_NOMASK), nested(BITSET_BITS, &bits)])
     }
 
     /// Bits of which those are told that there are, each with whether it is set.
     fn masked(kind: u16, names: &[(&str, bool)]) -> DefaultNla {
-        let value = |is_set: bool| is_set.then(|| flag(BIT_VALUE));
-        let bits = names.iter().map(|(name, is_set)| bit(name, value(*is_set)));
+        let bits = names.iter().map(|(name, is_set)| bit(name.as_bytes(), *is_set));
         let bits: Vec<DefaultNla> = bits.collect();
         nested(kind, &[nested(BITSET_BITS, &bits)])
     }
@@ -220,7 +251,6 @@ mod tests {
 
     #[test]
     fn rings_are_told_with_their_bounds() {
-        let long = |kind, number: u32| DefaultNla::new(kind, number.to_ne_bytes().to_vec());
         let mut readings = Readings::default();
         rings(&bytes(&[long(RINGS_RX, 256), long(RINGS_RX_MAX, 4096)]), &mut readings);
         assert_eq!(readings.values.get(Property::RxRing), Some(&Value::Number(256)));
@@ -229,10 +259,33 @@ mod tests {
     }
 
     #[test]
+    fn speed_duplex_and_autoneg_are_asked_for_in_one_message() {
+        let mode = LinkMode { speed: Some(100), duplex: Some(Duplex::Half), autoneg: Some(false) };
+        let expected = [
+            DefaultNla::new(LINKMODES_AUTONEG, vec![0]),
+            DefaultNla::new(LINKMODES_SPEED, 100_u32.to_ne_bytes().to_vec()),
+            DefaultNla::new(LINKMODES_DUPLEX, vec![0]),
+        ];
+        assert_eq!(mode_attributes(mode), expected);
+        assert_eq!(mode_attributes(LinkMode::default()), []);
+    }
+
+    #[test]
+    fn a_link_that_is_to_agree_offers_every_speed_of_its_driver_and_leaves_all_else() {
+        let told = bytes(&[masked(
+            LINKMODES_OURS,
+            &[("10baseT/Half", false), ("1000baseT/Full", true), ("Pause", true), ("TP", true)],
+        )]);
+        let both = masked(LINKMODES_OURS, &[("10baseT/Half", true), ("1000baseT/Full", true)]);
+        assert_eq!(whatever_it_can(&told), Some(both));
+        assert_eq!(whatever_it_can(&[]), None);
+    }
+
+    #[test]
     fn each_property_of_a_driver_can_be_asked_for() {
         for property in Property::ALL {
             let described = property.description();
-            let is_driven = described.applies.told_by == Teller::Driver;
+            let is_driven = described.applies.told_by == Teller::Driver && !MODE.contains(property);
             let values = [Value::Number(1), Value::Switch(true)];
             let is_asked = values.iter().any(|value| request(*property, value).is_some());
             assert_eq!(is_asked, is_driven, "{property}");
@@ -243,6 +296,7 @@ mod tests {
         #[test]
         fn no_answer_makes_it_panic(told in proptest::collection::vec(any::<u8>(), 0..300)) {
             rings(&told, &mut Readings::default());
+            whatever_it_can(&told);
             features(&told);
         }
     }

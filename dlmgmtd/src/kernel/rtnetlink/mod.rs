@@ -545,6 +545,10 @@ impl Kernel for RtnetlinkKernel {
             Action::Move { name, .. } => Step { at, action: Action::Rename(name) },
             _ => step.clone(),
         };
+        if let Action::SetMode(mode) = step.action {
+            let set = self.ask_driver(at.ns, move |driver| driver.set_mode(at.ifindex, mode));
+            return set.await.map(|()| Applied { at });
+        }
         if let Action::Set(property, value) = &step.action
             && property.description().applies.told_by == Teller::Driver
         {

@@ -281,6 +281,10 @@ pub fn apply(step: &Step) -> Result<RouteNetlinkMessage, KernelError> {
         Action::AddPort(port) => return port_of(*port, ifindex),
         Action::DropPort(port) => return port_of(*port, 0),
         Action::Delete => return delete(None, step.at.ifindex),
+        Action::SetMode(_) => {
+            let text = "drivers take modes, rtnetlink does not".to_owned();
+            return Err(KernelError { errno: libc::EINVAL, text: Some(text) });
+        }
         Action::Move { .. } => {
             let text = "a move needs the namespace that it goes to".to_owned();
             return Err(KernelError { errno: libc::EINVAL, text: Some(text) });

@@ -8,7 +8,8 @@ use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
 use crate::kernel::KernelError;
 use crate::model::{
-    AltName, Binding, KernelLink, Lower, NsCookie, OptionSetting, Readings, Settings, Tunables,
+    AltName, Binding, KernelLink, LinkMode, Lower, MODE, NsCookie, OptionSetting, Readings,
+    Settings, Tunables,
 };
 
 /// Longest alternative name in bytes (`ALTIFNAMSIZ` without its terminator).
@@ -194,6 +195,20 @@ impl Namespace {
         }
     }
 
+    /// A card that agrees with the other end tells no speed: there is no other end.
+    pub fn set_mode(&mut self, ifindex: IfIndex, mode: LinkMode) -> Result<(), KernelError> {
+        let link = self.existing(ifindex)?;
+        if !is_hardware(link) {
+            return Err(refusal(libc::EOPNOTSUPP));
+        }
+        let others = &mut link.tunables.others;
+        if mode.autoneg == Some(true) {
+            MODE.iter().for_each(|property| drop(others.remove(*property)));
+        }
+        *others = Settings::from(mode).over(others);
+        Ok(())
+    }
+
     /// Gives an option of a link's kind another value. A bond takes its mode only without ports.
     pub fn set_option(
         &mut self,
@@ -342,6 +357,9 @@ pub fn readings(link: &KernelLink) -> Readings {
     if is_hardware(link) {
         values.push(told(Property::RxRing, Value::Number(256)));
         values.push(told(Property::Gro, Value::Switch(true)));
+        values.push(told(Property::Autoneg, Value::Switch(true)));
+        let mode = [Property::Speed, Property::Duplex];
+        values.extend(mode.into_iter().filter_map(|of| Some((of, link.setting(of)?))));
         limits.insert(Property::RxRing, Value::Number(RING_MAX));
     }
     Readings {

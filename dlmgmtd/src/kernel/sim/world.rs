@@ -246,6 +246,7 @@ impl World {
             Action::SetMac(mac) => self.set_mac(at, *mac)?,
             Action::Set(property, value) => namespace.set(at.ifindex, *property, value)?,
             Action::SetOption(setting) => namespace.set_option(at.ifindex, setting)?,
+            Action::SetMode(mode) => namespace.set_mode(at.ifindex, *mode)?,
         }
         if is_told {
             self.happened(at);
