@@ -122,10 +122,9 @@ const ZONE: &str = "zone";
 
 impl Create {
     fn read(class: &'static ClassSpec, matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let named = matches.try_get_one::<String>(KIND).ok().flatten();
-        let kind = match named {
+        let kind = match matches.try_get_one::<String>(KIND).ok().flatten() {
             Some(name) => LinkKind::named(name),
-            None => class.default_kind(),
+            None => chosen(class, matches).or_else(|| class.default_kind()),
         };
         let text = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
         Ok(Self {
@@ -139,6 +138,12 @@ impl Create {
             options: options(class, matches),
         })
     }
+}
+
+/// The kind that an option chooses which was given.
+fn chosen(class: &ClassSpec, matches: &ArgMatches) -> Option<&'static LinkKind> {
+    let is_given = |name: &str| matches.get_one::<String>(name).is_some();
+    class.kinds().find(|kind| kind.chosen_by.is_some_and(is_given))
 }
 
 /// The options that were given, by themselves or in a list. That one is given twice is left to the
@@ -230,7 +235,8 @@ fn ports(class: &'static ClassSpec, are_added: bool) -> Command {
 
 fn selector(class: &'static ClassSpec) -> Option<Arg> {
     let selector = class.selector()?;
-    let kinds = || class.kinds().flat_map(|kind| kind.alias.into_iter().chain([kind.name]));
+    let named = || class.kinds().filter(|kind| kind.chosen_by.is_none());
+    let kinds = || named().flat_map(|kind| kind.alias.into_iter().chain([kind.name]));
     let arg = Arg::new(KIND)
         .long(selector.name)
         .value_name("KIND")
@@ -267,6 +273,7 @@ fn argument(class: &'static ClassSpec, option: &'static OptionSpec) -> Arg {
         .value_name(value_name)
         .help(format!("{} ({possible})", option.doc))
         .required(is_needed)
+        .conflicts_with_all(against(class, option))
         .value_parser(move |text: &str| read(&specs, text))
         .add(ArgValueCandidates::new(move || {
             words.iter().map(|word| CompletionCandidate::new(*word)).collect()
@@ -279,6 +286,15 @@ fn argument(class: &'static ClassSpec, option: &'static OptionSpec) -> Arg {
         Some(letter) => arg.short(letter),
         None => arg,
     }
+}
+
+/// What cannot be given beside an option that chooses a kind: another kind, and what that one has
+/// not.
+fn against(class: &ClassSpec, option: &OptionSpec) -> Vec<&'static str> {
+    let Some(kind) = class.chosen_by(option.name) else { return Vec::new() };
+    let others = class.options().into_iter().map(|other| other.name);
+    let foreign = others.filter(|name| kind.option(name).is_none());
+    class.selector().map(|_| KIND).into_iter().chain(foreign).collect()
 }
 
 /// An option, of each kind that has it.

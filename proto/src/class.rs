@@ -55,7 +55,7 @@ words! {
         Vlan = "vlan",
         /// A bond.
         Aggr = "aggr",
-        /// macvlan, macvtap or ipvlan.
+        /// macvlan, macvtap or ipvlan, or a vlan that was made as one.
         Vnic = "vnic",
         /// A dummy.
         Etherstub = "etherstub",

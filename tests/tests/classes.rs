@@ -259,7 +259,10 @@ fn bad_requests_are_refused_and_leave_nothing_behind() {
         ("create-vnic -l a -m 01:00:00:00:00:01 n0", "unicast"),
         ("create-vnic -l a --mtu 9000 n0", "9000"),
         ("create-vnic -l a --kind bridge n0", "bridge"),
-        ("create-vnic -l a -v 7 n0", "make a VLAN with create-vlan"),
+        ("create-vnic -l a -v 4095 n0", "1-4094"),
+        ("create-vnic -l a -v 7 --kind macvlan n0", "--kind"),
+        ("create-vnic -l a -v 7 --mode vepa n0", "--mode"),
+        ("create-vnic -l a --protocol 802.1ad n0", "no option protocol"),
         ("create-vnic -l nothing n0", "not-found"),
         ("create-iptun -T gre -a local=192.0.2.1 t0", "gre needs remote"),
         ("create-iptun -T ipv4 -a remote=192.0.2.1,remote=192.0.2.2 t0", "twice"),
@@ -303,5 +306,31 @@ fn kinds_that_this_kernel_may_lack_are_made_where_it_has_them() {
         let class = wanted.split(':').next().unwrap();
         host.dladm(&format!("delete-{class} {link}")).ok();
     }
+    host.agreed();
+}
+
+#[test]
+fn a_vnic_on_a_vlan_is_one_link_of_class_vnic_or_none_where_the_kernel_has_no_vlan() {
+    let mut host = host();
+    let create = "create-vnic -l a -v 7 -m 02:00:00:00:00:77 n7";
+    if !has_kind(&host, "vlan") {
+        host.unchanged_by(|| assert_refused(host.dladm(create), "(kernel)"));
+        assert!(!host.kernel().contains_key("n7"));
+        assert_eq!(host.dladm("show-vnic -P -p -o link").ok(), "");
+        return;
+    }
+    host.dladm(create).ok();
+    let is_as_made = |host: &Host| {
+        assert_eq!(host.field("class,kind", "n7"), "vnic:vlan");
+        let shown = host.dladm("show-vnic -p -o link,over,vid,macaddress n7").ok();
+        assert_eq!(shown, "n7:a:7:02\\:00\\:00\\:00\\:00\\:77\n");
+        assert_eq!(host.dladm("show-vlan -p -o link").ok(), "");
+    };
+    is_as_made(&host);
+    host.unchanged_by(|| assert_refused(host.dladm("create-vlan -l a -v 7 v7"), "(kernel)"));
+    host.unchanged_by(|| assert_refused(host.dladm("delete-vlan n7"), "no vlan but a vnic"));
+    host.kill9_and_restart();
+    is_as_made(&host);
+    host.dladm("delete-vnic n7").ok();
     host.agreed();
 }

@@ -41,6 +41,7 @@ MADE = {
     "sit": ("-T sit -a remote=192.0.2.4", "sit", "iptun"),
     "tun": ("--user 54321", "user 54321", "tap"),
     "vlan": ("-l base0 -v 7 --protocol 802.1ad", "802.1ad id 7", "vlan"),
+    "vlan-vnic": ("-l base0 -v 7", "vlan protocol 802.1Q id 7", "vnic"),
     "vti": ("-T vti -a local=192.0.2.2,remote=192.0.2.6 --key 3", "vti", "iptun"),
     "vxlan": ("-v 7 -l base0 --group 239.0.0.1", "group 239.0.0.1", "overlay"),
 }
@@ -80,6 +81,13 @@ class Classes(VmTest):
                 self.assertIn("persistent", row["flags"])
                 self.assertIn(said, self.guest.sh(f"ip -d link show {name}"))
                 ids[name] = row["linkid"]
+        macs = {name: self.shown(name)["mac"] for name in ["own0", "vlan-vnic9", "vlan9"]}
+        self.assertEqual(macs["vlan9"], macs["own0"])
+        self.assertNotEqual(macs["vlan-vnic9"], macs["own0"])
+        self.assertEqual(self.guest.sh("dladm show-vnic -p -o vid vlan-vnic9"), "7")
+        refused = self.guest.sh("dladm create-vlan -l own0 -v 7 twice9 2>&1 || true")
+        self.assertIn("(kernel)", refused)
+        self.assertFalse(self.guest.holds("ip link show twice9"))
         self.guest.sh("dladm create-simnet sim9 sim9b")
         self.guest.sh("dladm add-bridge -l sim9 bridge9 && dladm add-aggr -l sim9b bond9")
         self.guest.reboot()
@@ -89,6 +97,8 @@ class Classes(VmTest):
                 self.assertEqual(self.shown(name)["linkid"], ids[name])
                 self.assertIn("active", self.shown(name)["flags"])
                 self.assertIn(said, self.guest.sh(f"ip -d link show {name}"))
+        for name, mac in macs.items():
+            self.assertEqual(self.shown(name)["mac"], mac)
         self.assertIn("sim9", self.guest.sh("ip link show master bridge9"))
         self.assertIn("sim9b", self.guest.sh("ip link show master bond9"))
         refused = self.guest.sh("dladm delete-etherstub own0 2>&1 || true")
@@ -99,6 +109,22 @@ class Classes(VmTest):
                 self.assertFalse(self.guest.holds(f"ip link show {kind}9"))
         # Those of the other tests were others', and ended with the boot.
         self.guest.sh("ip link add base0 type dummy && ip link add base1 type dummy")
+
+    def test_options_of_links_that_are_there_are_changed(self):
+        self.guest.sh("dladm create-etherstub own6 && dladm create-vlan -l own6 -v 6 vlan6")
+        # The kernel changes the mode of a bond only while that is down.
+        self.guest.sh("dladm create-aggr bond6 && ip link set bond6 down")
+        for name, change, said in [
+            ("bond6", "mode=active-backup", "mode active-backup"),
+            ("bond6", "miimon=250", "miimon 250"),
+            ("vlan6", "gvrp=on", "GVRP"),
+        ]:
+            with self.subTest(link=name, change=change):
+                self.assertNotIn(said, self.guest.sh(f"ip -d link show {name}"))
+                self.guest.sh(f"dladm set-linkprop -p {change} {name}")
+                self.assertIn(said, self.guest.sh(f"ip -d link show {name}"))
+        self.guest.sh("dladm delete-vlan vlan6 && dladm delete-etherstub own6")
+        self.guest.sh("dladm delete-aggr bond6")
 
     def test_what_the_kernel_moves_can_be_lent_and_comes_home_and_the_rest_is_refused(self):
         self.guest.sh("ip netns add trip")

@@ -53,7 +53,7 @@ pub const OVERLAY: Class = Class {
 const VNIC: Class = Class {
     class: LinkClass::Vnic,
     fields: VNIC_FIELDS,
-    columns: "link,over,speed,macaddress,type,mode",
+    columns: "link,over,speed,macaddress,vid,type,mode",
 };
 const AGGR: Class = Class {
     class: LinkClass::Aggr,

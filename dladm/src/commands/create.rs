@@ -119,6 +119,7 @@ mod tests {
             ("dladm create-etherstub s0", "dummy"),
             ("dladm create-aggr -L active -l a -l b ag0", "bond"),
             ("dladm create-vnic --kind ipvlan --mode l3 -l a v0", "ipvlan"),
+            ("dladm create-vnic -v 5 -l a v0", "vlan-vnic"),
             ("dladm create-overlay -v 7 --remote 192.0.2.1 o0", "vxlan"),
             ("dladm create-overlay -e geneve -v 7 --remote ::1 o0", "geneve"),
             ("dladm create-iptun -T 6to4 -a local=192.0.2.1 t0", "6to4"),
@@ -126,6 +127,19 @@ mod tests {
             ("dladm create-tap --user 1000 tap0", "tap"),
         ] {
             assert_eq!(asked(line).unwrap().kind, kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_vnic_on_a_vlan_is_asked_for_with_that_and_with_its_address() {
+        let mac = "02:00:00:00:00:01";
+        for (address, wanted) in
+            [(mac, &[("mac", mac), ("vid", "5")][..]), ("auto", &[("vid", "5")])]
+        {
+            let call = asked(&format!("dladm create-vnic -l a -v 5 -m {address} v0")).unwrap();
+            let mut told = options(&call);
+            told.sort_unstable();
+            assert_eq!((call.kind.as_str(), &told[..]), ("vlan-vnic", wanted));
         }
     }
 

@@ -39,8 +39,20 @@ const TOS: Field<Detailed> = fact!("tos");
 const MODE: Field<Detailed> = fact!("mode");
 
 /// The fields of `show-vnic`.
-pub const VNIC_FIELDS: &[Field<Detailed>] =
-    &[LINK, OVER, fact!("speed"), MAC, TYPE, MODE, fact!("isolation"), MTU, STATE, FLAGS, ZONE];
+pub const VNIC_FIELDS: &[Field<Detailed>] = &[
+    LINK,
+    OVER,
+    fact!("speed"),
+    MAC,
+    fact!("vid"),
+    TYPE,
+    MODE,
+    fact!("isolation"),
+    MTU,
+    STATE,
+    FLAGS,
+    ZONE,
+];
 
 /// The fields of `show-vlan`.
 pub const VLAN_FIELDS: &[Field<Detailed>] =

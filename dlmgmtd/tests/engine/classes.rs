@@ -4,9 +4,10 @@ use dlmgmt_proto::door::{ChangePorts, DeleteLink, LinkOption, MakeLink, Peer};
 use dlmgmt_proto::kind::{KINDS, LinkKind};
 use dlmgmt_proto::{ErrorCode, LinkClass, Result};
 use dlmgmtd::engine::Service;
+use dlmgmtd::kernel::sim::VirtualLink;
 use dlmgmtd::model::{NewKind, NewLink};
 
-use crate::machine::{Daemon, Machine, card, mac, root, settle};
+use crate::machine::{Daemon, Machine, card, mac, name, root, settle};
 use crate::zones::{lend, zone};
 
 /// A link of a kind as a client asks for it.
@@ -53,10 +54,13 @@ impl Machine {
     }
 }
 
-/// A link of this kind over `eth0`, with what it needs.
+/// A link of this kind over `eth0`, with what it needs. Its number is the kind's own, because a
+/// VLAN has one link alone.
 fn sample(kind: &'static LinkKind) -> MakeLink {
+    let number = 1 + KINDS.iter().position(|known| known == kind).unwrap();
+    let number = number.to_string();
     let wanted = kind.options.iter().filter(|option| option.is_required).map(|option| {
-        let texts = ["7", "192.0.2.1", "2001:db8::1"];
+        let texts = [&number, "192.0.2.1", "2001:db8::1"];
         let fits = |text: &&&str| option.value.parse(text).is_ok();
         LinkOption::new(option.name, texts.iter().find(fits).unwrap())
     });
@@ -318,4 +322,66 @@ async fn an_address_is_kept_whether_it_was_asked_for_or_taken_by_chance() {
     assert_eq!(daemon.link("s0").unwrap().mac, by_chance);
     let class = daemon.link("s0").unwrap().class;
     assert_eq!(class, LinkClass::Etherstub);
+}
+
+/// To the kernel it is a vlan, so what it is beside that is known by its record alone.
+#[tokio::test(start_paused = true)]
+async fn a_vnic_on_a_vlan_stays_one_after_a_restart_a_loan_and_a_reboot() {
+    let mut machine = Machine::with_cards(cards());
+    let daemon = machine.start().await;
+    let web = machine.world.add_namespace();
+    daemon.engine.zone_appeared(machine.arrival("web", web)).await.unwrap();
+    daemon.make(over("eth0", made("n7", "vlan-vnic", &[("vid", "7")]))).await.unwrap();
+    let before = daemon.link("n7").unwrap();
+    assert_eq!((before.class, before.kind.as_deref()), (LinkClass::Vnic, Some("vlan")));
+    daemon.engine.set_zone(&root(), lend("n7", "web")).await.unwrap();
+    settle().await;
+    assert_eq!(daemon.link("web/n7").unwrap().class, LinkClass::Vnic);
+    drop(daemon);
+    let daemon = machine.start().await;
+    daemon.engine.zone_appeared(machine.arrival("web", web)).await.unwrap();
+    settle().await;
+    assert_eq!(daemon.link("web/n7").unwrap().class, LinkClass::Vnic);
+    drop(daemon);
+    machine.reboot(cards());
+    let daemon = machine.start().await;
+    settle().await;
+    machine.assert_agrees(&daemon);
+    let after = daemon.link("n7").unwrap();
+    assert_eq!((after.id, after.class, after.mac), (before.id, before.class, before.mac));
+    let wrong = DeleteLink { link: "n7".parse().unwrap(), class: LinkClass::Vlan };
+    let refused = daemon.engine.delete_link(&root(), wrong).await.unwrap_err();
+    assert!(refused.message.contains("is no vlan but a vnic"), "{refused}");
+    daemon.delete("n7").await.unwrap();
+    assert_eq!(machine.kernel_names(), ["eth0", "eth1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vlan_has_one_link_over_a_lower_one_whatever_it_is_used_as() {
+    let machine = Machine::with_cards(cards());
+    let daemon = machine.start().await;
+    daemon.make(over("eth0", made("n7", "vlan-vnic", &[("vid", "7")]))).await.unwrap();
+    for kind in ["vlan", "vlan-vnic"] {
+        let before = (daemon.links(), machine.records().len(), machine.kernel_names());
+        let again = over("eth0", made("x", kind, &[("vid", "7")]));
+        let refused = daemon.make(again).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Kernel, "{refused}");
+        assert!(refused.message.contains("VLAN device already exists"), "{refused}");
+        assert_eq!((daemon.links(), machine.records().len(), machine.kernel_names()), before);
+    }
+    daemon.make(over("eth1", made("v7", "vlan", &[("vid", "7")]))).await.unwrap();
+    let tagged_twice = [("vid", "7"), ("protocol", "802.1ad")];
+    daemon.make(over("eth0", made("v7s", "vlan", &tagged_twice))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vlan_of_somebody_else_stays_a_vlan_whatever_its_address() {
+    let machine = Machine::with_cards(cards());
+    let lower = Some(machine.at("eth0").ifindex);
+    let kind = "vlan".to_owned();
+    let theirs = VirtualLink { name: name("theirs"), kind, mac: Some(mac(0x77)), lower };
+    machine.world.create(machine.world.home(), theirs).unwrap();
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(daemon.link("theirs").unwrap().class, LinkClass::Vlan);
 }

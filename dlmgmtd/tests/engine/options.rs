@@ -258,3 +258,22 @@ async fn setting_what_is_there_already_changes_nothing() {
     assert_eq!(machine.world.applied().len(), applied);
     assert_eq!(daemon.engine.snapshot().seq(), seq);
 }
+
+/// The kernel tells of a vlan, whose options have the same names.
+#[tokio::test(start_paused = true)]
+async fn the_options_of_a_vnic_on_a_vlan_change_as_those_of_a_vlan() {
+    let (mut machine, daemon) = start().await;
+    let vnic = made("n9", "vlan-vnic", &[("vid", "9")]);
+    daemon.make(MakeLink { over: "eth0".parse().ok(), ..vnic }).await.unwrap();
+    set(&daemon, "n9", &[("gvrp", "on")]).await.unwrap();
+    set_for(&daemon, "n9", &[("mvrp", "on")], true).await.unwrap();
+    assert_eq!(shown(&daemon, "n9", "gvrp").await, both("on"));
+    assert_eq!(in_kernel(&machine, "n9", "mvrp"), "on");
+    assert_eq!(shown(&daemon, "n9", "vid").await, both("9"));
+    drop(daemon);
+    machine.reboot(cards());
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(in_kernel(&machine, "n9", "gvrp"), "on");
+    assert_eq!(shown(&daemon, "n9", "mvrp").await.1, "off");
+}

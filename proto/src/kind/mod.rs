@@ -35,6 +35,8 @@ pub struct LinkKind {
     pub has_ports: bool,
     /// Whether it is one end of a pair.
     pub is_pair: bool,
+    /// The option that chooses it among the kinds of its class; none where its name does.
+    pub chosen_by: Option<&'static str>,
     /// Where its hardware address comes from.
     pub address: Address,
     /// Why it cannot be lent to a zone, if it cannot.
@@ -101,8 +103,6 @@ pub enum Rule {
     SameFamily(&'static str, &'static str),
     /// An option is given only with a lower link.
     NeedsLower(&'static str),
-    /// An option is known, so that it can be said why it is not to be had.
-    Refused(&'static str, &'static str),
     /// An option is given only where another one has one of these values, by itself or because it
     /// was given.
     OnlyWhere(&'static str, &'static str, &'static [&'static str]),
@@ -218,6 +218,11 @@ impl ClassSpec {
             Choice::Required(_) => None,
             Choice::Only | Choice::FirstUnless(_) => self.kinds().next(),
         }
+    }
+
+    /// The kind that an option chooses.
+    pub fn chosen_by(&self, option: &str) -> Option<&'static LinkKind> {
+        self.kinds().find(|kind| kind.chosen_by == Some(option))
     }
 
     /// How one of several kinds is chosen.

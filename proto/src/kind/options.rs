@@ -54,14 +54,6 @@ pub enum OptionError {
     /// An option is given without a lower link.
     #[error("{0} needs a lower link")]
     NeedsLower(&'static str),
-    /// An option is not to be had.
-    #[error("{option}: {why}")]
-    Refused {
-        /// The option.
-        option: &'static str,
-        /// Why not.
-        why: &'static str,
-    },
     /// An option is given where another one does not have the value that it needs.
     #[error("{option} needs {other} to be {values}")]
     OnlyWhere {
@@ -168,7 +160,6 @@ impl LinkOptions {
                 }
                 _ => Ok(()),
             },
-            Rule::Refused(option, why) if has(option) => Err(OptionError::Refused { option, why }),
             Rule::NeedsLower(option) if has(option) && !has_lower => {
                 Err(OptionError::NeedsLower(option))
             }

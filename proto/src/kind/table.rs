@@ -54,6 +54,7 @@ const PLAIN: LinkKind = LinkKind {
     lower: Lower::None,
     has_ports: false,
     is_pair: false,
+    chosen_by: None,
     address: Address::Own,
     pinned: None,
     maker: Maker::Rtnetlink,
@@ -66,14 +67,6 @@ const fn switch(name: &'static str, doc: &'static str) -> OptionSpec {
 }
 
 // Shares of a lower link.
-
-/// On illumos a vnic can have a VLAN. Here that would be two links under one name.
-const VNIC_VID: OptionSpec =
-    OptionSpec::new("vid", VID, "Refused: make a VLAN, and the vnic over it").letter('v');
-const VNIC_RULES: &[Rule] = &[Rule::Refused(
-    "vid",
-    "a vnic has no VLAN of its own: make a VLAN with create-vlan, and the vnic over that",
-)];
 
 const MACVLAN: LinkKind = LinkKind {
     name: "macvlan",
@@ -100,9 +93,7 @@ const MACVLAN: LinkKind = LinkKind {
             .by_itself("1000")
             .changeable()
             .carried_by(&[Attribute::info(7, Form::U32)]),
-        VNIC_VID,
     ],
-    rules: VNIC_RULES,
     ..PLAIN
 };
 
@@ -134,10 +125,54 @@ const IPVLAN: LinkKind = LinkKind {
         .by_itself("bridge")
         .changeable()
         .carried_by(&[Attribute::info(2, Form::U16)]),
-        VNIC_VID,
     ],
-    rules: VNIC_RULES,
     ..PLAIN
+};
+
+const VLAN: LinkKind = LinkKind {
+    name: "vlan",
+    kernel: "vlan",
+    class: LinkClass::Vlan,
+    lower: Lower::Required(OVER_ETHERNET),
+    address: Address::Inherited,
+    options: &[
+        OptionSpec::new("vid", VID, "Its VLAN")
+            .letter('v')
+            .required()
+            .carried_by(&at(1, Form::U16)),
+        OptionSpec::new("protocol", VLAN_PROTOCOLS, "How frames are tagged")
+            .default("802.1q")
+            .carried_by(&at(5, Form::Be16)),
+        switch("reorder-hdr", "Take the tag out of received frames")
+            .by_itself("on")
+            .changeable()
+            .carried_by(&at(2, Form::Bit(0x1))),
+        switch("gvrp", "Tell the switch of the VLAN by GVRP")
+            .by_itself("off")
+            .changeable()
+            .carried_by(&at(2, Form::Bit(0x2))),
+        switch("loose-binding", "Be up whatever the lower link is")
+            .by_itself("off")
+            .changeable()
+            .carried_by(&at(2, Form::Bit(0x4))),
+        switch("mvrp", "Tell the switch of the VLAN by MVRP")
+            .by_itself("off")
+            .changeable()
+            .carried_by(&at(2, Form::Bit(0x8))),
+        MAC.letter('m'),
+        MTU,
+    ],
+    ..PLAIN
+};
+
+/// With an address of its own, a vlan has of the VLAN's frames those for that address and for many,
+/// and the kernel lets the lower link hear them.
+const VLAN_VNIC: LinkKind = LinkKind {
+    name: "vlan-vnic",
+    class: LinkClass::Vnic,
+    address: Address::Own,
+    chosen_by: Some("vid"),
+    ..VLAN
 };
 
 // Tunnels.
@@ -298,41 +333,8 @@ pub static KINDS: &[LinkKind] = &[
         ..PLAIN
     },
     LinkKind { name: "dummy", kernel: "dummy", class: LinkClass::Etherstub, ..PLAIN },
-    LinkKind {
-        name: "vlan",
-        kernel: "vlan",
-        class: LinkClass::Vlan,
-        lower: Lower::Required(OVER_ETHERNET),
-        address: Address::Inherited,
-        options: &[
-            OptionSpec::new("vid", VID, "Its VLAN")
-                .letter('v')
-                .required()
-                .carried_by(&at(1, Form::U16)),
-            OptionSpec::new("protocol", VLAN_PROTOCOLS, "How frames are tagged")
-                .default("802.1q")
-                .carried_by(&at(5, Form::Be16)),
-            switch("reorder-hdr", "Take the tag out of received frames")
-                .by_itself("on")
-                .changeable()
-                .carried_by(&at(2, Form::Bit(0x1))),
-            switch("gvrp", "Tell the switch of the VLAN by GVRP")
-                .by_itself("off")
-                .changeable()
-                .carried_by(&at(2, Form::Bit(0x2))),
-            switch("loose-binding", "Be up whatever the lower link is")
-                .by_itself("off")
-                .changeable()
-                .carried_by(&at(2, Form::Bit(0x4))),
-            switch("mvrp", "Tell the switch of the VLAN by MVRP")
-                .by_itself("off")
-                .changeable()
-                .carried_by(&at(2, Form::Bit(0x8))),
-            MAC,
-            MTU,
-        ],
-        ..PLAIN
-    },
+    VLAN,
+    VLAN_VNIC,
     LinkKind {
         name: "bond",
         kernel: "bond",
@@ -702,7 +704,7 @@ const KIND: Selector = Selector { name: "kind", letter: None };
 pub static CLASSES: &[ClassSpec] = &[
     ClassSpec {
         class: LinkClass::Vnic,
-        about: "a share of another link (macvlan, macvtap, ipvlan, ipvtap)",
+        about: "a share of another link, or of a VLAN on it (macvlan, macvtap, ipvlan, ipvtap)",
         choice: Choice::FirstUnless(KIND),
         in_list: &[],
     },

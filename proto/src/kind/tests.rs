@@ -151,7 +151,7 @@ fn bad_options_are_refused_with_what_is_wrong() {
         ("vlan", &[("vid", "1"), ("colour", "red")], &["vlan has no option colour"]),
         ("vlan", &[("vid", "1"), ("mtu", "99999")], &["mtu", "68-65535"]),
         ("macvlan", &[("mac", "01:00:00:00:00:00")], &["mac", "unicast"]),
-        ("macvlan", &[("vid", "7")], &["vid", "make a VLAN"]),
+        ("macvlan", &[("vid", "7")], &["macvlan has no option vid"]),
         ("bond", &[("lacp", "active"), ("mode", "balance-rr")], &["lacp needs mode to be 802.3ad"]),
         ("bond", &[("arp-interval", "9"), ("miimon", "9")], &["arp-interval and miimon"]),
         ("bond", &[("arp-interval", "9"), ("mode", "802.3ad")], &["arp-interval needs mode"]),
@@ -241,9 +241,7 @@ fn the_table_contradicts_itself_nowhere() {
                 | Rule::SameFamily(one, other) => {
                     assert_ne!(option(one).name, option(other).name);
                 }
-                Rule::NeedsLower(name) | Rule::Refused(name, _) => {
-                    assert!(!option(name).is_required)
-                }
+                Rule::NeedsLower(name) => assert!(!option(name).is_required),
                 Rule::OnlyWhere(name, other, values) => {
                     assert!(!option(name).is_required);
                     assert!(values.iter().all(|text| option(other).value.parse(text).is_ok()));
@@ -276,6 +274,27 @@ fn an_option_of_several_kinds_of_a_class_is_written_in_one_way() {
 }
 
 #[test]
+fn an_option_that_chooses_a_kind_is_of_that_kind_alone_which_needs_it() {
+    for kind in KINDS {
+        let Some(chooser) = kind.chosen_by else { continue };
+        let class = ClassSpec::of(kind.class).unwrap();
+        assert!(kind.option(chooser).unwrap().is_required, "{}", kind.name);
+        assert_eq!(class.kinds().filter(|kind| kind.option(chooser).is_some()).count(), 1);
+        assert_ne!(class.default_kind(), Some(kind));
+    }
+}
+
+#[test]
+fn a_vnic_on_a_vlan_is_told_to_the_kernel_as_a_vlan_and_one_that_was_found_is_a_vlan() {
+    let options = [("vid", "7"), ("protocol", "802.1ad"), ("gvrp", "on")];
+    assert_eq!(told("vlan-vnic", &options), told("vlan", &options));
+    assert_eq!(LinkKind::of_kernel("vlan").unwrap().class, LinkClass::Vlan);
+    let vnic = LinkKind::named("vlan-vnic").unwrap();
+    assert_eq!((vnic.class, vnic.address), (LinkClass::Vnic, Address::Own));
+    assert_eq!(refused("vlan-vnic", &[]), "a vlan-vnic needs vid (1-4094)");
+}
+
+#[test]
 fn what_can_be_changed_can_also_be_reset() {
     for kind in KINDS {
         for option in kind.properties().filter(|option| option.is_changeable) {
@@ -301,7 +320,7 @@ fn a_property_of_a_kind_is_named_as_ip_link_has_it_too() {
     }
     assert_eq!(property("bridge", "mtu"), None, "that is every link's");
     assert_eq!(property("vxlan", "learning"), None, "that is a port's");
-    assert_eq!(property("macvlan", "vid"), None, "it cannot be had");
+    assert_eq!(property("macvlan", "vid"), None, "it has none");
 }
 
 #[test]

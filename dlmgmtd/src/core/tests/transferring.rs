@@ -117,7 +117,9 @@ const EVERYTHING: &str = r#"{"format":3,
         {"linkid":10,"link":"br0","class":"bridge","media":"Ethernet","kind":"bridge","ports":[6],
          "options":{"protect":"stp"}},
         {"linkid":9,"link":"vn1","class":"vnic","media":"Ethernet","kind":"ipvlan","over":8,
-         "loan":{"zone":"db","name":"vn1"}}
+         "loan":{"zone":"db","name":"vn1"}},
+        {"linkid":11,"link":"vn7","class":"vnic","media":"Ethernet","kind":"vlan-vnic","over":4,
+         "options":{"mac":"02:00:00:00:00:0a","vid":"7"}}
     ]}"#;
 
 #[test]

@@ -76,12 +76,13 @@ fn the_lower_link_is_told_where_the_kind_has_it() {
     let remote = [("remote", "192.0.2.1")];
     let remote6 = [("remote", "2001:db8::1")];
     let key = [remote[0], ("key", "1")];
-    let cases: [(&str, Options<'_>, Option<u16>); 14] = [
+    let cases: [(&str, Options<'_>, Option<u16>); 15] = [
         ("macvlan", &[], None),
         ("macvtap", &[], None),
         ("ipvlan", &[], None),
         ("ipvtap", &[], None),
         ("vlan", &[("vid", "7")], None),
+        ("vlan-vnic", &[("vid", "7")], None),
         ("vxlan", &[("vni", "7")], Some(3)),
         ("ipip", &remote, Some(1)),
         ("sit", &remote, Some(1)),
@@ -128,6 +129,20 @@ fn who_has_an_address_of_its_own_is_told_one_and_others_only_what_was_asked_for(
     assert!(!sent("gre", &[("remote", "192.0.2.1")], None).0.contains_key(&IFLA_ADDRESS));
 }
 
+/// It is a vlan to the kernel, and has an address of its own all the same.
+#[test]
+fn a_vnic_on_a_vlan_is_a_vlan_with_an_address() {
+    let address = vec![2, 0, 0, 0, 0, 7];
+    let wanted = [(1, 7_u16.to_ne_bytes().to_vec()), (5, vec![0x81, 0])];
+    let (told, data) = sent("vlan-vnic", &[("vid", "7"), ("mac", "02:00:00:00:00:07")], Some(9));
+    assert_eq!((&told[&IFLA_ADDRESS], data), (&address, BTreeMap::from(wanted.clone())));
+    let (told, data) = sent("vlan-vnic", &[("vid", "7")], Some(9));
+    let by_chance = &told[&IFLA_ADDRESS];
+    assert_eq!((by_chance.len(), by_chance[0] & 3), (6, 2), "local, and of one link");
+    assert_eq!(data, BTreeMap::from(wanted));
+    assert!(!sent("vlan", &[("vid", "7")], Some(9)).0.contains_key(&IFLA_ADDRESS));
+}
+
 /// What is asked of the kernel for a change of an option of link 7: those of its kind.
 fn said(kind: &str, option: &str, value: &str) -> Attributes {
     let kind = LinkKind::named(kind).unwrap();
@@ -159,6 +174,7 @@ fn a_change_says_one_option_alone() {
         ("bond", "fail_over_mac", "active", 13, vec![1]),
         ("macvlan", "mode", "vepa", 1, number(2)),
         ("vlan", "gvrp", "on", 2, [number(2), number(2)].concat()),
+        ("vlan-vnic", "mvrp", "on", 2, [number(8), number(8)].concat()),
         ("vlan", "reorder_hdr", "off", 2, [number(0), number(1)].concat()),
         ("vxlan", "ttl", "9", 5, vec![9]),
         ("geneve", "tos", "9", 4, vec![9]),

@@ -218,7 +218,8 @@ impl Namespace {
         let has_ports = self.links.values().any(|link| link.master == Some(ifindex));
         let OptionSetting { kind, option, value } = setting;
         let options = self.existing(ifindex)?.tunables.options.as_mut();
-        let options = options.filter(|options| options.kind() == *kind && option.is_changeable);
+        let options =
+            options.filter(|options| options.kind().kernel == kind.kernel && option.is_changeable);
         let options = options.ok_or_else(|| refusal(libc::EOPNOTSUPP))?;
         if (kind.kernel, option.name) == ("bond", "mode") && has_ports {
             let text = "unable to set option because the bond device has slaves";
@@ -412,7 +413,7 @@ pub fn refusal(errno: i32) -> KernelError {
     KernelError { errno, text: None }
 }
 
-fn refusal_saying(errno: i32, text: &str) -> KernelError {
+pub fn refusal_saying(errno: i32, text: &str) -> KernelError {
     KernelError { errno, text: Some(text.to_owned()) }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
-use dlmgmt_proto::kind::LinkKind;
+use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
 
-use super::namespace::{Namespace, bare_link, is_hardware, place_of, refusal, standards, told};
+use super::namespace::{
+    Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told,
+};
 use super::random::Random;
 use super::view::View;
 use super::{HintFaults, PhysDevice, VirtualLink};
@@ -410,6 +412,9 @@ impl World {
                     Some(over) if kind.kernel == "macvlan" => Some(self.lowest(*over)?),
                     over => *over,
                 };
+                if let Some(over) = over.filter(|_| kind.kernel == "vlan") {
+                    self.check_vlan_free(over, settings)?;
+                }
                 let lower_mtu = match over {
                     Some(over) => Some(self.namespace(over.ns)?.existing(over.ifindex)?.mtu),
                     None => None,
@@ -418,7 +423,8 @@ impl World {
                 let link = self.add(new.ns, new.name, kind.kernel, new.mac, mtu)?;
                 let made = self.namespace(new.ns)?.existing(link.ifindex)?;
                 made.media = kind.media;
-                let mut options = standards(kind);
+                // It says of a link what it calls it itself.
+                let mut options = standards(LinkKind::of_kernel(kind.kernel).unwrap_or(kind));
                 options.take(settings);
                 made.tunables.options = Some(options);
                 if let Some(over) = over {
@@ -426,6 +432,21 @@ impl World {
                 }
                 Ok(vec![self.happened(link)])
             }
+        }
+    }
+
+    /// There is one link for a VLAN over another one, whatever it is used as and wherever it is.
+    fn check_vlan_free(&mut self, over: Binding, wanted: &LinkOptions) -> Result<(), KernelError> {
+        let vlan = |options: &LinkOptions| (options.value("vid"), options.value("protocol"));
+        let is_taken = |link: &mut KernelLink| {
+            let options = link.tunables.options.as_ref();
+            options.is_some_and(|had| had.kind().kernel == "vlan" && vlan(had) == vlan(wanted))
+        };
+        let mut above =
+            self.namespaces.iter_mut().flat_map(|(ns, namespace)| namespace.links_over(*ns, over));
+        match above.any(is_taken) {
+            true => Err(refusal_saying(libc::EEXIST, "VLAN device already exists")),
+            false => Ok(()),
         }
     }
 
