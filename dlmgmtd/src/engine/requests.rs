@@ -27,9 +27,9 @@ use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall,
-    Registry, Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export,
-    is_shown, links_to_lend, plan_change_ports, plan_delete, plan_delete_phys, plan_import,
+    Asked, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall, Registry,
+    Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export, is_shown,
+    links_to_change, links_to_lend, plan_change_ports, plan_delete, plan_delete_phys, plan_import,
     plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
     refuse_ending, resolve, veiled, visible_zone,
 };
@@ -412,16 +412,9 @@ impl Service for Engine {
         let document = Document::parse(&text)?;
         let zones = document.zones_lent_to();
         let still = self.zones.keep_still(&zones).await;
-        let mut addresses = Addresses::new();
-        let registry = self.pipeline.registry();
-        for id in links_to_lend(&registry, &document) {
-            if let Some(link) = registry.link(id) {
-                addresses.insert(id, self.addresses_of(link).await?);
-            }
-        }
-        let changed = self
-            .change(move |registry, ids| plan_import(registry, ids, &document, &addresses))
-            .await?;
+        let asked = self.asked_for(&document).await?;
+        let changed =
+            self.change(move |registry, ids| plan_import(registry, ids, &document, &asked)).await?;
         drop(still);
         self.zones.remake_lost_links().await;
         Ok(changed)
@@ -449,6 +442,21 @@ impl Engine {
                 Err(Error::kernel(why.errno, text))
             }
         }
+    }
+
+    /// What an import must know that links are not followed by.
+    async fn asked_for(&self, document: &Document) -> Result<Asked> {
+        let mut asked = Asked::default();
+        let registry = self.pipeline.registry();
+        for id in links_to_lend(&registry, document) {
+            if let Some(link) = registry.link(id) {
+                asked.addresses.insert(id, self.addresses_of(link).await?);
+            }
+        }
+        for id in links_to_change(&registry, document) {
+            asked.readings.insert(id, self.readings_of(id).await?);
+        }
+        Ok(asked)
     }
 
     /// What of a link's properties it is not followed by.
