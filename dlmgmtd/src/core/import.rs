@@ -37,16 +37,28 @@ pub fn links_to_lend(registry: &Registry, document: &Document) -> Vec<LinkId> {
     lent.filter_map(|entry| find(registry, document, entry)).collect()
 }
 
-/// The links that are known here and that the text says to have been made otherwise: who brings it
-/// in must know what they have.
+/// The virtual links that are known here.
+pub fn known_virtual_links(registry: &Registry, document: &Document) -> Vec<LinkId> {
+    known_virtual(registry, document).map(|(_, id)| id).collect()
+}
+
+/// The links among those that the text says to have been made otherwise: who brings it in must know
+/// what they have.
 pub fn links_to_change(registry: &Registry, document: &Document) -> Vec<LinkId> {
-    let virtual_links = document.links.iter().filter(|entry| entry.class != LinkClass::Phys);
-    let differing = virtual_links.filter_map(|entry| {
+    let differs = |(entry, id): &(&Entry, LinkId)| {
         let made_with = entry.made_with().ok()?;
-        let link = registry.link(find(registry, document, entry)?)?;
-        plan_made_with(link, &made_with, None).map(|_| link.record.id)
-    });
-    differing.collect()
+        plan_made_with(registry.link(*id)?, &made_with, None)
+    };
+    let known = known_virtual(registry, document);
+    known.filter(|known| differs(known).is_some()).map(|(_, id)| id).collect()
+}
+
+fn known_virtual<'a>(
+    registry: &'a Registry,
+    document: &'a Document,
+) -> impl Iterator<Item = (&'a Entry, LinkId)> {
+    let virtual_links = document.links.iter().filter(|entry| entry.class != LinkClass::Phys);
+    virtual_links.filter_map(|entry| Some((entry, find(registry, document, entry)?)))
 }
 
 /// Brings a text in.

@@ -352,6 +352,11 @@ struct Life {
     model: Model,
     requests: usize,
     macs: u8,
+    /// Bridges of which others have set an option.
+    meddled_with: BTreeSet<LinkId>,
+    /// Whether the kernel has refused anything since the last boot: what it refuses of a link that
+    /// is made again stays as it is.
+    has_refused: bool,
 }
 
 impl Life {
@@ -376,6 +381,8 @@ impl Life {
             model: Model::default(),
             requests: 0,
             macs: 0,
+            meddled_with: BTreeSet::new(),
+            has_refused: false,
         };
         life.start().await;
         life.rest().await;
@@ -665,7 +672,10 @@ impl Life {
             }
             Happening::Import => self.import(),
             Happening::LoseHints => self.daemon().hear_that_hints_were_lost(),
-            Happening::Refuse(nth) => self.machine.world.fail_step(nth, libc::EBUSY),
+            Happening::Refuse(nth) => {
+                self.has_refused = true;
+                self.machine.world.fail_step(nth, libc::EBUSY);
+            }
             Happening::DiskFails(nth) => self.machine.disk.fail_at(nth),
             Happening::Wait(times) => {
                 for _ in 0..times {
@@ -800,6 +810,7 @@ impl Life {
             })
             .collect();
         self.machine.reboot([]);
+        self.has_refused = false;
         for card in cards {
             self.machine.world.plug(card);
         }
@@ -822,6 +833,7 @@ impl Life {
         self.named.retain(|_, ns| world.is_alive(*ns));
         self.check_kernel();
         self.check_disk();
+        self.check_options();
         let shown = self.daemon().all_links();
         let seen = shown.iter().map(|link| (link.id, self.known(link))).collect();
         self.model.check(seen);

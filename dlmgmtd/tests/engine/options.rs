@@ -358,3 +358,34 @@ async fn an_import_that_needs_another_link_of_the_name_is_refused_with_why() {
     settle().await;
     assert_eq!(everything(&machine), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_for_now_ends_with_the_boot_also_where_the_daemon_dies_after_it() {
+    let (mut machine, daemon) = start().await;
+    set_for(&daemon, "br0", &[("stp", "off")], true).await.unwrap();
+    daemon.rename(&[("br0", "br1")]).await.unwrap();
+    drop(daemon);
+    machine.reboot(cards());
+    for _ in 0..2 {
+        let _daemon = machine.start().await;
+        settle().await;
+        assert_eq!(in_kernel(&machine, "br1", "protect"), "stp");
+        machine.disk.crash();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_set_an_option_at_once_the_last_one_has_it_also_in_the_kernel() {
+    let (_machine, daemon) = start().await;
+    let text = exported(&daemon).await;
+    let (off, on) = ([("stp", "off")], [("stp", "on")]);
+    let (one, other) = tokio::join!(set(&daemon, "br0", &off), set(&daemon, "br0", &on));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(shown(&daemon, "br0", "stp").await, both("stp"));
+    let (set, imported) = tokio::join!(set(&daemon, "br0", &off), import(&daemon, &text));
+    set.unwrap();
+    imported.unwrap();
+    let (wanted, effective) = shown(&daemon, "br0", "stp").await;
+    assert_eq!(wanted, effective);
+}

@@ -148,6 +148,7 @@ impl Life {
         let action = Action::SetOption(OptionSetting { kind, option, value });
         if self.machine.world.by_others(&Step { at, action }).is_ok() {
             self.model.by_others(link.id, Wish::Effective(name, text.to_owned()));
+            self.meddled_with.insert(link.id);
         }
     }
 
@@ -165,6 +166,23 @@ impl Life {
             OPTIONS.iter().map(value).collect()
         });
         (made_with(&recipe.options), effective.unwrap_or_default())
+    }
+
+    /// The kernel has what the records say, where nobody else set anything and nothing was refused.
+    /// What was wanted for as long as the link lasted may be on the disk when another has been made.
+    pub fn check_options(&self) {
+        let records = self.machine.records().into_iter();
+        let for_now: BTreeMap<LinkId, BTreeMap<String, String>> =
+            records.map(|record| (record.id, record.properties.options)).collect();
+        let is_as_left = |link: &LinkInfo| self.has_refused || self.meddled_with.contains(&link.id);
+        for link in self.daemon().all_links().iter().filter(|link| !is_as_left(link)) {
+            let (wanted, effective) = self.options(link);
+            for (name, value) in &effective {
+                let for_now = for_now.get(&link.id).and_then(|options| options.get(*name));
+                let is_wanted = wanted.get(name) == Some(value) || for_now == Some(value);
+                assert!(is_wanted, "{link:?}: {name} is {value}, not {wanted:?} or {for_now:?}");
+            }
+        }
     }
 
     /// An import may bring any bridge the options of one that was saved.
