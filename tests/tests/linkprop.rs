@@ -464,3 +464,25 @@ fn an_import_brings_changed_options() {
     let data = of_kind(&other, "mine");
     assert_eq!((&data["stp_state"], &data["ageing_time"]), (&1.into(), &30000.into()));
 }
+
+#[test]
+fn an_import_onto_the_same_host_brings_options_back() {
+    let host = host();
+    host.dladm("create-bridge -P stp mine").ok();
+    host.dladm("create-overlay -v 7 --remote 192.0.2.1 o0").ok();
+    let exported = host.dladm("export").ok();
+    let file = host.dir().join("registry.json");
+    std::fs::write(&file, &exported).unwrap();
+    let import = || host.dladm(&format!("import {}", file.display()));
+    host.dladm("set-linkprop -p stp=off,ageing=77 mine").ok();
+    import().ok();
+    let data = of_kind(&host, "mine");
+    assert_eq!((&data["stp_state"], &data["ageing_time"]), (&1.into(), &30000.into()));
+    assert_eq!(host.dladm("export").ok(), exported);
+    host.unchanged_by(|| import().ok());
+    host.dladm("set-linkprop -p stp=off mine").ok();
+    std::fs::write(&file, exported.replace("\"vni\": \"7\"", "\"vni\": \"8\"")).unwrap();
+    let line = host.unchanged_by(import).refused("exists");
+    assert!(line.contains("whose vni is 7, not 8"), "{line}");
+    assert_eq!(of_kind(&host, "mine")["stp_state"], 0);
+}

@@ -8,18 +8,27 @@ use dlmgmt_proto::{
     Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId, ZoneName,
 };
 
+use super::likeness::difference;
 use super::loans::{Lend, plan_lend};
 use super::lookup::title;
+use super::options::plan_made_with;
 use super::plan::{LinkChange, LinkIds, Plan};
 use super::registry::Registry;
 use super::rename::plan_rename;
 use super::transfer::{Document, Entry, HIGHEST_NUMBER, Over, ZoneEntry, invalid};
 use crate::model::{
-    Lifetime, Link, LinkRecord, Loan, Location, Origin, PhysIdentity, Recipe, Zone, ZoneRecord,
+    Lifetime, Link, LinkRecord, Loan, Location, Origin, PhysIdentity, Readings, Recipe, Zone,
+    ZoneRecord,
 };
 
-/// The addresses of links that are to be lent.
-pub type Addresses = BTreeMap<LinkId, Vec<String>>;
+/// What links are not followed by, and was asked for an import.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The addresses of links that are to be lent.
+    pub addresses: BTreeMap<LinkId, Vec<String>>,
+    /// What links have whose options are to be others.
+    pub readings: BTreeMap<LinkId, Readings>,
+}
 
 /// The links that are known here and that the text lends to a zone: who brings it in must know
 /// their addresses.
@@ -28,10 +37,35 @@ pub fn links_to_lend(registry: &Registry, document: &Document) -> Vec<LinkId> {
     lent.filter_map(|entry| find(registry, document, entry)).collect()
 }
 
+/// The virtual links that are known here.
+pub fn known_virtual_links(registry: &Registry, document: &Document) -> Vec<LinkId> {
+    known_virtual(registry, document).map(|(_, id)| id).collect()
+}
+
+/// The links among those that the text says to have been made otherwise: who brings it in must know
+/// what they have.
+pub fn links_to_change(registry: &Registry, document: &Document) -> Vec<LinkId> {
+    let differs = |(entry, id): &(&Entry, LinkId)| {
+        let made_with = entry.made_with().ok()?;
+        plan_made_with(registry.link(*id)?, &made_with, None)
+    };
+    let known = known_virtual(registry, document);
+    known.filter(|known| differs(known).is_some()).map(|(_, id)| id).collect()
+}
+
+fn known_virtual<'a>(
+    registry: &'a Registry,
+    document: &'a Document,
+) -> impl Iterator<Item = (&'a Entry, LinkId)> {
+    let virtual_links = document.links.iter().filter(|entry| entry.class != LinkClass::Phys);
+    virtual_links.filter_map(|entry| Some((entry, find(registry, document, entry)?)))
+}
+
 /// Brings a text in.
 ///
 /// A link that is known here keeps its linkid and takes the name: hardware is known by its
-/// identity, a virtual link by its name and kind. What is not known becomes a link that is absent
+/// identity, a virtual link by its name and by what of it never changes; its options become those of
+/// the text. What is not known becomes a link that is absent
 /// as yet, with the linkid it had if that was never given here: hardware waits to appear, a
 /// virtual link to be made. Zones keep the numbers that their names have here. What is known here
 /// and not in the text stays as it is.
@@ -39,15 +73,16 @@ pub fn plan_import(
     registry: &Registry,
     ids: &mut LinkIds,
     document: &Document,
-    addresses: &Addresses,
+    asked: &Asked,
 ) -> Result<Plan> {
     let mut draft = Draft::new(registry, document)?;
     draft.number_zones();
     draft.give_ids(ids)?;
     draft.rename_the_known()?;
     draft.add_the_unknown()?;
+    draft.give_options(&asked.readings)?;
     draft.give_properties()?;
-    draft.lend(addresses)?;
+    draft.lend(&asked.addresses)?;
     Ok(Plan { changes: draft.changes.into_values().collect(), ..draft.plan })
 }
 
@@ -133,11 +168,23 @@ impl<'a> Draft<'a> {
 
     fn add_the_unknown(&mut self) -> Result<()> {
         let added = self.unknown().map(|entry| {
-            refuse_taken(&self.registry, entry.link)?;
+            refuse_taken(&self.registry, self.document, entry)?;
             Ok(Link { record: self.record(entry)?, kernel: None }.into())
         });
         let changes = added.collect::<Result<_>>()?;
         self.take(Plan { changes, ..Plan::default() });
+        Ok(())
+    }
+
+    fn give_options(&mut self, readings: &BTreeMap<LinkId, Readings>) -> Result<()> {
+        let known = self.document.links.iter().filter(|entry| entry.class != LinkClass::Phys);
+        for entry in known {
+            let Some(id) = self.known.get(&entry.linkid) else { continue };
+            let Some(link) = self.registry.link(*id) else { continue };
+            if let Some(plan) = plan_made_with(link, &entry.made_with()?, readings.get(id)) {
+                self.take(plan);
+            }
+        }
         Ok(())
     }
 
@@ -205,7 +252,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn lend(&mut self, addresses: &Addresses) -> Result<()> {
+    fn lend(&mut self, addresses: &BTreeMap<LinkId, Vec<String>>) -> Result<()> {
         for entry in &self.document.links {
             let Some(loan) = &entry.loan else { continue };
             let id = self.here(entry.linkid);
@@ -250,7 +297,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn find(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+pub(super) fn find(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
     match entry.class {
         LinkClass::Phys => find_hardware(registry, document, entry),
         _ => find_virtual(registry, document, entry),
@@ -275,43 +322,29 @@ fn find_hardware(registry: &Registry, document: &Document, entry: &Entry) -> Opt
     exact.or_else(|| by_mac().find(|link| has_address(link))).map(|link| link.record.id)
 }
 
-/// A virtual link of ours that has the name and is made as the entry says.
+/// A virtual link of ours that has the name, and of which only what can change differs.
 fn find_virtual(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
-    let named = |name: LinkName| {
-        let is_it = |link: &&Arc<Link>| {
-            let record = &link.record;
-            (record.owner, record.name) == (ZoneId::GLOBAL, name)
-        };
-        registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id)).filter(is_it)
-    };
-    let link = named(entry.link)?;
-    let is_same = link.record.recipe.as_ref().is_some_and(|recipe| {
-        let below = |below: &Over| match below {
-            Over::Entry(lower) => {
-                document.entry(*lower).and_then(|lower| find(registry, document, lower))
-            }
-            Over::Named(name) => named(*name).map(|lower| lower.record.id),
-        };
-        let other = entry.peer.and_then(|peer| document.entry(peer)).map(|other| other.link);
-        let peer = recipe.peer.and_then(|peer| registry.link(peer)).map(|peer| peer.record.name);
-        let made_as = entry.made_with().map(|settings| Recipe::new(&settings));
-        let made_as = made_as.map(|made_as| Recipe {
-            over: entry.over.as_ref().and_then(below),
-            ports: entry.ports.iter().filter_map(below).collect(),
-            peer: recipe.peer,
-            ..made_as
-        });
-        other == peer && made_as.as_ref() == Ok(recipe)
-    });
-    let is_ours = (link.record.origin, link.record.lifetime) == (Origin::Own, Lifetime::Persistent);
-    (is_same && is_ours && link.record.class == entry.class).then_some(link.record.id)
+    let link = named(registry, entry.link)?;
+    difference(registry, document, entry, link).is_none().then_some(link.record.id)
 }
 
-fn refuse_taken(registry: &Registry, name: LinkName) -> Result<()> {
+/// The link that has the name at home.
+pub(super) fn named(registry: &Registry, name: LinkName) -> Option<&Arc<Link>> {
+    let link = registry.link(registry.by_name(ZoneId::GLOBAL, name)?)?;
+    let record = &link.record;
+    ((record.owner, record.name) == (ZoneId::GLOBAL, name)).then_some(link)
+}
+
+fn refuse_taken(registry: &Registry, document: &Document, entry: &Entry) -> Result<()> {
+    let name = entry.link;
     if registry.is_name_free(ZoneId::GLOBAL, name) {
         return Ok(());
     }
     let by = registry.by_name(ZoneId::GLOBAL, name).and_then(|id| registry.link(id));
     let by = by.map_or_else(|| "another link".to_owned(), |link| title(registry, link));
-    Err(Error::new(ErrorCode::Exists, format!("cannot import {name}: it is the name of {by}")))
+    let differs = named(registry, name).filter(|_| entry.class != LinkClass::Phys);
+    let differs = differs.and_then(|link| difference(registry, document, entry, link));
+    let differs = differs.map(|differs| format!(", {differs}")).unwrap_or_default();
+    let text = format!("cannot import {name}: it is the name of {by}{differs}");
+    Err(Error::new(ErrorCode::Exists, text))
 }

@@ -6,6 +6,7 @@
 
 mod events;
 mod import;
+mod likeness;
 mod loans;
 mod lookup;
 mod making;
@@ -23,7 +24,7 @@ mod transfer;
 mod zones;
 
 pub use events::{changed, detaching, events_between};
-pub use import::{Addresses, links_to_lend, plan_import};
+pub use import::{Asked, known_virtual_links, links_to_change, links_to_lend, plan_import};
 pub use loans::{Lend, Recall, plan_home_coming, plan_lend, plan_recall, to_bring_home};
 pub use lookup::{Scope, describe_to, resolve, veiled, visible_zone};
 pub use making::{

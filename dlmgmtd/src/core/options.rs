@@ -9,9 +9,12 @@ use dlmgmt_proto::kind::{LinkKind, LinkOptions, OptionSpec};
 use dlmgmt_proto::property::{Assignment, Property, PropertyInfo};
 use dlmgmt_proto::{Error, Result, Value};
 
-use super::properties::{Change, invalid};
+use super::plan::Plan;
+use super::properties::{Change, invalid, plan_bringing};
 use super::registry::Registry;
-use crate::model::{Action, KernelLink, Link, LinkRecord, OptionSetting};
+use crate::model::{
+    Action, KernelLink, Link, LinkRecord, OptionSetting, Readings, Recipe, Settings,
+};
 
 /// The option of a link's kind that a property name means.
 pub(super) fn named(link: &Link, name: &str) -> Option<&'static OptionSpec> {
@@ -140,6 +143,75 @@ pub(super) fn want_standards(
         }
     }
     Ok(())
+}
+
+/// The value of an option: what was given, or else what the class has, where that is known.
+pub(super) fn value_of(options: &LinkOptions, option: &OptionSpec) -> Option<Value> {
+    options.get(option.name).or_else(|| option.standard())
+}
+
+/// From now on a link of ours is as if it had been made with these options, which differ from its
+/// own only in what can be changed; `None` where they are its own. `asked` is what it is not
+/// followed by.
+pub(super) fn plan_made_with(
+    link: &Link,
+    made_with: &LinkOptions,
+    asked: Option<&Readings>,
+) -> Option<Plan> {
+    let recipe = link.record.recipe.as_ref()?;
+    let options = texts(made_with);
+    if recipe.options == options {
+        return None;
+    }
+    let was = recipe.settings()?;
+    let link = asked.map_or_else(|| link.clone(), |asked| link.knowing(asked));
+    let wished = brought_by(&was, made_with, recipe.over.is_some());
+    let values = values_of_every_link(&link.record, &was, made_with);
+    let mut next = link.clone();
+    next.record.recipe = Some(Recipe { options, ..recipe.clone() });
+    next.record.properties.options.retain(|name, _| wished.get(name).is_none());
+    if let Some(kernel) = &link.kernel {
+        // As wishes like others they are fulfilled also after a crash.
+        let standards = texts(&wished).into_iter();
+        let standards = standards.filter(|(name, _)| made_with.get(name).is_none());
+        next.record.properties.options.extend(standards);
+        next.record.properties.want_for_now(&values, kernel);
+    }
+    Some(plan_bringing(&link, next, &values, Some(&wished)))
+}
+
+/// What differs among the options of a kind alone. What is not said any more comes to what the class
+/// has, unless it means nothing beside the others.
+fn brought_by(was: &LinkOptions, made_with: &LinkOptions, has_lower: bool) -> LinkOptions {
+    let kind = made_with.kind();
+    let means_something = |option: &'static OptionSpec, value: Value| {
+        let alone = LinkOptions::found(kind, [(option, value)]);
+        let changed = made_with.changed(&alone, has_lower);
+        changed.is_ok_and(|changed| made_with.given().all(|(name, _)| changed.get(name).is_some()))
+    };
+    let differing = kind.properties().filter_map(|option| {
+        let value = value_of(made_with, option)?;
+        let differs = option.is_changeable && value_of(was, option) != Some(value);
+        let is_said = || made_with.get(option.name).is_some() || means_something(option, value);
+        (differs && is_said()).then_some((option, value))
+    });
+    LinkOptions::found(kind, differing)
+}
+
+/// What is given among the options that every link has as properties, and is neither as it was nor
+/// set otherwise: it was made with that, and nothing else takes it there.
+fn values_of_every_link(
+    record: &LinkRecord,
+    was: &LinkOptions,
+    made_with: &LinkOptions,
+) -> Settings {
+    let differing = made_with.given().filter(|(name, value)| was.get(name) != Some(*value));
+    let values = differing.filter_map(|(name, value)| {
+        let property = Property::named(name)?;
+        let value = property.description().kind.parse(&value.to_string()).ok()?;
+        record.properties.persistent.get(property).is_none().then_some((property, value))
+    });
+    values.collect()
 }
 
 /// What brings the kernel's link to what is wished, in the order of the table.

@@ -257,7 +257,7 @@ pub(super) fn steps(id: LinkId, at: Binding, changes: Vec<Change>) -> Vec<Planne
 }
 
 /// `next` is the link as it will be known; the kernel is brought to these values.
-fn plan_bringing(
+pub(super) fn plan_bringing(
     link: &Link,
     mut next: Link,
     values: &Settings,
@@ -290,7 +290,7 @@ fn plan_bringing(
 }
 
 impl Link {
-    fn knowing(&self, asked: &Readings) -> Self {
+    pub(super) fn knowing(&self, asked: &Readings) -> Self {
         let know = |bound: Bound| {
             let link = KernelLink::clone(&bound.link).knowing(asked.clone());
             Bound { link: link.into(), ..bound }
@@ -304,6 +304,14 @@ impl LinkProperties {
     fn note_found(&mut self, property: Property, kernel: &KernelLink) {
         if let (None, Some(found)) = (self.found.get(property), kernel.setting(property)) {
             self.found.insert(property, found);
+        }
+    }
+
+    /// The link is to have these values for as long as the kernel has it.
+    pub(super) fn want_for_now(&mut self, values: &Settings, kernel: &KernelLink) {
+        for (property, value) in values.iter() {
+            self.note_found(property, kernel);
+            self.want(property, Some(value.clone()), true);
         }
     }
 

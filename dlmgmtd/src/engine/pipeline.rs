@@ -34,6 +34,10 @@ pub(super) struct Pipeline {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
     pub perimeters: Perimeters,
+    /// Who changes what links are not followed by has them in here, from when it is read: else of
+    /// two the later one could take for given what the earlier one is about to change. Entered
+    /// before `perimeters`.
+    pub turns: Perimeters,
     /// Who looks at the kernel is alone here: a new link is in nobody's perimeter, and two looks at
     /// once could make two links of it.
     pub looks: tokio::sync::Mutex<()>,
@@ -71,6 +75,7 @@ impl Pipeline {
             store,
             hub: Hub::new(registry.seq()),
             perimeters: Perimeters::default(),
+            turns: Perimeters::default(),
             looks: tokio::sync::Mutex::default(),
             arrivals: Arrivals::default(),
             custody,

@@ -22,16 +22,16 @@ use super::details;
 use super::hub::Subscription;
 use super::observer;
 use super::participants::Participant;
-use super::perimeter::Key;
+use super::perimeter::{Key, Perimeter};
 use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
 use crate::core::{
-    Addresses, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall,
-    Registry, Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export,
-    is_shown, links_to_lend, plan_change_ports, plan_delete, plan_delete_phys, plan_import,
-    plan_lend, plan_make, plan_recall, plan_rename, plan_reset_properties, plan_set_properties,
-    refuse_ending, resolve, veiled, visible_zone,
+    Asked, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall, Registry,
+    Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export, is_shown,
+    known_virtual_links, links_to_change, links_to_lend, plan_change_ports, plan_delete,
+    plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
+    plan_reset_properties, plan_set_properties, refuse_ending, resolve, veiled, visible_zone,
 };
 use crate::model::{Lifetime, Link, Readings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -58,6 +58,19 @@ impl Engine {
             Ok(Changed { seq })
         });
         change.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// As [`Engine::change`], and the next one has its turn when it is done.
+    async fn change_in_turn(
+        &self,
+        turn: Perimeter,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync + 'static,
+    ) -> Result<Changed> {
+        let prepare = move |registry: &Registry, ids: &mut LinkIds| {
+            let _until_the_end = &turn;
+            prepare(registry, ids)
+        };
+        self.change(prepare).await
     }
 }
 
@@ -272,10 +285,12 @@ impl Service for Engine {
         }
         let scope = authorise(caller, Action::SetProperties)?;
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
+        let turn = self.pipeline.turns.enter([Key::Link(id)].into()).await;
         observer::refresh(&self.pipeline, id).await;
         let wish = Setting { id, values: call.values, is_temporary: call.temporary };
         let asked = self.readings_of(id).await?;
-        self.change(move |registry, _| plan_set_properties(registry, &wish, &asked)).await
+        self.change_in_turn(turn, move |registry, _| plan_set_properties(registry, &wish, &asked))
+            .await
     }
 
     async fn reset_properties(&self, caller: &Caller, call: ResetProperties) -> Result<Changed> {
@@ -288,10 +303,12 @@ impl Service for Engine {
         }
         let scope = authorise(caller, Action::SetProperties)?;
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
+        let turn = self.pipeline.turns.enter([Key::Link(id)].into()).await;
         observer::refresh(&self.pipeline, id).await;
         let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
         let asked = self.readings_of(id).await?;
-        self.change(move |registry, _| plan_reset_properties(registry, &wish, &asked)).await
+        self.change_in_turn(turn, move |registry, _| plan_reset_properties(registry, &wish, &asked))
+            .await
     }
 
     fn list_zones(&self, caller: &Caller) -> Result<Vec<ZoneInfo>> {
@@ -412,15 +429,13 @@ impl Service for Engine {
         let document = Document::parse(&text)?;
         let zones = document.zones_lent_to();
         let still = self.zones.keep_still(&zones).await;
-        let mut addresses = Addresses::new();
-        let registry = self.pipeline.registry();
-        for id in links_to_lend(&registry, &document) {
-            if let Some(link) = registry.link(id) {
-                addresses.insert(id, self.addresses_of(link).await?);
-            }
-        }
+        let known = known_virtual_links(&self.pipeline.registry(), &document);
+        let turn = self.pipeline.turns.enter(known.into_iter().map(Key::Link).collect()).await;
+        let asked = self.asked_for(&document).await?;
         let changed = self
-            .change(move |registry, ids| plan_import(registry, ids, &document, &addresses))
+            .change_in_turn(turn, move |registry, ids| {
+                plan_import(registry, ids, &document, &asked)
+            })
             .await?;
         drop(still);
         self.zones.remake_lost_links().await;
@@ -449,6 +464,21 @@ impl Engine {
                 Err(Error::kernel(why.errno, text))
             }
         }
+    }
+
+    /// What an import must know that links are not followed by.
+    async fn asked_for(&self, document: &Document) -> Result<Asked> {
+        let mut asked = Asked::default();
+        let registry = self.pipeline.registry();
+        for id in links_to_lend(&registry, document) {
+            if let Some(link) = registry.link(id) {
+                asked.addresses.insert(id, self.addresses_of(link).await?);
+            }
+        }
+        for id in links_to_change(&registry, document) {
+            asked.readings.insert(id, self.readings_of(id).await?);
+        }
+        Ok(asked)
     }
 
     /// What of a link's properties it is not followed by.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, LinkState, Media, Result, Seq};
 
 use crate::core::{
-    Addresses, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
+    Asked, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
 };
 use crate::model::{KernelLink, NsCookie};
 
@@ -18,7 +18,7 @@ pub fn import(bytes: &[u8]) {
     let Ok((before, mut ids)) = known() else { return };
     let first_new = ids.next();
     let Ok(document) = Document::parse(bytes) else { return };
-    let Ok(plan) = plan_import(&before, &mut ids, &document, &Addresses::new()) else { return };
+    let Ok(plan) = plan_import(&before, &mut ids, &document, &Asked::default()) else { return };
     let after = carry_out(&before, &plan);
     for link in after.links() {
         assert!(!ids.is_fresh(link.record.id), "{} was never given", link.record.id);
@@ -31,7 +31,7 @@ pub fn import(bytes: &[u8]) {
 
 fn assert_is_idempotent(registry: &Registry, mut ids: LinkIds) {
     let text = export(registry).and_then(|text| Document::parse(&text));
-    let again = text.and_then(|text| plan_import(registry, &mut ids, &text, &Addresses::new()));
+    let again = text.and_then(|text| plan_import(registry, &mut ids, &text, &Asked::default()));
     // That names are as they are is all that it relies on.
     let again = again.map(|plan| Plan { presumes: Vec::new(), ..plan });
     assert_eq!(again, Ok(Plan::default()));

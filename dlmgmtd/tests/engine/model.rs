@@ -5,6 +5,8 @@
 //!
 //! A life that fails is made smaller by proptest and printed with the command that replays it.
 
+mod options;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +26,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use tokio::task::JoinSet;
 
+use self::options::{OfBridge, Options, of_bridge};
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 use crate::zones::zone;
 
@@ -58,6 +61,7 @@ enum Happening {
     OthersSet(usize, u32),
     Plug { card: u8, slot: u8, name: usize },
     Unplug(usize),
+    OfBridge(OfBridge),
     Export,
     Import,
     LoseHints,
@@ -101,6 +105,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (any(), 1400..1500u32).prop_map(|(link, mtu)| OthersSet(link, mtu)),
         2 => (1..5u8, 1..5u8, any()).prop_map(|(card, slot, name)| Plug { card, slot, name }),
         1 => any().prop_map(Unplug),
+        8 => of_bridge().prop_map(OfBridge),
         1 => Just(Export),
         3 => Just(Import),
         1 => Just(LoseHints),
@@ -119,6 +124,10 @@ enum Wish {
     Name(LinkName),
     Loan(Option<ZoneName>),
     Alias(String),
+    /// The value of an option for good.
+    Option(&'static str, String),
+    /// The value of an option in the kernel.
+    Effective(&'static str, String),
     End,
 }
 
@@ -151,6 +160,10 @@ struct Known {
     class: LinkClass,
     /// The alias that is wanted for good; empty for none.
     alias: String,
+    /// What is wanted of options for good.
+    options: Options,
+    /// The options that the kernel has.
+    effective: Options,
 }
 
 /// The model: what each link was at the last rest, and what was wanted of it since. Of what is
@@ -266,6 +279,7 @@ impl Model {
                 _ => None,
             });
             assert!(aliases.contains(&is.alias), "@{id} is {:?}, not of {aliases:?}", is.alias);
+            self.check_options(*id, known, is);
             let mut loans = self.possible(*id, &known.loan, |wish| match wish {
                 Wish::Loan(zone) => Some(zone.clone()),
                 _ => None,
@@ -302,6 +316,8 @@ struct SavedLink {
     loan: Option<SavedLoan>,
     #[serde(default)]
     properties: BTreeMap<String, String>,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
 }
 
 #[derive(Clone, serde::Deserialize)]
@@ -336,6 +352,11 @@ struct Life {
     model: Model,
     requests: usize,
     macs: u8,
+    /// Bridges of which others have set an option.
+    meddled_with: BTreeSet<LinkId>,
+    /// Whether the kernel has refused anything since the last boot: what it refuses of a link that
+    /// is made again stays as it is.
+    has_refused: bool,
 }
 
 impl Life {
@@ -360,6 +381,8 @@ impl Life {
             model: Model::default(),
             requests: 0,
             macs: 0,
+            meddled_with: BTreeSet::new(),
+            has_refused: false,
         };
         life.start().await;
         life.rest().await;
@@ -389,17 +412,18 @@ impl Life {
 
     /// A link that the kernel has, as the daemon knows it.
     fn known_in_kernel(&self, which: usize) -> Option<(LinkInfo, Binding)> {
-        let spaces: BTreeMap<ZoneName, NsCookie> = self.spaces();
         let known: Vec<(LinkInfo, Binding)> = self
             .daemon()
             .all_links()
             .into_iter()
-            .filter_map(|link| {
-                let at = Binding { ns: *spaces.get(&link.zone)?, ifindex: link.ifindex? };
-                Some((link, at))
-            })
+            .filter_map(|link| self.binding(&link).map(|at| (link, at)))
             .collect();
         (!known.is_empty()).then(|| known[which % known.len()].clone())
+    }
+
+    /// Where the kernel has a link, in a namespace that is known here.
+    fn binding(&self, link: &LinkInfo) -> Option<Binding> {
+        Some(Binding { ns: *self.spaces().get(&link.zone)?, ifindex: link.ifindex? })
     }
 
     fn spaces(&self) -> BTreeMap<ZoneName, NsCookie> {
@@ -641,13 +665,17 @@ impl Life {
                     let _ = self.machine.world.unplug(at);
                 }
             }
+            Happening::OfBridge(happening) => self.happen_to_bridge(happening),
             Happening::Export => {
                 let text = crate::crash_points::now(engine.export(&root())).unwrap();
                 self.saved = Some(Saved::read(text));
             }
             Happening::Import => self.import(),
             Happening::LoseHints => self.daemon().hear_that_hints_were_lost(),
-            Happening::Refuse(nth) => self.machine.world.fail_step(nth, libc::EBUSY),
+            Happening::Refuse(nth) => {
+                self.has_refused = true;
+                self.machine.world.fail_step(nth, libc::EBUSY);
+            }
             Happening::DiskFails(nth) => self.machine.disk.fail_at(nth),
             Happening::Wait(times) => {
                 for _ in 0..times {
@@ -685,6 +713,8 @@ impl Life {
             is_persistent: !temporary,
             class,
             alias: String::new(),
+            options: Options::new(),
+            effective: Options::new(),
         };
         self.made.insert(self.requests + 1, (known, peer));
         let call = CreateLink { name: a_name(called).to_string(), zone: inside, temporary, spec };
@@ -701,6 +731,9 @@ impl Life {
             let own_name = self.whereabouts(link.id).own_name;
             for saved in links.iter().filter(|saved| saved.class == link.class) {
                 let name = Wish::Name(saved.link);
+                if link.class == LinkClass::Bridge {
+                    self.options_may_come(link.id, saved);
+                }
                 if link.class == LinkClass::Phys && link.permanent_mac == saved.mac {
                     wishes.push((link.id, name));
                 } else if link.class == LinkClass::Phys {
@@ -777,6 +810,7 @@ impl Life {
             })
             .collect();
         self.machine.reboot([]);
+        self.has_refused = false;
         for card in cards {
             self.machine.world.plug(card);
         }
@@ -799,6 +833,7 @@ impl Life {
         self.named.retain(|_, ns| world.is_alive(*ns));
         self.check_kernel();
         self.check_disk();
+        self.check_options();
         let shown = self.daemon().all_links();
         let seen = shown.iter().map(|link| (link.id, self.known(link))).collect();
         self.model.check(seen);
@@ -816,6 +851,7 @@ impl Life {
 
     fn known(&self, link: &LinkInfo) -> Known {
         let found = self.whereabouts(link.id);
+        let (options, effective) = self.options(link);
         Known {
             own_name: found.own_name,
             loan: found.assigned,
@@ -823,6 +859,8 @@ impl Life {
             is_persistent: link.flags.contains(Flags::PERSISTENT),
             class: link.class,
             alias: self.wanted_alias(link.id),
+            options,
+            effective,
         }
     }
 

@@ -277,3 +277,115 @@ async fn the_options_of_a_vnic_on_a_vlan_change_as_those_of_a_vlan() {
     assert_eq!(in_kernel(&machine, "n9", "gvrp"), "on");
     assert_eq!(shown(&daemon, "n9", "mvrp").await.1, "off");
 }
+
+async fn exported(daemon: &Daemon) -> Vec<u8> {
+    daemon.engine.export(&root()).await.unwrap()
+}
+
+async fn import(daemon: &Daemon, text: &[u8]) -> Result<Changed> {
+    daemon.engine.import(&root(), text.into()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_brings_options_back_whatever_was_done_to_them() {
+    let (mut machine, daemon) = start().await;
+    set(&daemon, "br0", &[("ageing", "77")]).await.unwrap();
+    let text = exported(&daemon).await;
+    set(&daemon, "br0", &[("stp", "off"), ("priority", "4096")]).await.unwrap();
+    reset_one(&daemon, "br0", "ageing", false).await.unwrap();
+    set_for(&daemon, "br0", &[("max-age", "9")], true).await.unwrap();
+    set(&daemon, "ag0", &[("mode", "802.3ad"), ("lacp", "passive")]).await.unwrap();
+    let in_both = |machine: &Machine| {
+        for (link, option, value) in [
+            ("br0", "protect", "stp"),
+            ("br0", "ageing-time", "77"),
+            ("br0", "priority", "32768"),
+            ("ag0", "lacp", "active"),
+        ] {
+            assert_eq!(in_kernel(machine, link, option), value, "{link}: {option}");
+        }
+    };
+    import(&daemon, &text).await.unwrap();
+    in_both(&machine);
+    assert_eq!(in_kernel(&machine, "br0", "max-age"), "9", "what is for now stays");
+    assert_eq!(exported(&daemon).await, text);
+    let applied = machine.world.applied().len();
+    import(&daemon, &text).await.unwrap();
+    assert_eq!(machine.world.applied().len(), applied, "once more changes nothing");
+    drop(daemon);
+    machine.reboot(cards());
+    let _daemon = machine.start().await;
+    settle().await;
+    in_both(&machine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_whose_options_the_kernel_refuses_changes_nothing() {
+    let (machine, daemon) = start().await;
+    let text = exported(&daemon).await;
+    daemon.rename(&[("eth0", "lan")]).await.unwrap();
+    set(&daemon, "br0", &[("stp", "off"), ("priority", "4096")]).await.unwrap();
+    set(&daemon, "v7", &[("gvrp", "on"), ("mac", "02:00:00:00:00:77")]).await.unwrap();
+    let before = everything(&machine);
+    // The name, two options of the bridge and one of the vlan.
+    for good_steps in 0..4 {
+        machine.world.fail_step(good_steps, libc::EBUSY);
+        let refused = import(&daemon, &text).await.unwrap_err();
+        assert_eq!(refused.errno, libc::EBUSY);
+        settle().await;
+        assert_eq!(everything(&machine), before, "after {good_steps} steps");
+    }
+    import(&daemon, &text).await.unwrap();
+    assert_eq!(exported_names(&daemon), ["ag0", "br0", "eth0", "eth1", "theirs", "v7"]);
+}
+
+fn exported_names(daemon: &Daemon) -> Vec<String> {
+    let mut names = daemon.names();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_needs_another_link_of_the_name_is_refused_with_why() {
+    let (machine, daemon) = start().await;
+    let text = String::from_utf8(exported(&daemon).await).unwrap();
+    let text = text.replace(r#""vid": "7""#, r#""vid": "8""#);
+    set(&daemon, "br0", &[("stp", "off")]).await.unwrap();
+    let before = everything(&machine);
+    let refused = import(&daemon, text.as_bytes()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Exists);
+    assert!(refused.message.contains("whose vid is 7, not 8"), "{refused}");
+    settle().await;
+    assert_eq!(everything(&machine), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_for_now_ends_with_the_boot_also_where_the_daemon_dies_after_it() {
+    let (mut machine, daemon) = start().await;
+    set_for(&daemon, "br0", &[("stp", "off")], true).await.unwrap();
+    daemon.rename(&[("br0", "br1")]).await.unwrap();
+    drop(daemon);
+    machine.reboot(cards());
+    for _ in 0..2 {
+        let _daemon = machine.start().await;
+        settle().await;
+        assert_eq!(in_kernel(&machine, "br1", "protect"), "stp");
+        machine.disk.crash();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_set_an_option_at_once_the_last_one_has_it_also_in_the_kernel() {
+    let (_machine, daemon) = start().await;
+    let text = exported(&daemon).await;
+    let (off, on) = ([("stp", "off")], [("stp", "on")]);
+    let (one, other) = tokio::join!(set(&daemon, "br0", &off), set(&daemon, "br0", &on));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(shown(&daemon, "br0", "stp").await, both("stp"));
+    let (set, imported) = tokio::join!(set(&daemon, "br0", &off), import(&daemon, &text));
+    set.unwrap();
+    imported.unwrap();
+    let (wanted, effective) = shown(&daemon, "br0", "stp").await;
+    assert_eq!(wanted, effective);
+}

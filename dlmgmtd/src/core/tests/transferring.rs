@@ -7,7 +7,7 @@ use crate::model::{Location, Zone, ZoneRecord};
 
 fn imported(world: &mut World, text: &[u8]) -> Result<(), Error> {
     let document = Document::parse(text)?;
-    let plan = plan_import(&world.registry, &mut world.ids, &document, &Addresses::new())?;
+    let plan = plan_import(&world.registry, &mut world.ids, &document, &Asked::default())?;
     world.carry_out(plan);
     Ok(())
 }
@@ -195,6 +195,71 @@ fn a_text_that_contradicts_itself_is_invalid() {
         let error = imported(&mut world, text.as_bytes()).unwrap_err();
         assert_eq!(error.code, ErrorCode::Invalid, "{by}: {error}");
         assert_eq!(world.registry.links().count(), 0, "{by}");
+    }
+}
+
+fn exported_options(world: &World, link: &str) -> serde_json::Value {
+    let text = export(&world.registry).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let links = said["links"].as_array().unwrap();
+    links.iter().find(|entry| entry["link"] == link).unwrap()["options"].clone()
+}
+
+#[test]
+fn a_known_link_takes_the_options_that_can_be_changed_and_keeps_its_linkid() {
+    for (what, by, link, options) in [
+        (r#"{"protect":"stp"}"#, r#"{"protect":"none","ageing-time":"77"}"#, "br0", None),
+        (r#"{"protect":"stp"}"#, "{}", "br0", Some(serde_json::Value::Null)),
+        (r#""mode":"private""#, r#""mode":"vepa""#, "vn0", None),
+        (r#"00:00:00:09"#, r#"00:00:00:08"#, "vn0", None),
+    ] {
+        let mut world = World::new();
+        imported(&mut world, EVERYTHING.as_bytes()).unwrap();
+        let before = world.registry.links().count();
+        let id = world.id(link);
+        let text = EVERYTHING.replacen(what, by, 1);
+        assert_ne!(text, EVERYTHING, "{what}");
+        let mut fresh = World::new();
+        imported(&mut fresh, text.as_bytes()).unwrap();
+        let expected = options.unwrap_or_else(|| exported_options(&fresh, link));
+        imported(&mut world, text.as_bytes()).unwrap();
+        assert_eq!(exported_options(&world, link), expected, "{by}");
+        assert_eq!((world.id(link), world.registry.links().count()), (id, before), "{by}");
+    }
+}
+
+#[test]
+fn a_link_of_the_name_that_cannot_become_the_one_meant_is_refused_with_why() {
+    for (what, by, why) in [
+        (r#""kind":"ipvlan""#, r#""kind":"macvlan""#, "which is of kind ipvlan, not macvlan"),
+        (r#""over":8"#, r#""over":4"#, "which lies over another link"),
+        (r#""ports":[6]"#, r#""ports":[4]"#, "which has other ports"),
+        (r#""ports":[6],"#, r#""ports":[6],"properties":{"mtu":"1400"},"#, ""),
+        (r#"{"vid":"7"}"#, r#"{"vid":"8"}"#, "whose vid is 7, not 8"),
+        (
+            r#"{"vid":"7"}"#,
+            r#"{"vid":"7","protocol":"802.1ad"}"#,
+            "whose protocol is 802.1q, not 802.1ad",
+        ),
+        (r#"{"vid":"7"}"#, r#"{"vid":"7","protocol":"802.1q"}"#, ""),
+    ] {
+        let vlan = r#"{"linkid":12,"link":"v7","class":"vlan","media":"Ethernet","over":4,
+            "options":{"vid":"7"}},
+        {"linkid":9"#;
+        let everything = EVERYTHING.replacen(r#"{"linkid":9"#, vlan, 1);
+        let text = everything.replacen(what, by, 1);
+        assert_ne!(text, everything, "{what}");
+        let mut world = World::new();
+        imported(&mut world, everything.as_bytes()).unwrap();
+        let before = export(&world.registry).unwrap();
+        match imported(&mut world, text.as_bytes()) {
+            Ok(()) => assert_eq!(why, "", "{by}"),
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::Exists, "{by}: {error}");
+                assert!(!why.is_empty() && error.message.contains(why), "{by}: {error}");
+                assert_eq!(export(&world.registry).unwrap(), before, "{by}");
+            }
+        }
     }
 }
 

@@ -1,0 +1,226 @@
+//! Options of bridges in random lives: what is wanted of them for good, and what the kernel has.
+
+use std::collections::BTreeMap;
+
+use dlmgmt_proto::door::{MakeLink, ResetProperties, SetProperties};
+use dlmgmt_proto::kind::LinkKind;
+use dlmgmt_proto::property::Assignment;
+use dlmgmt_proto::{LinkClass, LinkId, LinkInfo, LinkRef, ZoneName};
+use dlmgmtd::engine::Service;
+use dlmgmtd::model::{Action, OptionSetting, Step};
+use proptest::prelude::*;
+
+use super::{Known, Life, Model, SavedLink, Wish, a_name};
+use crate::classes::made;
+use crate::machine::root;
+
+/// Options with some of their values, the first one what a bridge has by itself.
+const OPTIONS: [(&str, &[&str]); 3] = [
+    ("protect", &["none", "stp"]),
+    ("ageing-time", &["300", "77", "44"]),
+    ("priority", &["32768", "4096"]),
+];
+
+/// Values of options, by their names.
+pub type Options = BTreeMap<&'static str, String>;
+
+/// Something that happens to a bridge. Bridges, options and values are chosen by numbers, counted
+/// round.
+#[derive(Clone, Debug)]
+pub enum OfBridge {
+    Make { name: usize, value: usize, temporary: bool },
+    Set { bridge: usize, first: (usize, usize), second: Option<(usize, usize)>, temporary: bool },
+    Reset { bridge: usize, option: usize, temporary: bool },
+    OthersSet { bridge: usize, option: usize, value: usize },
+}
+
+pub fn of_bridge() -> impl Strategy<Value = OfBridge> {
+    use OfBridge::*;
+    let any = || 0..64usize;
+    let both = || (any(), any());
+    let yes = proptest::bool::weighted;
+    prop_oneof![
+        3 => (any(), any(), yes(0.3))
+            .prop_map(|(name, value, temporary)| Make { name, value, temporary }),
+        6 => (any(), both(), proptest::option::of(both()), yes(0.4)).prop_map(
+            |(bridge, first, second, temporary)| Set { bridge, first, second, temporary }
+        ),
+        2 => (any(), any(), yes(0.4))
+            .prop_map(|(bridge, option, temporary)| Reset { bridge, option, temporary }),
+        2 => (any(), any(), any())
+            .prop_map(|(bridge, option, value)| OthersSet { bridge, option, value }),
+    ]
+}
+
+/// An option by its number.
+fn named(option: usize) -> &'static str {
+    OPTIONS[option % OPTIONS.len()].0
+}
+
+/// An option and one of its values.
+fn valued((option, value): (usize, usize)) -> (&'static str, &'static str) {
+    let (name, values) = OPTIONS[option % OPTIONS.len()];
+    (name, values[value % values.len()])
+}
+
+/// What a bridge has that was made with these options.
+pub fn made_with(given: &BTreeMap<String, String>) -> Options {
+    let value = |(name, values): &(&'static str, &[&str])| {
+        (*name, given.get(*name).cloned().unwrap_or_else(|| values[0].to_owned()))
+    };
+    OPTIONS.iter().map(value).collect()
+}
+
+impl Life {
+    fn bridge(&self, which: usize) -> Option<LinkInfo> {
+        let links = self.daemon().all_links().into_iter();
+        let bridges: Vec<LinkInfo> = links.filter(|link| link.class == LinkClass::Bridge).collect();
+        (!bridges.is_empty()).then(|| bridges[which % bridges.len()].clone())
+    }
+
+    pub fn happen_to_bridge(&mut self, happening: OfBridge) {
+        match happening {
+            OfBridge::Make { name, value, temporary } => self.make_bridge(name, value, temporary),
+            OfBridge::Set { bridge, first, second, temporary } => {
+                let mut values: Options = Options::new();
+                for (name, value) in [Some(first), second].into_iter().flatten().map(valued) {
+                    values.insert(name, value.to_owned());
+                }
+                self.set_options(bridge, values, temporary);
+            }
+            OfBridge::Reset { bridge, option, temporary } => {
+                self.reset_option(bridge, named(option), temporary);
+            }
+            OfBridge::OthersSet { bridge, option, value } => {
+                self.others_set_option(bridge, valued((option, value)));
+            }
+        }
+    }
+
+    fn make_bridge(&mut self, called: usize, value: usize, temporary: bool) {
+        let (name, value) = valued((0, value));
+        let call = made(&a_name(called).to_string(), "bridge", &[(name, value)]);
+        let options = made_with(&[(name.to_owned(), value.to_owned())].into());
+        let known = Known {
+            own_name: a_name(called),
+            loan: None,
+            owner: ZoneName::global(),
+            is_persistent: !temporary,
+            class: LinkClass::Bridge,
+            alias: String::new(),
+            effective: options.clone(),
+            options,
+        };
+        self.made.insert(self.requests + 1, (known, None));
+        let engine = self.daemon().engine.clone();
+        let call = MakeLink { temporary, ..call };
+        self.ask(Vec::new(), async move { engine.make_link(&root(), call).await.map(Some) });
+    }
+
+    fn set_options(&mut self, bridge: usize, values: Options, temporary: bool) {
+        let Some(link) = self.bridge(bridge) else { return };
+        let wishes = wishes(link.id, &values, temporary);
+        let values = values.into_iter();
+        let values = values.map(|(name, value)| Assignment { property: name.to_owned(), value });
+        let values = values.collect();
+        let call = SetProperties { link: LinkRef::Id(link.id), values, temporary };
+        let engine = self.daemon().engine.clone();
+        self.ask(wishes, async move { engine.set_properties(&root(), call).await.map(|_| None) });
+    }
+
+    fn reset_option(&mut self, bridge: usize, option: &'static str, temporary: bool) {
+        let Some(link) = self.bridge(bridge) else { return };
+        let mut standard = made_with(&BTreeMap::new());
+        standard.retain(|name, _| *name == option);
+        let names = vec![option.to_owned()];
+        let call = ResetProperties { link: LinkRef::Id(link.id), names, temporary };
+        let engine = self.daemon().engine.clone();
+        let wishes = wishes(link.id, &standard, temporary);
+        self.ask(wishes, async move { engine.reset_properties(&root(), call).await.map(|_| None) });
+    }
+
+    fn others_set_option(&mut self, bridge: usize, (name, text): (&'static str, &'static str)) {
+        let Some(link) = self.bridge(bridge) else { return };
+        let Some(at) = self.binding(&link) else { return };
+        let kind = LinkKind::named("bridge").unwrap();
+        let option = kind.option(name).unwrap();
+        let value = option.value.parse(text).unwrap();
+        let action = Action::SetOption(OptionSetting { kind, option, value });
+        if self.machine.world.by_others(&Step { at, action }).is_ok() {
+            self.model.by_others(link.id, Wish::Effective(name, text.to_owned()));
+            self.meddled_with.insert(link.id);
+        }
+    }
+
+    /// What is wanted of a bridge for good, and what the kernel has of it; nothing of what is none.
+    pub fn options(&self, link: &LinkInfo) -> (Options, Options) {
+        let record = self.machine.records().into_iter().find(|record| record.id == link.id);
+        let recipe = record.and_then(|record| record.recipe);
+        let is_bridge = link.class == LinkClass::Bridge;
+        let Some(recipe) = recipe.filter(|_| is_bridge) else { return Default::default() };
+        let effective = self.binding(link).and_then(|at| {
+            let links = self.machine.world.links(at.ns);
+            let found = links.into_iter().find(|found| found.ifindex == at.ifindex)?;
+            let has = found.tunables.options?;
+            let value = |(name, _): &(&'static str, _)| Some((*name, has.get(name)?.to_string()));
+            OPTIONS.iter().map(value).collect()
+        });
+        (made_with(&recipe.options), effective.unwrap_or_default())
+    }
+
+    /// The kernel has what the records say, where nobody else set anything and nothing was refused.
+    /// What was wanted for as long as the link lasted may be on the disk when another has been made.
+    pub fn check_options(&self) {
+        let records = self.machine.records().into_iter();
+        let for_now: BTreeMap<LinkId, BTreeMap<String, String>> =
+            records.map(|record| (record.id, record.properties.options)).collect();
+        let is_as_left = |link: &LinkInfo| self.has_refused || self.meddled_with.contains(&link.id);
+        for link in self.daemon().all_links().iter().filter(|link| !is_as_left(link)) {
+            let (wanted, effective) = self.options(link);
+            for (name, value) in &effective {
+                let for_now = for_now.get(&link.id).and_then(|options| options.get(*name));
+                let is_wanted = wanted.get(name) == Some(value) || for_now == Some(value);
+                assert!(is_wanted, "{link:?}: {name} is {value}, not {wanted:?} or {for_now:?}");
+            }
+        }
+    }
+
+    /// An import may bring any bridge the options of one that was saved.
+    pub fn options_may_come(&mut self, link: LinkId, saved: &SavedLink) {
+        for (_, wish) in wishes(link, &made_with(&saved.options), false) {
+            self.model.may_come(link, wish);
+        }
+    }
+}
+
+/// What somebody wants who sets these options.
+fn wishes(link: LinkId, values: &Options, temporary: bool) -> Vec<(LinkId, Wish)> {
+    let effective = values.iter().map(|(name, value)| Wish::Effective(name, value.clone()));
+    let lasting = values.iter().map(|(name, value)| Wish::Option(name, value.clone()));
+    let lasting = lasting.filter(|_| !temporary);
+    effective.chain(lasting).map(|wish| (link, wish)).collect()
+}
+
+impl Model {
+    /// Options are as somebody wanted them. A bridge that was made again is as is wanted for good.
+    pub fn check_options(&self, id: LinkId, known: &Known, is: &Known) {
+        for (name, value) in &is.options {
+            let was = known.options.get(name).cloned().unwrap_or_default();
+            let possible = self.possible(id, &was, |wish| match wish {
+                Wish::Option(of, value) if of == name => Some(value.clone()),
+                _ => None,
+            });
+            assert!(possible.contains(value), "@{id}: {name} is {value}, not of {possible:?}");
+        }
+        for (name, value) in &is.effective {
+            let was = known.effective.get(name).or(known.options.get(name)).cloned();
+            let mut possible = self.possible(id, &was.unwrap_or_default(), |wish| match wish {
+                Wish::Effective(of, value) if of == name => Some(value.clone()),
+                _ => None,
+            });
+            possible.extend(is.options.get(name).cloned());
+            let why = "not of what was wanted or others set";
+            assert!(possible.contains(value), "@{id}: {name} is {value} {why}: {possible:?}");
+        }
+    }
+}
