@@ -1,14 +1,13 @@
 //! A text of another registry is brought in: all of it or nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use dlmgmt_proto::kind::LinkOptions;
 use dlmgmt_proto::{
     Error, ErrorCode, Generation, LinkClass, LinkId, LinkName, Result, ZoneId, ZoneName,
 };
 
-use super::likeness::difference;
+use super::likeness::{difference, find, named};
 use super::loans::{Lend, plan_lend};
 use super::lookup::title;
 use super::options::plan_made_with;
@@ -295,44 +294,6 @@ impl<'a> Draft<'a> {
         self.plan.equips.extend(next.equips);
         self.plan.presumes.extend(next.presumes);
     }
-}
-
-pub(super) fn find(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
-    match entry.class {
-        LinkClass::Phys => find_hardware(registry, document, entry),
-        _ => find_virtual(registry, document, entry),
-    }
-}
-
-/// The same device, or else one with the same address that no entry describes better.
-fn find_hardware(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
-    let is_exactly = |link: &Link, entry: &Entry| {
-        link.record.phys.as_ref().is_some_and(|phys| {
-            link.record.media == entry.media && (phys.mac, &phys.path) == (entry.mac, &entry.path)
-        })
-    };
-    let has_address = |link: &Link| {
-        link.record.media == entry.media
-            && entry.mac.is_some()
-            && !document.links.iter().any(|other| is_exactly(link, other))
-    };
-    let by_mac = || entry.mac.into_iter().flat_map(|mac| registry.by_mac(mac));
-    let by_path = entry.path.iter().flat_map(|path| registry.by_path(path));
-    let exact = by_mac().chain(by_path).find(|link| is_exactly(link, entry));
-    exact.or_else(|| by_mac().find(|link| has_address(link))).map(|link| link.record.id)
-}
-
-/// A virtual link of ours that has the name, and of which only what can change differs.
-fn find_virtual(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
-    let link = named(registry, entry.link)?;
-    difference(registry, document, entry, link).is_none().then_some(link.record.id)
-}
-
-/// The link that has the name at home.
-pub(super) fn named(registry: &Registry, name: LinkName) -> Option<&Arc<Link>> {
-    let link = registry.link(registry.by_name(ZoneId::GLOBAL, name)?)?;
-    let record = &link.record;
-    ((record.owner, record.name) == (ZoneId::GLOBAL, name)).then_some(link)
 }
 
 fn refuse_taken(registry: &Registry, document: &Document, entry: &Entry) -> Result<()> {

@@ -1,15 +1,54 @@
-//! Whether a virtual link that is known here is the one that an entry of a text speaks of.
+//! Which link that is known here is the one that an entry of a text speaks of.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use dlmgmt_proto::LinkId;
 use dlmgmt_proto::kind::{LinkOptions, OptionSpec};
+use dlmgmt_proto::{LinkClass, LinkId, LinkName, ZoneId};
 
-use super::import::{find, named};
 use super::options::value_of;
 use super::registry::Registry;
 use super::transfer::{Document, Entry, Over};
 use crate::model::{Lifetime, Link, Origin, Recipe};
+
+/// The link that an entry speaks of, if it is known here.
+pub(super) fn find(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    match entry.class {
+        LinkClass::Phys => find_hardware(registry, document, entry),
+        _ => find_virtual(registry, document, entry),
+    }
+}
+
+/// The same device, or else one with the same address that no entry describes better.
+fn find_hardware(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    let is_exactly = |link: &Link, entry: &Entry| {
+        link.record.phys.as_ref().is_some_and(|phys| {
+            link.record.media == entry.media && (phys.mac, &phys.path) == (entry.mac, &entry.path)
+        })
+    };
+    let has_address = |link: &Link| {
+        link.record.media == entry.media
+            && entry.mac.is_some()
+            && !document.links.iter().any(|other| is_exactly(link, other))
+    };
+    let by_mac = || entry.mac.into_iter().flat_map(|mac| registry.by_mac(mac));
+    let by_path = entry.path.iter().flat_map(|path| registry.by_path(path));
+    let exact = by_mac().chain(by_path).find(|link| is_exactly(link, entry));
+    exact.or_else(|| by_mac().find(|link| has_address(link))).map(|link| link.record.id)
+}
+
+/// A virtual link of ours that has the name, and of which only what can change differs.
+fn find_virtual(registry: &Registry, document: &Document, entry: &Entry) -> Option<LinkId> {
+    let link = named(registry, entry.link)?;
+    difference(registry, document, entry, link).is_none().then_some(link.record.id)
+}
+
+/// The link that has the name at home.
+pub(super) fn named(registry: &Registry, name: LinkName) -> Option<&Arc<Link>> {
+    let link = registry.link(registry.by_name(ZoneId::GLOBAL, name)?)?;
+    let record = &link.record;
+    ((record.owner, record.name) == (ZoneId::GLOBAL, name)).then_some(link)
+}
 
 /// What of a link cannot become as an entry of its name says, in words that go on from the link's
 /// name; `None` where the link is the one that is meant.
