@@ -36,13 +36,16 @@ MADE = {
     "ip6tnl": ("-T ipv6 -a local=2001:db8::2,remote=2001:db8::1", "ip6tnl", "iptun"),
     "ipip": ("-T ipv4 -a local=192.0.2.2,remote=192.0.2.3", "ipip", "iptun"),
     "ipvlan": ("--kind ipvlan --mode l3 -l base0", "mode l3", "vnic"),
+    "ipvtap": ("--kind ipvtap --mode l3 -l base0", "mode l3", "vnic"),
     "macvlan": ("--mode private -l base1", "mode private", "vnic"),
     "macvtap": ("--kind macvtap -l base1", "mode bridge", "vnic"),
     "sit": ("-T sit -a remote=192.0.2.4", "sit", "iptun"),
+    "sixtofour": ("-T 6to4 -a local=192.0.2.7", "sit", "iptun"),
     "tun": ("--user 54321", "user 54321", "tap"),
     "vlan": ("-l base0 -v 7 --protocol 802.1ad", "802.1ad id 7", "vlan"),
     "vlan-vnic": ("-l base0 -v 7", "vlan protocol 802.1Q id 7", "vnic"),
     "vti": ("-T vti -a local=192.0.2.2,remote=192.0.2.6 --key 3", "vti", "iptun"),
+    "vti6": ("-T vti6 -a local=2001:db8::2,remote=2001:db8::5 --key 4", "vti6", "iptun"),
     "vxlan": ("-v 7 -l base0 --group 239.0.0.1", "group 239.0.0.1", "overlay"),
 }
 
