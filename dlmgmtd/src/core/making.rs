@@ -267,12 +267,14 @@ fn ends_of<'a>(registry: &'a Registry, link: &'a Link) -> impl Iterator<Item = &
 
 /// As [`plan_delete`], whoever lies over it.
 pub fn plan_end(registry: &Registry, link: &Link) -> Plan {
-    let id = link.record.id;
-    let delete =
-        |at| PlannedStep { id, forward: Step { at, action: Action::Delete }, backward: None };
+    // The kernel deletes both ends of a pair, and others may have taken either one away.
+    let delete = ends_of(registry, link).find_map(|end| {
+        let forward = Step { at: end.binding()?, action: Action::Delete };
+        Some(PlannedStep { id: end.record.id, forward, backward: None })
+    });
     Plan {
         changes: ends_of(registry, link).map(|end| LinkChange::end(end.record.id)).collect(),
-        steps: link.binding().map(delete).into_iter().collect(),
+        steps: delete.into_iter().collect(),
         ..Plan::default()
     }
 }

@@ -507,6 +507,23 @@ async fn deleting_one_end_of_a_pair_ends_both() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleting_an_end_of_a_pair_that_is_away_ends_the_other_one_too() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    let web = machine.zone_up(&daemon, "web").await;
+    drop(daemon);
+    let action = Action::Move { to: web, name: name("v0") };
+    machine.world.by_others(&Step { at: machine.at("v0"), action }).unwrap();
+    let daemon = machine.start().await;
+    assert_eq!(daemon.link("v0").unwrap().ifindex, None);
+    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
+    daemon.engine.delete_link(&root(), call).await.unwrap();
+    settle().await;
+    assert!(daemon.links().is_empty() && machine.kernel_names().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_that_others_lie_over_is_busy_unless_forced() {
     let machine = Machine::with_cards([card("eth0", 1, 1)]);
     let daemon = machine.start().await;
