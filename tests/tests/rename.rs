@@ -234,8 +234,11 @@ fn a_hold_lasts_until_its_command_has_heeded_a_signal() {
     let host = Host::with_links(&["a"]);
     let script = "trap 'exit 9' TERM; exec 3<&0; cat <&3 & echo holds; wait";
     let mut hold = hold_for(&host, script);
+    // To wait would close it, and the script could end before the signal is passed on.
+    let stdin = hold.stdin.take();
     kill_process(Pid::from_child(&hold), Signal::TERM).unwrap();
     assert_eq!(hold.wait().unwrap().code(), Some(9));
+    drop(stdin);
     host.dladm("rename-link a net0").ok();
 }
 
