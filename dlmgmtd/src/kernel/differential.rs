@@ -13,7 +13,7 @@ use dlmgmt_proto::{HwAddr, LinkName};
 
 use super::rtnetlink::RtnetlinkKernel;
 use super::rtnetlink::tests::in_new_namespace;
-use super::sim::SimWorld;
+use super::sim::{SimKernel, SimWorld};
 use super::{Kernel, KernelError, NsOpener};
 use crate::model::{Action, AltName, Binding, NewKind, NewLink, NsCookie, Step};
 use crate::sys;
@@ -178,18 +178,39 @@ impl Other {
     }
 }
 
+/// The two kernels, each with two namespaces that have no links yet.
+struct Both {
+    real: RtnetlinkKernel,
+    real_spaces: [NsCookie; 2],
+    simulated: SimKernel,
+    simulated_spaces: [NsCookie; 2],
+    _other: Other,
+}
+
+impl Both {
+    async fn new(seed: u64) -> Self {
+        let real = RtnetlinkKernel::open().unwrap();
+        let other = Other::new();
+        let there = real.watch(other.opener()().unwrap(), other.opener()).await.unwrap();
+        let real_spaces = [real.home(), there];
+
+        let world = SimWorld::new(seed);
+        let simulated = world.kernel();
+        let ns = world.add_namespace();
+        let there = simulated.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
+        let simulated_spaces = [world.home(), there];
+        Self { real, real_spaces, simulated, simulated_spaces, _other: other }
+    }
+
+    fn runs(&self) -> [Run<'_>; 2] {
+        let run = |kernel, spaces| Run { kernel, spaces, made: Vec::new() };
+        [run(&self.simulated, self.simulated_spaces), run(&self.real, self.real_spaces)]
+    }
+}
+
 async fn compare(seed: u64) {
-    let real = RtnetlinkKernel::open().unwrap();
-    let other = Other::new();
-    let there = real.watch(other.opener()().unwrap(), other.opener()).await.unwrap();
-    let mut real = Run { kernel: &real, spaces: [real.home(), there], made: Vec::new() };
-
-    let world = SimWorld::new(seed);
-    let simulated = world.kernel();
-    let ns = world.add_namespace();
-    let there = simulated.watch(world.open(ns).unwrap(), world.opener(ns)).await.unwrap();
-    let mut simulated = Run { kernel: &simulated, spaces: [world.home(), there], made: Vec::new() };
-
+    let both = Both::new(seed).await;
+    let [mut simulated, mut real] = both.runs();
     let (mut here, mut likewise) = (Chance(seed), Chance(seed));
     let (mut set_here, mut set_likewise) = (Chance(!seed), Chance(!seed));
     for number in 0..REQUESTS {
@@ -204,6 +225,38 @@ async fn compare(seed: u64) {
         // What went with another one is gone.
         let _ = real.kernel.apply(&Step { at, action: Action::Delete }).await;
     }
+}
+
+/// The kernel moves a link under its old name where that is free, and renames it there: its own
+/// alternative name is taken by then. Where the old name is taken, it arrives under the new one.
+#[test]
+fn a_link_arrives_under_its_own_alternative_name_only_where_its_name_is_taken() {
+    let name = |text: &str| LinkName::found(text.as_bytes()).unwrap();
+    in_new_namespace(async move || {
+        let both = Both::new(0).await;
+        for mut run in both.runs() {
+            let [here, there] = run.spaces;
+            let kind = NewKind::Veth { peer_ns: there, peer_name: name("there"), peer_mac: None };
+            let new = NewLink { ns: here, name: name("free"), mac: None, mtu: None, kind };
+            run.make(new).await.unwrap();
+            let own = Action::AddAltName(AltName(b"own".to_vec()));
+            run.step(0, run.made[0], own).await.unwrap();
+
+            let to_own = || Action::Move { to: there, name: name("own") };
+            let refused = run.step(0, run.made[0], to_own()).await.unwrap_err();
+            assert_eq!(refused.errno, libc::EEXIST);
+            assert_eq!(run.made[0].ns, here);
+
+            run.step(0, run.made[0], Action::Rename(name("there"))).await.unwrap();
+            run.step(0, run.made[0], to_own()).await.unwrap();
+            assert_eq!(run.made[0].ns, there);
+            let at = run.made[0];
+            let link = run.kernel.get(at.ns, at.ifindex).await.unwrap().unwrap();
+            assert_eq!(link.name, name("own"));
+            assert_eq!(link.altnames, [AltName(b"own".to_vec())]);
+            run.step(0, at, Action::Delete).await.unwrap();
+        }
+    });
 }
 
 /// `KERNEL_SEED=N` compares that one; `ENGINE_SOAK=SECONDS` fresh ones for so long.

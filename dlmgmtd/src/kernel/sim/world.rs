@@ -317,8 +317,11 @@ impl World {
     ) -> Result<Binding, KernelError> {
         let link = self.namespace(at.ns)?.check_movable(at.ifindex)?.clone();
         self.namespace(to)?.check_accepts(&link, &name)?;
-        if link.altnames.iter().any(|altname| altname.is(&name)) {
-            // The kernel refuses the name when the link is there, and it comes back as it arrived: down.
+        let arrives_under_it =
+            link.name == name || self.namespace(to)?.has_name(link.name.as_bytes());
+        if !arrives_under_it && link.altnames.iter().any(|altname| altname.is(&name)) {
+            // The kernel moves the link under its old name where that is free, refuses to rename
+            // it when it is there, and it comes back as it arrived: down.
             self.namespace(at.ns)?.set_up(at.ifindex, false)?;
             self.happened(at);
             return Err(refusal(libc::EEXIST));
