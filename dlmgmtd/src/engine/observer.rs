@@ -54,6 +54,15 @@ impl Glance {
         Self { is_whole: false, links: [(ifindex, Clue::default())].into() }
     }
 
+    /// Leaves out links that ended and that nobody knows any more, as after an end of our own doing.
+    fn leave_out_the_forgotten(&mut self, registry: &Registry, ns: NsCookie) {
+        self.links.retain(|ifindex, clue| {
+            let at = Binding { ns, ifindex: *ifindex };
+            let is_known = registry.by_binding(at).or_else(|| registry.outrun_at(at)).is_some();
+            is_known || !clue.hint.is_over || clue.known_as.is_some()
+        });
+    }
+
     fn is_everything(&self) -> bool {
         self.is_whole || self.links.len() > SINGLE_LOOKS_MAX
     }
@@ -101,6 +110,10 @@ async fn look_and_follow(
     let mut keys = known_keys(&pipeline.registry(), ns, glance);
     while !glance.is_everything() {
         let _perimeter = pipeline.perimeters.enter(keys.clone()).await;
+        glance.leave_out_the_forgotten(&pipeline.registry(), ns);
+        if glance.links.is_empty() {
+            return Ok(());
+        }
         let _alone = pipeline.looks.lock().await;
         let look = look_at(pipeline, ns, glance, BTreeSet::new()).await?;
         let Planned { observed, needs, outdated } = planned(pipeline, &look)?;

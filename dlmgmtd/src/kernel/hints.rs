@@ -24,6 +24,9 @@ pub struct Hint {
     pub was_deleted: bool,
     /// The link that had this index was moved away; then it did not end here.
     pub moved_to: Option<MovedTo>,
+    /// That it ended is the last that was told of the index: of a link that is there now there is a
+    /// hint to come.
+    pub is_over: bool,
 }
 
 impl Hint {
@@ -31,6 +34,7 @@ impl Hint {
     /// do with what became of the next one there.
     pub fn fold(&mut self, later: Self) {
         self.went_down |= later.went_down;
+        self.is_over = later.is_over;
         if !self.was_deleted && self.moved_to.is_none() {
             self.was_deleted = later.was_deleted;
             self.moved_to = later.moved_to;

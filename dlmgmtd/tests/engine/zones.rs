@@ -507,6 +507,19 @@ async fn deleting_one_end_of_a_pair_ends_both() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn links_that_the_daemon_itself_deleted_are_not_looked_at_any_more() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    daemon.make_veth("v0", "v1", None, false).await.unwrap();
+    settle().await;
+    let looks = machine.world.looks();
+    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
+    daemon.engine.delete_link(&root(), call).await.unwrap();
+    settle().await;
+    assert_eq!(machine.world.looks(), looks);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_an_end_of_a_pair_that_is_away_ends_the_other_one_too() {
     let machine = Machine::new(1);
     let daemon = machine.start().await;

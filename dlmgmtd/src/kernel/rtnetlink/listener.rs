@@ -113,9 +113,11 @@ impl Ear {
         };
         let is_gone = message.kind == RTM_DELLINK && !link.is_of_bridge();
         let moved_to = link.moved_to().filter(|_| is_gone);
+        let was_deleted = is_gone && moved_to.is_none();
         let hint = Hint {
             went_down: link.state() == LinkState::Down,
-            was_deleted: is_gone && moved_to.is_none(),
+            was_deleted,
+            is_over: was_deleted,
             moved_to: moved_to.map(|(nsid, ifindex)| self.zones.moved_to(ns, nsid, ifindex)),
         };
         self.hints.push(Binding { ns, ifindex: link.ifindex() }, hint);

@@ -291,6 +291,11 @@ impl SimWorld {
         self.world().applied.clone()
     }
 
+    /// How often daemons looked at a single link.
+    pub fn looks(&self) -> usize {
+        self.world().looks
+    }
+
     /// Every link that a daemon made, oldest first.
     pub fn created(&self) -> Vec<NewLink> {
         self.world().created.clone()
@@ -460,7 +465,11 @@ impl Kernel for SimKernel {
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {
         self.check_known(ns).await?;
-        self.among_others(|world| world.get(ns, ifindex)).await
+        self.among_others(|world| {
+            world.looks += 1;
+            world.get(ns, ifindex)
+        })
+        .await
     }
 
     /// Nobody here gives links addresses.

@@ -39,6 +39,7 @@ pub struct World {
     /// The link of which every step of the daemon is refused.
     pub stubborn: Option<Binding>,
     pub applied: Vec<Step>,
+    pub looks: usize,
     pub created: Vec<NewLink>,
     /// How fast links are.
     pub link_modes: BTreeMap<Binding, LinkMode>,
@@ -54,6 +55,16 @@ pub struct World {
 enum News {
     Link(Binding, Hint),
     Ended(NsCookie),
+}
+
+impl News {
+    /// What comes late is not the last word on a link.
+    fn out_of_order(self) -> Self {
+        match self {
+            Self::Link(at, hint) => Self::Link(at, Hint { is_over: false, ..hint }),
+            Self::Ended(_) => self,
+        }
+    }
 }
 
 impl World {
@@ -75,6 +86,7 @@ impl World {
             refusal_percent: 0,
             stubborn: None,
             applied: Vec::new(),
+            looks: 0,
             created: Vec::new(),
             link_modes: BTreeMap::new(),
             facts: BTreeMap::new(),
@@ -328,7 +340,8 @@ impl World {
         }
         let now = self.relocate(at, to, name)?;
         let moved_to = MovedTo { ns: Some(now.ns), nsid: nsid_of(now.ns), ifindex: now.ifindex };
-        self.tell(at, Hint { went_down: true, was_deleted: false, moved_to: Some(moved_to) });
+        let left = Hint { went_down: true, moved_to: Some(moved_to), ..Hint::default() };
+        self.tell(at, left);
         Ok(self.happened(now))
     }
 
@@ -555,6 +568,7 @@ impl World {
         let hint = Hint {
             went_down: link.is_some_and(|link| link.state == LinkState::Down),
             was_deleted: link.is_none(),
+            is_over: link.is_none(),
             moved_to: None,
         };
         self.tell(at, hint);
@@ -574,11 +588,11 @@ impl World {
                 self.tell_of_a_loss(news);
             }
         } else if self.holding_hints || self.random.chance(faults.delayed) {
-            self.late_news.push(news);
+            self.late_news.push(news.out_of_order());
         } else {
             self.deliver(news);
             if self.random.chance(faults.duplicated) {
-                self.late_news.push(news);
+                self.late_news.push(news.out_of_order());
             }
         }
         if !self.holding_hints && self.random.chance(50) {
