@@ -25,6 +25,7 @@ use super::seats::is_host_root;
 use super::socket::{Address, Incoming, Packet, Socket, invalid};
 use super::subscriptions::Subscriptions;
 use super::{pages, transfer};
+use crate::begun::{Begun, begin};
 use crate::engine::{Caller, HoldGuard, Service, Snapshot};
 use crate::files;
 
@@ -472,8 +473,13 @@ impl Connection {
         W: Future<Output = Result<Outcome>> + Send + 'static,
     {
         let work = change(Arc::clone(&self.desk.service), Arc::clone(&self.caller));
-        self.changes.spawn(async move { (to, work.await) });
-        Ok(())
+        match begin(async move { (to, work.await) }) {
+            Begun::Ended(done) => self.finish(Ok(done)),
+            Begun::Waits(rest) => {
+                self.changes.spawn(rest);
+                Ok(())
+            }
+        }
     }
 
     fn finish(

@@ -26,6 +26,7 @@ use super::perimeter::{Key, Perimeter};
 use super::pipeline::Pipeline;
 use super::{Caller, Engine, EventStream, HoldGuard, Service, Snapshot};
 use crate::auth::{Action, authorise};
+use crate::begun::{Begun, begin};
 use crate::core::{
     Asked, Document, HoldNumber, Holder, Lend, LinkIds, Make, Plan, PortChange, Recall, Registry,
     Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export, is_shown,
@@ -44,7 +45,7 @@ impl Engine {
     ) -> Result<Changed> {
         let pipeline = self.pipeline.clone();
         let in_progress = pipeline.store.begin();
-        let change = tokio::spawn(async move {
+        let change = begin(async move {
             let (plan, perimeter) = loop {
                 let (plan, perimeter) = pipeline.plan_unless_store_fails(&prepare).await?;
                 let Some(id) = pipeline.first_mistaken(&plan).await else {
@@ -57,7 +58,10 @@ impl Engine {
             drop(in_progress);
             Ok(Changed { seq })
         });
-        change.await.unwrap_or_else(|_| Err(going_down()))
+        match change {
+            Begun::Ended(changed) => changed,
+            Begun::Waits(rest) => tokio::spawn(rest).await.unwrap_or_else(|_| Err(going_down())),
+        }
     }
 
     /// As [`Engine::change`], and the next one has its turn when it is done.

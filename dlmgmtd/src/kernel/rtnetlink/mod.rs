@@ -39,6 +39,7 @@ use async_trait::async_trait;
 use dlmgmt_proto::kind::{LinkOptions, Maker};
 use dlmgmt_proto::property::{Property, Teller, Value};
 use dlmgmt_proto::{IfIndex, LinkName, Topic};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::kernel::{
     Applied, Doorway, Dump, Hint, HintQueue, Kernel, KernelError, KernelFact, Made, NsOpener,
@@ -337,8 +338,7 @@ impl RtnetlinkKernel {
         let (wanted, sought) = (new.clone(), Sought::of(new, self.home()));
         let find = move |connection: &mut Connection| sought.find(&wanted, connection, nsid_of);
         if from == self.home() {
-            // One thread for both, because this is to be quick.
-            let made = self.home.request(move |connection| {
+            let made = self.home.request_here(move |connection| {
                 make(connection)?;
                 find(connection)
             });
@@ -365,6 +365,17 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|why| {
         Err(KernelError { errno: libc::ECANCELED, text: Some(why.to_string()) })
     })
+}
+
+/// As [`blocking`], on this thread, whose other tasks another one takes over: the way to a thread for
+/// it and back takes long beside a request that is to be quick.
+async fn blocking_here<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KernelError> + Send + 'static,
+) -> Result<T, KernelError> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => blocking(work).await,
+    }
 }
 
 /// A driver that fails hides no other's answer.

@@ -48,6 +48,16 @@ impl Namespace {
         super::blocking(move || request(&mut connection)).await
     }
 
+    /// As [`Namespace::request`], on the calling thread where that may block, for what is to be
+    /// quick.
+    pub async fn request_here<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Connection) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T, KernelError> {
+        let mut connection = self.free_connection().await;
+        super::blocking_here(move || request(&mut connection)).await
+    }
+
     async fn free_connection(&self) -> OwnedMutexGuard<Connection> {
         let free = self.connections.iter().find_map(|one| Arc::clone(one).try_lock_owned().ok());
         if let Some(connection) = free {
