@@ -6,7 +6,7 @@ SHELL := /bin/bash
 DESTDIR ?=
 PREFIX ?= /usr
 # Where the binaries lie that are installed.
-BINARIES ?= $(or $(CARGO_TARGET_DIR),target)/release
+BINARIES ?= $(or $(CARGO_TARGET_DIR),target)/shipped
 
 .PHONY: build release run test soak bench fuzz deps install uninstall deb test-deb clean
 
@@ -15,7 +15,7 @@ build:
 
 # The binaries that `make install` and `make deb` take.
 release:
-	cargo build --locked --release -p dlmgmtd -p dladm
+	cargo build --locked --profile shipped -p dlmgmtd -p dladm
 
 # A scratch network namespace by default; HOST=1 is for the links of this host.
 run: deps build
@@ -52,8 +52,8 @@ test-vm: release
 
 # Each figure is a ratio against something measured in the same run; fails where a bound is broken.
 bench: deps
-	cargo build --locked --release --workspace
-	$(AS_ROOT) cargo bench --locked -p dlmgmt-tests --bench ratios
+	cargo build --locked --profile shipped --workspace
+	$(AS_ROOT) cargo bench --locked --profile shipped -p dlmgmt-tests --bench ratios
 
 # Every target in turn, SECONDS in all; needs a nightly toolchain, which it installs.
 fuzz: SECONDS ?= 300
