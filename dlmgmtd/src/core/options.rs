@@ -41,16 +41,18 @@ pub(super) fn describe(link: &Link, option: &OptionSpec) -> PropertyInfo {
     }
 }
 
-/// What somebody wrote, apart: options of the link's kind, and other properties.
-pub(super) fn apart<'a>(
+/// What somebody wrote, apart by the property that each names: options of the link's kind, and
+/// others.
+pub(super) fn apart<'a, T>(
     link: &Link,
-    values: &'a [Assignment],
-) -> (Vec<(&'static OptionSpec, &'a str)>, Vec<&'a Assignment>) {
+    written: &'a [T],
+    name: impl Fn(&T) -> &str,
+) -> (Vec<(&'static OptionSpec, &'a T)>, Vec<&'a T>) {
     let (mut options, mut others) = (Vec::new(), Vec::new());
-    for assignment in values {
-        match named(link, &assignment.property) {
-            Some(option) => options.push((option, assignment.value.as_str())),
-            None => others.push(assignment),
+    for one in written {
+        match named(link, name(one)) {
+            Some(option) => options.push((option, one)),
+            None => others.push(one),
         }
     }
     (options, others)
@@ -60,12 +62,12 @@ pub(super) fn apart<'a>(
 pub(super) fn wished(
     registry: &Registry,
     link: &Link,
-    values: &[(&'static OptionSpec, &str)],
+    values: &[(&'static OptionSpec, &Assignment)],
 ) -> Result<Option<LinkOptions>> {
     let mut wishes: Vec<(&'static OptionSpec, Value)> = Vec::new();
-    for (option, text) in values {
+    for (option, Assignment { value, .. }) in values {
         refuse_unchangeable(registry, link, option)?;
-        let value = option.value.parse(text).map_err(|why| told(registry, link, option, &why))?;
+        let value = option.value.parse(value).map_err(|why| told(registry, link, option, &why))?;
         if wishes.iter().any(|(known, _)| known.name == option.name) {
             return Err(invalid(registry, link, &format!("{} is named twice", option.name)));
         }
@@ -78,11 +80,14 @@ pub(super) fn wished(
 pub(super) fn standards(
     registry: &Registry,
     link: &Link,
-    options: &[&'static OptionSpec],
+    names: &[(&'static OptionSpec, &String)],
 ) -> Result<Option<LinkOptions>> {
-    options.iter().try_for_each(|option| refuse_unchangeable(registry, link, option))?;
-    let standard = |option: &&'static OptionSpec| Some((*option, option.standard()?));
-    brought(registry, link, options.iter().filter_map(standard).collect())
+    let mut standards = Vec::new();
+    for (option, _) in names {
+        refuse_unchangeable(registry, link, option)?;
+        standards.extend(option.standard().map(|value| (*option, value)));
+    }
+    brought(registry, link, standards)
 }
 
 fn brought(

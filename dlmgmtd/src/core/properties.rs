@@ -45,7 +45,7 @@ pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Readings
     if wish.values.is_empty() {
         return Err(invalid(registry, link, "no property is named"));
     }
-    let (options, others) = options::apart(link, &wish.values);
+    let (options, others) = options::apart(link, &wish.values, |one| &one.property);
     let values = parsed(registry, link, &others)?;
     let options = options::wished(registry, link, &options)?;
     refuse_taken_altnames(registry, link, &values)?;
@@ -73,9 +73,7 @@ pub fn plan_reset_properties(
     let mut next = link.clone();
     let properties = &mut next.record.properties;
     let mut values = Settings::default();
-    let (options, others): (Vec<_>, Vec<_>) =
-        wish.names.iter().partition(|name| options::named(link, name).is_some());
-    let options: Vec<_> = options.iter().filter_map(|name| options::named(link, name)).collect();
+    let (options, others) = options::apart(link, &wish.names, String::as_str);
     let options = options::standards(registry, link, &options)?;
     for described in to_reset(registry, link, &wish.names, &others)? {
         let property = described.property;

@@ -289,10 +289,8 @@ impl Service for Engine {
         }
         let scope = authorise(caller, Action::SetProperties)?;
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
-        let turn = self.pipeline.turns.enter([Key::Link(id)].into()).await;
-        observer::refresh(&self.pipeline, id).await;
         let wish = Setting { id, values: call.values, is_temporary: call.temporary };
-        let asked = self.readings_of(id).await?;
+        let (turn, asked) = self.have_a_turn(id).await?;
         self.change_in_turn(turn, move |registry, _| plan_set_properties(registry, &wish, &asked))
             .await
     }
@@ -307,10 +305,8 @@ impl Service for Engine {
         }
         let scope = authorise(caller, Action::SetProperties)?;
         let id = resolve(&self.pipeline.registry(), scope, &call.link)?.record.id;
-        let turn = self.pipeline.turns.enter([Key::Link(id)].into()).await;
-        observer::refresh(&self.pipeline, id).await;
         let wish = Resetting { id, names: call.names, is_temporary: call.temporary };
-        let asked = self.readings_of(id).await?;
+        let (turn, asked) = self.have_a_turn(id).await?;
         self.change_in_turn(turn, move |registry, _| plan_reset_properties(registry, &wish, &asked))
             .await
     }
@@ -483,6 +479,14 @@ impl Engine {
             asked.readings.insert(id, self.readings_of(id).await?);
         }
         Ok(asked)
+    }
+
+    /// Waits until nobody else changes properties of a link, and reads those that it is not followed
+    /// by.
+    async fn have_a_turn(&self, id: LinkId) -> Result<(Perimeter, Readings)> {
+        let turn = self.pipeline.turns.enter([Key::Link(id)].into()).await;
+        observer::refresh(&self.pipeline, id).await;
+        Ok((turn, self.readings_of(id).await?))
     }
 
     /// What of a link's properties it is not followed by.

@@ -5,22 +5,20 @@ use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{Duplex, IfIndex};
 use netlink_packet_core::DefaultNla;
 
-use super::ethtool::{Ethtool, nested};
+use super::ethtool::{
+    Ethtool, LINKMODES_AUTONEG, LINKMODES_DUPLEX, LINKMODES_GET, LINKMODES_SPEED, nested,
+};
 use super::frame::{attributes, string};
 use crate::kernel::KernelError;
 use crate::model::{LinkMode, Readings, small};
 
-const LINKMODES_GET: u8 = 4;
 const LINKMODES_SET: u8 = 5;
 const FEATURES_GET: u8 = 11;
 const FEATURES_SET: u8 = 12;
 const RINGS_GET: u8 = 15;
 const RINGS_SET: u8 = 16;
 
-const LINKMODES_AUTONEG: u16 = 2;
 const LINKMODES_OURS: u16 = 3;
-const LINKMODES_SPEED: u16 = 5;
-const LINKMODES_DUPLEX: u16 = 6;
 const RINGS_RX_MAX: u16 = 2;
 const RINGS_TX_MAX: u16 = 5;
 const RINGS_RX: u16 = 6;
@@ -60,19 +58,6 @@ impl Ethtool {
         })?;
         self.ask(RINGS_GET, ifindex, |told| rings(told, &mut readings))?;
         Ok(readings)
-    }
-
-    /// Many a driver has no answer.
-    fn ask(
-        &mut self,
-        command: u8,
-        ifindex: IfIndex,
-        on_answer: impl FnMut(&[u8]),
-    ) -> Result<(), KernelError> {
-        match self.request(command, ifindex, Vec::new(), on_answer) {
-            Err(why) if matches!(why.errno, libc::ENODEV | libc::EOPNOTSUPP) => Ok(()),
-            answered => answered,
-        }
     }
 
     /// Gives a link a speed, a duplex and whether they are agreed on, or some of these. What it

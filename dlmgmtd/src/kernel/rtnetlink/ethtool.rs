@@ -26,10 +26,13 @@ const NLA_F_NESTED: u16 = 1 << 15;
 const ETHTOOL_A_HEADER: u16 = 1;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
 
-const ETHTOOL_MSG_LINKMODES_GET: u8 = 4;
-const ETHTOOL_A_LINKMODES_AUTONEG: u16 = 2;
-const ETHTOOL_A_LINKMODES_SPEED: u16 = 5;
-const ETHTOOL_A_LINKMODES_DUPLEX: u16 = 6;
+/// Asks for the modes of a link.
+pub const LINKMODES_GET: u8 = 4;
+
+/// Attributes of the modes.
+pub const LINKMODES_AUTONEG: u16 = 2;
+pub const LINKMODES_SPEED: u16 = 5;
+pub const LINKMODES_DUPLEX: u16 = 6;
 
 const SPEED_UNKNOWN: u32 = u32::MAX;
 const DUPLEX_HALF: u8 = 0;
@@ -99,13 +102,20 @@ impl Ethtool {
     /// How fast a link is; nothing where there is no such link, or its driver does not tell.
     pub fn link_mode(&mut self, ifindex: IfIndex) -> Result<LinkMode, KernelError> {
         let mut mode = LinkMode::default();
-        let asked = self.request(ETHTOOL_MSG_LINKMODES_GET, ifindex, Vec::new(), |attributes| {
-            mode = link_mode(attributes);
-        });
-        match asked {
-            Err(why) if matches!(why.errno, libc::ENODEV | libc::EOPNOTSUPP) => Ok(mode),
-            Err(why) => Err(why),
-            Ok(()) => Ok(mode),
+        self.ask(LINKMODES_GET, ifindex, |told| mode = link_mode(told))?;
+        Ok(mode)
+    }
+
+    /// Asks for what the driver of a link may tell. Many a driver has no answer.
+    pub fn ask(
+        &mut self,
+        command: u8,
+        ifindex: IfIndex,
+        on_answer: impl FnMut(&[u8]),
+    ) -> Result<(), KernelError> {
+        match self.request(command, ifindex, Vec::new(), on_answer) {
+            Err(why) if matches!(why.errno, libc::ENODEV | libc::EOPNOTSUPP) => Ok(()),
+            answered => answered,
         }
     }
 
@@ -165,10 +175,10 @@ fn link_mode(told: &[u8]) -> LinkMode {
     let mut mode = LinkMode::default();
     for (kind, value) in attributes(told) {
         match (kind, value) {
-            (ETHTOOL_A_LINKMODES_AUTONEG, [autoneg]) => mode.autoneg = Some(*autoneg != 0),
-            (ETHTOOL_A_LINKMODES_SPEED, _) => mode.speed = speed(value),
-            (ETHTOOL_A_LINKMODES_DUPLEX, [DUPLEX_HALF]) => mode.duplex = Some(Duplex::Half),
-            (ETHTOOL_A_LINKMODES_DUPLEX, [DUPLEX_FULL]) => mode.duplex = Some(Duplex::Full),
+            (LINKMODES_AUTONEG, [autoneg]) => mode.autoneg = Some(*autoneg != 0),
+            (LINKMODES_SPEED, _) => mode.speed = speed(value),
+            (LINKMODES_DUPLEX, [DUPLEX_HALF]) => mode.duplex = Some(Duplex::Half),
+            (LINKMODES_DUPLEX, [DUPLEX_FULL]) => mode.duplex = Some(Duplex::Full),
             _ => {}
         }
     }
@@ -198,9 +208,9 @@ mod tests {
         let gigabit = 1000_u32.to_ne_bytes();
         let mode = told(&[
             (ETHTOOL_A_HEADER, &[]),
-            (ETHTOOL_A_LINKMODES_AUTONEG, &[1]),
-            (ETHTOOL_A_LINKMODES_SPEED, &gigabit),
-            (ETHTOOL_A_LINKMODES_DUPLEX, &[1]),
+            (LINKMODES_AUTONEG, &[1]),
+            (LINKMODES_SPEED, &gigabit),
+            (LINKMODES_DUPLEX, &[1]),
         ]);
         let full = Some(Duplex::Full);
         assert_eq!(mode, LinkMode { speed: Some(1000), duplex: full, autoneg: Some(true) });
@@ -210,15 +220,14 @@ mod tests {
     fn a_link_without_a_carrier_has_neither_speed_nor_duplex() {
         let unknown = SPEED_UNKNOWN.to_ne_bytes();
         for speed in [unknown, [0; 4]] {
-            let mode =
-                told(&[(ETHTOOL_A_LINKMODES_SPEED, &speed), (ETHTOOL_A_LINKMODES_DUPLEX, &[0xff])]);
+            let mode = told(&[(LINKMODES_SPEED, &speed), (LINKMODES_DUPLEX, &[0xff])]);
             assert_eq!((mode.speed, mode.duplex), (None, None));
         }
     }
 
     #[test]
     fn odd_attributes_count_as_absent() {
-        let odd = [(ETHTOOL_A_LINKMODES_SPEED, &[1][..]), (ETHTOOL_A_LINKMODES_DUPLEX, &[])];
+        let odd = [(LINKMODES_SPEED, &[1][..]), (LINKMODES_DUPLEX, &[])];
         assert_eq!(told(&odd), LinkMode::default());
         assert_eq!(link_mode(&[3, 0, 5]), LinkMode::default());
     }

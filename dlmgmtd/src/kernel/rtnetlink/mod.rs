@@ -207,6 +207,11 @@ impl RtnetlinkKernel {
         }
     }
 
+    /// Changes a link by a request in its namespace.
+    async fn change(&self, step: Step) -> Result<(), KernelError> {
+        self.request_in(step.at.ns, move |connection| connection.apply(&step)).await
+    }
+
     /// What changed a link is done, whatever becomes of its rules: they show what is in force.
     async fn let_rules_follow(&self, at: Binding) {
         let followed =
@@ -376,6 +381,10 @@ async fn blocking_here<T: Send + 'static>(
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => blocking(work).await,
     }
+}
+
+fn is_of_driver(property: Property) -> bool {
+    property.description().applies.told_by == Teller::Driver
 }
 
 /// A driver that fails hides no other's answer.
@@ -549,56 +558,43 @@ impl Kernel for RtnetlinkKernel {
 
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError> {
         let at = step.at;
-        let step = match step.action {
+        match step.action.clone() {
             Action::Move { to, name } if to != at.ns => {
                 return self.move_link(at, to, name).await.map(|at| Applied { at });
             }
-            Action::Move { name, .. } => Step { at, action: Action::Rename(name) },
-            _ => step.clone(),
-        };
-        if let Action::SetMode(mode) = step.action {
-            let set = self.ask_driver(at.ns, move |driver| driver.set_mode(at.ifindex, mode));
-            return set.await.map(|()| Applied { at });
-        }
-        if let Action::Set(property, value) = &step.action
-            && property.description().applies.told_by == Teller::Driver
-        {
-            let (property, value) = (*property, value.clone());
-            let set =
-                self.ask_driver(at.ns, move |driver| driver.set(at.ifindex, property, &value));
-            return set.await.map(|()| Applied { at });
-        }
-        if let Action::Set(property, value) = &step.action
-            && guard::is_for(*property)
-        {
-            let (property, value) = (*property, value.clone());
-            let set = self.with_rules(at.ns, move |rules, links| {
-                let link = links.get(None, at.ifindex)?.ok_or_else(gone_already)?;
-                guard::set(rules, &link, property, &value)
-            });
-            return set.await.map(|()| Applied { at });
-        }
-        let has_sure_number = self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number());
-        if step.action == Action::Delete && has_sure_number {
-            let delete = self
-                .request_about(at.ns, move |connection, nsid| connection.delete(nsid, at.ifindex));
-            return delete.await.map(|()| Applied { at });
-        }
-        let hints = Arc::clone(&self.hints);
-        let is_in_rules = matches!(step.action, Action::SetMac(_) | Action::Rename(_));
-        let applied = self.request_in(at.ns, move |connection| {
-            connection.apply(&step)?;
-            // The kernel tells of the alternative names of a link only while that is up.
-            if matches!(step.action, Action::AddAltName(_) | Action::DropAltName(_)) {
-                hints.push(at, Hint::default());
+            Action::Move { name, .. } => {
+                return self.apply(&Step { at, action: Action::Rename(name) }).await;
             }
-            Ok(Applied { at })
-        });
-        let applied = applied.await?;
-        if is_in_rules {
-            self.let_rules_follow(at).await;
+            Action::SetMode(mode) => {
+                self.ask_driver(at.ns, move |driver| driver.set_mode(at.ifindex, mode)).await?;
+            }
+            Action::Set(property, value) if is_of_driver(property) => {
+                let set = move |driver: &mut Ethtool| driver.set(at.ifindex, property, &value);
+                self.ask_driver(at.ns, set).await?;
+            }
+            Action::Set(property, value) if guard::is_for(property) => {
+                let set = move |rules: &mut Nftables, links: &mut Connection| {
+                    let link = links.get(None, at.ifindex)?.ok_or_else(gone_already)?;
+                    guard::set(rules, &link, property, &value)
+                };
+                self.with_rules(at.ns, set).await?;
+            }
+            Action::Delete if self.zone(at.ns)?.is_none_or(|zone| zone.has_sure_number()) => {
+                self.request_about(at.ns, move |links, nsid| links.delete(nsid, at.ifindex))
+                    .await?;
+            }
+            Action::AddAltName(_) | Action::DropAltName(_) => {
+                self.change(step.clone()).await?;
+                // The kernel tells of the alternative names of a link only while that is up.
+                self.hints.push(at, Hint::default());
+            }
+            Action::SetMac(_) | Action::Rename(_) => {
+                self.change(step.clone()).await?;
+                self.let_rules_follow(at).await;
+            }
+            _ => self.change(step.clone()).await?,
         }
-        Ok(applied)
+        Ok(Applied { at })
     }
 
     async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {
