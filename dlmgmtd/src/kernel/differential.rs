@@ -1,13 +1,13 @@
 //! The simulated kernel against the real one: the same random requests, the same answers and the
 //! same links afterwards. What is tested over the simulation then holds over the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dlmgmt_proto::kind::{LinkKind, LinkOptions};
+use dlmgmt_proto::kind::{LinkKind, LinkOptions, OptionSpec};
 use dlmgmt_proto::property::{Property, Value};
 use dlmgmt_proto::{HwAddr, LinkName};
 
@@ -15,7 +15,9 @@ use super::rtnetlink::RtnetlinkKernel;
 use super::rtnetlink::tests::in_new_namespace;
 use super::sim::{SimKernel, SimWorld};
 use super::{Kernel, KernelError, NsOpener};
-use crate::model::{Action, AltName, Binding, NewKind, NewLink, NsCookie, Step};
+use crate::model::{
+    Action, AltName, Binding, KernelLink, NewKind, NewLink, NsCookie, OptionSetting, Step,
+};
 use crate::sys;
 
 /// Sequences of requests that `make test` compares.
@@ -54,6 +56,31 @@ fn a_setting(chance: &mut Chance) -> (Property, Value) {
         2 => (Property::Promisc, Value::Switch(number > 1000)),
         _ => (Property::AllMulti, Value::Switch(number > 1000)),
     }
+}
+
+/// Options of bridges that a kernel may be built without.
+const OF_SOME_KERNELS: [&str; 3] = ["vlan-filtering", "vlan-protocol", "default-pvid"];
+
+/// A bridge's option that every kernel has by itself, and a value for it.
+fn an_option(chance: &mut Chance) -> (&'static OptionSpec, dlmgmt_proto::Value) {
+    let known: Vec<_> = bridge().properties().filter(|option| is_always_told(option)).collect();
+    let option = known[chance.below(known.len())];
+    let texts = ["off", "on", "0", "1", "2", "4", "10", "15", "100", "1000", "30000"];
+    let values = texts.iter().filter_map(|text| option.value.parse(text).ok());
+    let values: Vec<_> = values.chain(option.standard()).collect();
+    (option, values[chance.below(values.len())])
+}
+
+fn is_always_told(option: &OptionSpec) -> bool {
+    option.is_changeable && option.standard().is_some() && !OF_SOME_KERNELS.contains(&option.name)
+}
+
+fn bridge() -> &'static LinkKind {
+    LinkKind::named("bridge").unwrap()
+}
+
+fn is_bridge(link: &KernelLink) -> bool {
+    link.kind.as_deref() == Some("bridge")
 }
 
 /// A kernel with two namespaces. Links are known by when they were made, since each kernel gives
@@ -103,6 +130,70 @@ impl Run<'_> {
         answer.err().map_or(0, |why| why.errno)
     }
 
+    /// Makes a bridge, or a pair to have ports of, or changes an option or the ports of one.
+    async fn request_of_bridges(&mut self, chance: &mut Chance) -> i32 {
+        let (ns, name, other) = (self.spaces[chance.below(2)], chance.name(), chance.name());
+        let which = chance.below(self.made.len().max(1));
+        let port = self.made.get(chance.below(self.made.len().max(1))).copied();
+        let (option, value) = an_option(chance);
+        let answer = match (chance.below(10), self.made.get(which).copied()) {
+            (0..2, _) | (_, None) => {
+                let settings = LinkOptions::found(bridge(), [(option, value)]);
+                let kind = NewKind::Single { settings, over: None };
+                self.make(NewLink { ns, name, mac: None, mtu: None, kind }).await
+            }
+            (2..4, _) => {
+                let kind = NewKind::Veth { peer_ns: ns, peer_name: other, peer_mac: None };
+                self.make(NewLink { ns, name, mac: None, mtu: None, kind }).await
+            }
+            (4..7, Some(at)) => {
+                let setting = OptionSetting { kind: bridge(), option, value };
+                self.step(which, at, Action::SetOption(setting)).await
+            }
+            (7..9, Some(at)) => match self.other_port(at, port).await {
+                Some(action) => self.step(which, at, action).await,
+                None => Ok(()),
+            },
+            (_, Some(at)) => self.step(which, at, Action::Delete).await,
+        };
+        self.forget_the_dead().await;
+        answer.err().map_or(0, |why| why.errno)
+    }
+
+    /// What makes a link a port of a bridge, or no port any more, as far as a plan would ask for it.
+    async fn other_port(&self, at: Binding, port: Option<Binding>) -> Option<Action> {
+        let port = port.filter(|port| port.ns == at.ns)?;
+        let master = self.kernel.get(at.ns, at.ifindex).await.unwrap().filter(is_bridge)?;
+        let link = self.kernel.get(port.ns, port.ifindex).await.unwrap()?;
+        match link.master {
+            Some(of) if of == master.ifindex => Some(Action::DropPort(port.ifindex)),
+            None if !is_bridge(&link) => Some(Action::AddPort(port.ifindex)),
+            _ => None,
+        }
+    }
+
+    /// Every bridge in every namespace with its options and its ports.
+    async fn bridges(&self) -> Vec<BTreeMap<LinkName, String>> {
+        let mut all = Vec::new();
+        for ns in self.spaces {
+            let links = self.kernel.dump(ns).await.unwrap().links;
+            let mut bridges = BTreeMap::new();
+            for bridge in links.iter().filter(|link| is_bridge(link)) {
+                let is_port = |link: &&KernelLink| link.master == Some(bridge.ifindex);
+                let ports: BTreeSet<LinkName> =
+                    links.iter().filter(is_port).map(|port| port.name).collect();
+                let at = Binding { ns, ifindex: bridge.ifindex };
+                let told = self.kernel.readings(at).await.unwrap().options.unwrap();
+                let known = told.kind().properties().filter(|option| is_always_told(option));
+                let options: Vec<_> =
+                    known.map(|option| (option.name, told.get(option.name))).collect();
+                bridges.insert(bridge.name, format!("{ports:?} {options:?}"));
+            }
+            all.push(bridges);
+        }
+        all
+    }
+
     /// Sets a property of some link, which has no part in what else the kernel does.
     async fn set(&mut self, chance: &mut Chance) -> i32 {
         let which = chance.below(self.made.len().max(1));
@@ -121,6 +212,13 @@ impl Run<'_> {
             }
         }
         self.made = alive;
+    }
+
+    async fn delete_all(&self) {
+        for at in self.made.iter().copied() {
+            // What went with another one is gone.
+            let _ = self.kernel.apply(&Step { at, action: Action::Delete }).await;
+        }
     }
 
     async fn make(&mut self, new: NewLink) -> Result<(), KernelError> {
@@ -209,6 +307,28 @@ impl Both {
 }
 
 async fn compare(seed: u64) {
+    compare_links(seed).await;
+    compare_bridges(seed).await;
+}
+
+async fn compare_bridges(seed: u64) {
+    let both = Both::new(seed).await;
+    let [mut simulated, mut real] = both.runs();
+    let (mut here, mut likewise) = (Chance(seed), Chance(seed));
+    for number in 0..REQUESTS {
+        let answers = (
+            simulated.request_of_bridges(&mut here).await,
+            real.request_of_bridges(&mut likewise).await,
+        );
+        let what =
+            format!("seed {seed}, bridges, request {number}: simulated (left), real (right)");
+        assert_eq!(answers.0, answers.1, "{what}");
+        assert_eq!(simulated.bridges().await, real.bridges().await, "{what}");
+    }
+    real.delete_all().await;
+}
+
+async fn compare_links(seed: u64) {
     let both = Both::new(seed).await;
     let [mut simulated, mut real] = both.runs();
     let (mut here, mut likewise) = (Chance(seed), Chance(seed));
@@ -221,10 +341,7 @@ async fn compare(seed: u64) {
         assert_eq!(set.0, set.1, "{what}, a property");
         assert_eq!(simulated.links().await, real.links().await, "{what}");
     }
-    for at in real.made.clone() {
-        // What went with another one is gone.
-        let _ = real.kernel.apply(&Step { at, action: Action::Delete }).await;
-    }
+    real.delete_all().await;
 }
 
 /// The kernel moves a link under its old name where that is free, and renames it there: its own
