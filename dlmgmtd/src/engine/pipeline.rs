@@ -329,8 +329,10 @@ impl Pipeline {
                 done.seen.extend(made.link.map(|link| (*id, link)));
             }
         }
+        let guarded = guarded(before, plan);
         for step in &plan.steps {
-            let applied = self.apply(done.now(step)).await;
+            let is_guarded = guarded.contains(&step.id);
+            let applied = self.apply_guarded(done.now(step), is_guarded).await;
             crash::point("kernel.after_step");
             let at = applied.map_err(|why| refusal(before, step.id, &why))?;
             done.note(step, at);
@@ -359,14 +361,35 @@ impl Pipeline {
         Ok(self.kernel.apply(&step).await?.at)
     }
 
+    /// As [`Pipeline::apply`], and where rules are for the link, they go on being for it. What changed
+    /// it is done, whatever becomes of them: they show what is in force.
+    async fn apply_guarded(
+        &self,
+        step: Step,
+        is_guarded: bool,
+    ) -> std::result::Result<Binding, KernelError> {
+        let is_in_rules =
+            matches!(step.action, Action::SetMac(_) | Action::Rename(_) | Action::Move { .. });
+        let at = self.apply(step).await?;
+        if is_guarded
+            && is_in_rules
+            && let Err(why) = self.kernel.renew_rules(at).await
+        {
+            tracing::error!("rules do not follow the link with index {}: {why}", at.ifindex);
+        }
+        Ok(at)
+    }
+
     async fn take_back(&self, plan: &Plan, done: &Done) {
         let mut left = BTreeMap::new();
+        let guarded = guarded(&self.registry(), plan);
         for step in plan.steps[..done.steps].iter().rev() {
             let Some(backward) = &step.backward else { continue };
             let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
             let backward = Step { at, action: backward.action.clone() };
             crash::point("take_back.before_step");
-            if let Err(why) = self.apply(backward).await {
+            let is_guarded = guarded.contains(&step.id);
+            if let Err(why) = self.apply_guarded(backward, is_guarded).await {
                 let link = self.label(step.id);
                 tracing::error!(
                     LINKID = step.id.get(),
@@ -446,7 +469,8 @@ impl Pipeline {
             let (properties, actions) = equipment(link, &now, options.as_ref());
             link.record.properties = properties;
             for action in actions {
-                if let Err(why) = self.apply(Step { at, action }).await {
+                let is_guarded = link.record.properties.wants_rules();
+                if let Err(why) = self.apply_guarded(Step { at, action }, is_guarded).await {
                     let link = self.label(id);
                     tracing::warn!(LINKID = id.get(), LINK = link, "a property is refused: {why}");
                 }
@@ -601,12 +625,14 @@ impl Pipeline {
     async fn apply_each(&self, plan: &mut Plan) {
         let mut names: BTreeMap<LinkId, LinkName> = BTreeMap::new();
         let mut refused = BTreeMap::new();
+        let guarded = guarded(&self.registry(), plan);
         for step in &plan.steps {
             if let Some(Action::Rename(from)) = step.backward.as_ref().map(|back| &back.action) {
                 names.entry(step.id).or_insert(*from);
             }
             crash::point("observer.before_step");
-            let applied = self.kernel.apply(&step.forward).await;
+            let is_guarded = guarded.contains(&step.id);
+            let applied = self.apply_guarded(step.forward.clone(), is_guarded).await;
             crash::point("observer.after_step");
             match (applied, &step.forward.action) {
                 (Ok(_), Action::Rename(to)) => drop(names.insert(step.id, *to)),
@@ -1044,6 +1070,16 @@ impl Done {
             self.moved.insert(step.id, at);
         }
     }
+}
+
+/// Links that have rules before a plan, or are to have them after it.
+fn guarded(before: &Registry, plan: &Plan) -> BTreeSet<LinkId> {
+    let wants_rules = |link: &Link| link.record.properties.wants_rules();
+    let is_guarded = |change: &&LinkChange| {
+        before.link(change.id).is_some_and(|link| wants_rules(link))
+            || change.after.as_ref().is_some_and(wants_rules)
+    };
+    plan.changes.iter().filter(is_guarded).map(|change| change.id).collect()
 }
 
 fn cannot_make(registry: &Registry, creation: &Creation, why: &KernelError) -> Error {

@@ -140,6 +140,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Changes one link. On an error nothing has changed.
     async fn apply(&self, step: &Step) -> Result<Applied, KernelError>;
 
+    /// Lets the rules that keep a link from sending something follow its name and its address, which
+    /// have changed. Without such rules, nothing.
+    async fn renew_rules(&self, at: Binding) -> Result<(), KernelError>;
+
     /// Ends the rules that a link had where it is no more: a kernel may keep them.
     async fn clear_rules(&self, at: Binding) -> Result<(), KernelError>;
 

@@ -177,6 +177,7 @@ fn the_guard_follows_the_address_that_the_link_is_given() {
         kernel.protect(at, "mac-nospoof").await.unwrap();
         let other = HwAddr::new(&FOREIGN).unwrap();
         kernel.act(at, Action::SetMac(other)).await.unwrap();
+        kernel.renew_rules(at).await.unwrap();
         cable.send(&frame(OWN, LLDP, b"as it was"));
         let now = frame(FOREIGN, LLDP, b"as it is");
         cable.send(&now);
@@ -266,6 +267,7 @@ fn guards_hold_over_a_rename() {
         let cable = Cable::lay(kernel).await;
         kernel.protect(at, "mac-nospoof,restricted").await.unwrap();
         kernel.act(at, Action::Rename(name("c"))).await.unwrap();
+        kernel.renew_rules(at).await.unwrap();
         assert_eq!(kernel.guarded(at).await, ["mac-nospoof,restricted", ""]);
         assert_eq!(cable.passes(&[frame(OWN, LLDP, b"lldp")]), [false]);
     });

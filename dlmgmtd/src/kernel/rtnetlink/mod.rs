@@ -212,17 +212,6 @@ impl RtnetlinkKernel {
         self.request_in(step.at.ns, move |connection| connection.apply(&step)).await
     }
 
-    /// What changed a link is done, whatever becomes of its rules: they show what is in force.
-    async fn let_rules_follow(&self, at: Binding) {
-        let followed =
-            self.with_rules(at.ns, move |rules, links| guard::follow(rules, links, at.ifindex));
-        if let Err(why) = followed.await
-            && !guard::is_missing(&why)
-        {
-            tracing::error!("rules do not follow the link with index {}: {why}", at.ifindex);
-        }
-    }
-
     /// How a request made in the namespace `from` names the namespace `to`.
     async fn target(&self, from: NsCookie, to: NsCookie) -> Result<Target, KernelError> {
         match self.zone(to)? {
@@ -588,13 +577,19 @@ impl Kernel for RtnetlinkKernel {
                 // The kernel tells of the alternative names of a link only while that is up.
                 self.hints.push(at, Hint::default());
             }
-            Action::SetMac(_) | Action::Rename(_) => {
-                self.change(step.clone()).await?;
-                self.let_rules_follow(at).await;
-            }
             _ => self.change(step.clone()).await?,
         }
         Ok(Applied { at })
+    }
+
+    async fn renew_rules(&self, at: Binding) -> Result<(), KernelError> {
+        let follow = move |rules: &mut Nftables, links: &mut Connection| {
+            guard::follow(rules, links, at.ifindex)
+        };
+        match self.with_rules(at.ns, follow).await {
+            Err(why) if guard::is_missing(&why) => Ok(()),
+            renewed => renewed,
+        }
     }
 
     async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {

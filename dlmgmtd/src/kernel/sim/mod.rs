@@ -491,6 +491,10 @@ impl Kernel for SimKernel {
     }
 
     /// A link's rules go with it here.
+    async fn renew_rules(&self, at: Binding) -> Result<(), KernelError> {
+        self.check_known(at.ns).await
+    }
+
     async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {
         self.check_known(at.ns).await
     }
