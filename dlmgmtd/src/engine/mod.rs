@@ -18,7 +18,7 @@ mod zones;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dlmgmt_proto::{IfIndex, LinkId, Result, Seq, ZoneId};
+use dlmgmt_proto::{IfIndex, Result, Seq, ZoneId};
 use futures_util::FutureExt;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::core::{LinkIds, Registry, restore};
 use crate::crash;
 use crate::kernel::Kernel;
-use crate::model::{BootId, NsCookie};
+use crate::model::{BootId, NsCookie, Zone};
 use crate::store::{Batch, Loaded, Store, StoreError};
 use crate::zones::{SourceEvents, ZoneSources};
 use hub::Subscription;
@@ -95,7 +95,9 @@ impl Engine {
         let home = kernel.home();
         let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
         crash::point("start.before_epoch");
-        open_epoch(store.as_ref(), boot, epoch, ended).await?;
+        let of_new_boot = if is_same_boot { Batch::default() } else { remembered(&registry) };
+        let batch = Batch { delete: ended, boot: Some(boot), epoch: Some(epoch), ..of_new_boot };
+        store.commit(batch).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
         let pipeline = Arc::new(Pipeline::new(kernel, store, registry, ids, read_only, custody));
         let (sources, events) = sources;
@@ -206,12 +208,13 @@ impl Drop for Engine {
     }
 }
 
-async fn open_epoch(
-    store: &dyn Store,
-    boot: BootId,
-    epoch: u32,
-    ended: Vec<LinkId>,
-) -> std::result::Result<(), StoreError> {
-    let batch = Batch { delete: ended, boot: Some(boot), epoch: Some(epoch), ..Batch::default() };
-    store.commit(batch).await
+/// All records, as a new boot begins with them: with its number alone, a start after a crash would take
+/// what the old boot left in them for its own.
+fn remembered(registry: &Registry) -> Batch {
+    let is_stored = |zone: &&Arc<Zone>| zone.record.id != ZoneId::GLOBAL;
+    Batch {
+        put: registry.links().map(|link| Arc::new(link.record.clone())).collect(),
+        zones: registry.zones().filter(is_stored).map(|zone| zone.record.clone()).collect(),
+        ..Batch::default()
+    }
 }

@@ -235,3 +235,17 @@ async fn a_card_is_guarded_wherever_it_appears_until_that_is_taken_back() {
     assert_eq!(shown(&daemon, "eth0", "protection").await, both(""));
     assert_eq!(shown(&daemon, "eth0", "allowed-ips").await, both(""));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_temporary_in_one_boot_stays_forgotten_when_the_daemon_starts_twice_in_the_next() {
+    let (mut machine, daemon) = one_card().await;
+    set_for(&daemon, "eth0", &[("mtu", "1400")], true).await.unwrap();
+    drop(daemon);
+    machine.reboot([]);
+    drop(machine.start().await);
+    machine.world.plug(card("eth0", 1, 1));
+    let daemon = machine.start().await;
+    settle().await;
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 1500);
+    assert_eq!(shown(&daemon, "eth0", "mtu").await.1, "1500");
+}
