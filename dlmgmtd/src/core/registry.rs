@@ -53,6 +53,9 @@ pub struct Registry {
     /// What each name means: rule 3.1 holds because a key has one value. A link has a seat where
     /// the kernel has it, and one at home that stays reserved while it is away or absent.
     names: OrdMap<(ZoneId, LinkName), LinkId>,
+    /// Links that were last seen under a name under which another one was found or put since: one of
+    /// the two is known wrongly, which is only to be heard yet.
+    outnamed: OrdSet<(ZoneId, LinkName, LinkId)>,
     /// Links that do not have the name they want in a zone, by that name.
     displaced: OrdSet<(ZoneId, LinkName, LinkId)>,
     /// What links are called at home that are away or absent and whose own name others took.
@@ -88,6 +91,7 @@ impl Registry {
             zone_spaces: OrdMap::new(),
             links: OrdMap::new(),
             names: OrdMap::new(),
+            outnamed: OrdSet::new(),
             displaced: OrdSet::new(),
             stand_ins: OrdMap::new(),
             altnames: OrdMap::new(),
@@ -292,8 +296,7 @@ impl Registry {
 
     /// A link that wants this name and is not shown under it.
     pub fn wanting(&self, zone: ZoneId, name: LinkName) -> Option<LinkId> {
-        let first = self.displaced.range((zone, name, FIRST_ID)..).next();
-        first.filter(|(z, n, _)| (*z, *n) == (zone, name)).map(|(_, _, id)| *id)
+        first_of(&self.displaced, zone, name)
     }
 
     /// Whether nothing in the zone has or wants this name, neither as a name nor as an
@@ -446,6 +449,7 @@ impl Registry {
         }
         self.displaced.remove(&(zone, link.wanted_name(), id));
         if let Some(bound) = &link.kernel {
+            self.outnamed.remove(&(zone, bound.name, id));
             self.give_up_name(zone, bound.name, id);
         }
         if !link.is_at_home() {
@@ -456,12 +460,18 @@ impl Registry {
         }
     }
 
-    /// Frees a name, and gives it to the home seat that has been waiting for it.
+    /// Frees a name, and gives it to whom the kernel has under it too, else to the home seat that has
+    /// been waiting for it.
     fn give_up_name(&mut self, zone: ZoneId, name: LinkName, id: LinkId) {
         if self.names.get(&(zone, name)) != Some(&id) {
             return;
         }
         self.names.remove(&(zone, name));
+        if let Some(outnamed) = first_of(&self.outnamed, zone, name) {
+            self.outnamed.remove(&(zone, name, outnamed));
+            self.names.insert((zone, name), outnamed);
+            return;
+        }
         let waiting = self.wanting(zone, name).and_then(|id| self.links.get(&id)).cloned();
         if let Some(link) = waiting.filter(|link| !link.is_at_home() && link.record.owner == zone) {
             let id = link.record.id;
@@ -534,7 +544,9 @@ impl Registry {
     fn displace(&mut self, zone: ZoneId, name: LinkName, id: LinkId) {
         let Some(link) = self.links.get(&id).cloned() else { return };
         let has_it = link.kernel.as_ref().is_some_and(|b| b.zone == Some(zone) && b.name == name);
-        if !has_it && link.record.owner == zone {
+        if has_it {
+            self.outnamed.insert((zone, name, id));
+        } else if link.record.owner == zone {
             self.stand_in(&link);
         }
     }
@@ -567,6 +579,15 @@ impl Registry {
         let is_outdated = |id: &LinkId| owner_of_name(*id).is_some_and(|owner| owner != *id);
         ids.into_iter().filter(is_outdated).filter_map(|id| self.link(id)?.binding()).collect()
     }
+}
+
+fn first_of(
+    links: &OrdSet<(ZoneId, LinkName, LinkId)>,
+    zone: ZoneId,
+    name: LinkName,
+) -> Option<LinkId> {
+    let first = links.range((zone, name, FIRST_ID)..).next();
+    first.filter(|(z, n, _)| (*z, *n) == (zone, name)).map(|(_, _, id)| *id)
 }
 
 fn altname_keys(link: &Link) -> Vec<(ZoneId, AltName)> {

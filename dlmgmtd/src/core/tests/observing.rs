@@ -3,6 +3,7 @@
 use dlmgmt_proto::{ErrorCode, Event, Flags};
 
 use super::*;
+use crate::model::Link;
 
 #[test]
 fn a_link_that_others_made_is_foreign_and_lasts_while_it_does() {
@@ -138,6 +139,19 @@ fn a_link_that_lost_its_name_to_another_is_out_of_date() {
     let after = world.registry.with(&plan.changes);
     let outdated = after.outdated(world.id("b"));
     assert_eq!(outdated.iter().map(|at| at.ifindex.get()).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn who_has_a_name_keeps_it_when_one_that_was_thought_to_have_it_has_gone() {
+    let mut world = World::with([card(2, "a", 1, 1), veth(3, "b")]);
+    let (gone, has_it) = (world.id("a").unwrap(), world.id("b").unwrap());
+    let known = world.registry.link(gone).unwrap().clone();
+    world.by_others(3, |link| link.name = name("a"));
+    // A request that had read the first link before now shows it as it was.
+    world.registry = world.registry.with(&[Link::clone(&known).into()]);
+    world.vanish(2);
+    assert_eq!(world.id("a"), Some(has_it));
+    assert_eq!(world.info(gone).name, name(&format!("dl{gone}")));
 }
 
 #[test]
