@@ -95,7 +95,8 @@ impl Engine {
         let home = kernel.home();
         let (registry, ended) = restore(loaded.links, loaded.zones, is_same_boot, home, seq);
         crash::point("start.before_epoch");
-        let of_new_boot = if is_same_boot { Batch::default() } else { remembered(&registry) };
+        let of_new_boot =
+            if is_same_boot { Batch::default() } else { records_of_new_boot(&registry) };
         let batch = Batch { delete: ended, boot: Some(boot), epoch: Some(epoch), ..of_new_boot };
         store.commit(batch).await?;
         let ids = LinkIds::starting_at(loaded.next_link_id);
@@ -210,7 +211,7 @@ impl Drop for Engine {
 
 /// All records, as a new boot begins with them: with its number alone, a start after a crash would take
 /// what the old boot left in them for its own.
-fn remembered(registry: &Registry) -> Batch {
+fn records_of_new_boot(registry: &Registry) -> Batch {
     let is_stored = |zone: &&Arc<Zone>| zone.record.id != ZoneId::GLOBAL;
     Batch {
         put: registry.links().map(|link| Arc::new(link.record.clone())).collect(),

@@ -332,7 +332,7 @@ impl Pipeline {
         let guarded = guarded(before, plan);
         for step in &plan.steps {
             let is_guarded = guarded.contains(&step.id);
-            let applied = self.apply_guarded(done.now(step), is_guarded).await;
+            let applied = self.apply(done.now(step), is_guarded).await;
             crash::point("kernel.after_step");
             let at = applied.map_err(|why| refusal(before, step.id, &why))?;
             done.note(step, at);
@@ -349,8 +349,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A namespace that a link goes to must not die before the link can come back.
-    async fn apply(&self, step: Step) -> std::result::Result<Binding, KernelError> {
+    /// A namespace that a link goes to must not die before the link can come back. Where rules are for
+    /// the link, they go on being for it; what changed it is done, whatever becomes of them: they show
+    /// what is in force.
+    async fn apply(
+        &self,
+        step: Step,
+        is_guarded: bool,
+    ) -> std::result::Result<Binding, KernelError> {
         if let Action::Move { to, .. } = &step.action
             && *to != self.kernel.home()
         {
@@ -358,19 +364,9 @@ impl Pipeline {
             self.pin(*to).await?;
         }
         crash::point("kernel.before_step");
-        Ok(self.kernel.apply(&step).await?.at)
-    }
-
-    /// As [`Pipeline::apply`], and where rules are for the link, they go on being for it. What changed
-    /// it is done, whatever becomes of them: they show what is in force.
-    async fn apply_guarded(
-        &self,
-        step: Step,
-        is_guarded: bool,
-    ) -> std::result::Result<Binding, KernelError> {
+        let at = self.kernel.apply(&step).await?.at;
         let is_in_rules =
             matches!(step.action, Action::SetMac(_) | Action::Rename(_) | Action::Move { .. });
-        let at = self.apply(step).await?;
         if is_guarded
             && is_in_rules
             && let Err(why) = self.kernel.renew_rules(at).await
@@ -389,7 +385,7 @@ impl Pipeline {
             let backward = Step { at, action: backward.action.clone() };
             crash::point("take_back.before_step");
             let is_guarded = guarded.contains(&step.id);
-            if let Err(why) = self.apply_guarded(backward, is_guarded).await {
+            if let Err(why) = self.apply(backward, is_guarded).await {
                 let link = self.label(step.id);
                 tracing::error!(
                     LINKID = step.id.get(),
@@ -470,7 +466,7 @@ impl Pipeline {
             link.record.properties = properties;
             for action in actions {
                 let is_guarded = link.record.properties.wants_rules();
-                if let Err(why) = self.apply_guarded(Step { at, action }, is_guarded).await {
+                if let Err(why) = self.apply(Step { at, action }, is_guarded).await {
                     let link = self.label(id);
                     tracing::warn!(LINKID = id.get(), LINK = link, "a property is refused: {why}");
                 }
@@ -632,7 +628,7 @@ impl Pipeline {
             }
             crash::point("observer.before_step");
             let is_guarded = guarded.contains(&step.id);
-            let applied = self.apply_guarded(step.forward.clone(), is_guarded).await;
+            let applied = self.apply(step.forward.clone(), is_guarded).await;
             crash::point("observer.after_step");
             match (applied, &step.forward.action) {
                 (Ok(_), Action::Rename(to)) => drop(names.insert(step.id, *to)),

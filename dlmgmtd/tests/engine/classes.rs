@@ -29,12 +29,6 @@ impl Daemon {
         self.engine.make_link(&root(), call).await.map(drop)
     }
 
-    pub async fn delete(&self, link: &str) -> Result<()> {
-        let class = self.link(link)?.class;
-        let call = DeleteLink { link: link.parse().unwrap(), class };
-        self.engine.delete_link(&root(), call).await.map(drop)
-    }
-
     pub async fn change_ports(&self, link: &str, add: &[&str], remove: &[&str]) -> Result<()> {
         let class = self.link(link)?.class;
         let refs = |links: &[&str]| links.iter().map(|link| link.parse().unwrap()).collect();

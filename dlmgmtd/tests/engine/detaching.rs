@@ -1,19 +1,12 @@
 //! SPEC.md section 7: a link is told to be detaching before it leaves where it is for good.
 
-use dlmgmt_proto::door::{DeleteLink, SetZone};
-use dlmgmt_proto::{Event, LinkClass, Result, ZoneId};
+use dlmgmt_proto::door::SetZone;
+use dlmgmt_proto::{Event, ZoneId};
 use dlmgmtd::engine::Service;
 
 use crate::events::Subscriber;
-use crate::machine::{Daemon, Machine, card, outcome, root, settle, virtual_link};
+use crate::machine::{Machine, card, outcome, root, settle, virtual_link};
 use crate::zones::lend;
-
-impl Daemon {
-    async fn delete_veth(&self, link: &str) -> Result<()> {
-        let call = DeleteLink { link: link.parse().unwrap(), class: LinkClass::Veth };
-        self.engine.delete_link(&root(), call).await.map(drop)
-    }
-}
 
 impl Subscriber {
     /// What was told, as the kind of each event and the name of what it is about.
@@ -98,7 +91,7 @@ async fn both_ends_of_a_pair_are_detaching_before_the_kernel_deletes_them() {
     settle().await;
     let mut events = daemon.events();
     machine.world.hang_next();
-    assert_eq!(outcome(daemon.delete_veth("v0")).await, None);
+    assert_eq!(outcome(daemon.delete("v0")).await, None);
     assert_eq!(events.told().await, ["detaching global/v0", "detaching global/v1"]);
 }
 
@@ -111,7 +104,7 @@ async fn a_deletion_that_the_kernel_refuses_is_told_to_be_over() {
     let links = daemon.links();
     let mut events = daemon.events();
     machine.world.fail_next(libc::EBUSY, None);
-    daemon.delete_veth("v0").await.unwrap_err();
+    daemon.delete("v0").await.unwrap_err();
     let told = events.told().await;
     let begun = ["detaching global/v0", "detaching global/v1"];
     assert_eq!(told, [&begun[..], &["changed v0", "changed v1"]].concat());

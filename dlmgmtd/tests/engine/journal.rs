@@ -3,20 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use dlmgmt_proto::door::DeleteLink;
-use dlmgmt_proto::{LinkClass, LinkId};
-use dlmgmtd::engine::Service;
+use dlmgmt_proto::LinkId;
 
-use crate::machine::{Daemon, Machine, card, name, root, settle};
+use crate::machine::{Daemon, Machine, card, name, settle};
 
 impl Daemon {
     async fn make_temporary_pair(&self, called: &str, peer: &str) {
         self.make_veth(called, peer, None, true).await.unwrap();
-    }
-
-    async fn end_pair(&self, called: &str) {
-        let call = DeleteLink { link: called.parse().unwrap(), class: LinkClass::Veth };
-        self.engine.delete_link(&root(), call).await.unwrap();
     }
 }
 
@@ -30,7 +23,7 @@ async fn temporary_links_are_made_renamed_by_others_and_ended_without_a_flush() 
     machine.create("foreign");
     settle().await;
     assert_eq!(daemon.names(), ["eth0", "v2", "v1", "foreign"]);
-    daemon.end_pair("v2").await;
+    daemon.delete("v2").await.unwrap();
     assert_eq!(machine.disk.flushes(), before);
     daemon.rename(&[("eth0", "lan")]).await.unwrap();
     assert_eq!(machine.disk.flushes(), before + 1);
@@ -86,7 +79,7 @@ async fn after_a_crash_of_the_daemon_temporary_links_are_as_they_were_acknowledg
     let daemon = machine.start().await;
     daemon.make_temporary_pair("v0", "v1").await;
     daemon.make_temporary_pair("w0", "w1").await;
-    daemon.end_pair("v0").await;
+    daemon.delete("v0").await.unwrap();
     let links = daemon.links();
     machine.disk.crash();
     drop(daemon);

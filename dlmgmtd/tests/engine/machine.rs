@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dlmgmt_proto::door::{Changed, DeletePhys, GetLink, LinkFilter, Rename, RenameItem, View};
+use dlmgmt_proto::door::{
+    Changed, DeleteLink, DeletePhys, GetLink, LinkFilter, Rename, RenameItem, View,
+};
 use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
@@ -188,6 +190,12 @@ pub fn parts(kernel: Arc<SimKernel>, store: Arc<SimStore>, loaded: Loaded, boot:
 impl Daemon {
     pub async fn rename(&self, wishes: &[(&str, &str)]) -> Result<Changed> {
         self.engine.rename(&root(), rename(wishes)).await
+    }
+
+    pub async fn delete(&self, link: &str) -> Result<()> {
+        let class = self.link(link)?.class;
+        let call = DeleteLink { link: link.parse().unwrap(), class };
+        self.engine.delete_link(&root(), call).await.map(drop)
     }
 
     pub async fn delete_phys(&self, link: &str) -> Result<Changed> {

@@ -499,8 +499,7 @@ async fn deleting_one_end_of_a_pair_ends_both() {
         daemon.engine.delete_link(&root(), wrong).await.unwrap_err().code,
         ErrorCode::Invalid
     );
-    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
-    daemon.engine.delete_link(&root(), call).await.unwrap();
+    daemon.delete("v0").await.unwrap();
     settle().await;
     assert!(daemon.links().is_empty() && machine.kernel_names().is_empty());
     assert_eq!(machine.recorded(), ["lo"]);
@@ -513,8 +512,7 @@ async fn links_that_the_daemon_itself_deleted_are_not_looked_at_any_more() {
     daemon.make_veth("v0", "v1", None, false).await.unwrap();
     settle().await;
     let looks = machine.world.looks();
-    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
-    daemon.engine.delete_link(&root(), call).await.unwrap();
+    daemon.delete("v0").await.unwrap();
     settle().await;
     assert_eq!(machine.world.looks(), looks);
 }
@@ -530,8 +528,7 @@ async fn deleting_an_end_of_a_pair_that_is_away_ends_the_other_one_too() {
     machine.world.by_others(&Step { at: machine.at("v0"), action }).unwrap();
     let daemon = machine.start().await;
     assert_eq!(daemon.link("v0").unwrap().ifindex, None);
-    let call = DeleteLink { link: "v0".parse().unwrap(), class: LinkClass::Veth };
-    daemon.engine.delete_link(&root(), call).await.unwrap();
+    daemon.delete("v0").await.unwrap();
     settle().await;
     assert!(daemon.links().is_empty() && machine.kernel_names().is_empty());
 }

@@ -490,11 +490,12 @@ impl Kernel for SimKernel {
         .await
     }
 
-    /// A link's rules go with it here.
+    /// A link's rules go with it here, whatever becomes of its name.
     async fn renew_rules(&self, at: Binding) -> Result<(), KernelError> {
         self.check_known(at.ns).await
     }
 
+    /// Nor does a link leave any behind.
     async fn clear_rules(&self, at: Binding) -> Result<(), KernelError> {
         self.check_known(at.ns).await
     }
