@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK_TLVS, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    DecodeError, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::{RecvFlags, sockopt};
@@ -34,6 +34,19 @@ pub struct Channel {
     socket: Socket,
     sequence: u32,
     datagram: Vec<u8>,
+}
+
+/// The answer to a request that was sent.
+pub struct Expected {
+    sequence: u32,
+    /// Its last message is the word that this is all; otherwise it has one message alone.
+    is_closed: bool,
+}
+
+impl Expected {
+    pub(super) fn to(sequence: u32, flags: u16) -> Self {
+        Self { sequence, is_closed: flags & (NLM_F_ACK | NLM_F_DUMP) != 0 }
+    }
 }
 
 /// How an exchange ended well.
@@ -73,7 +86,8 @@ impl Channel {
         flags: u16,
         on_message: impl FnMut(Message<'_>),
     ) -> Result<Answered, KernelError> {
-        self.exchange_all(vec![(request, flags)], on_message)
+        let [expected] = self.send_each([(request, flags)])?;
+        self.hear(&expected, on_message)
     }
 
     /// As [`Channel::exchange`] with several requests, each with its flags, that are one for the
@@ -81,26 +95,57 @@ impl Channel {
     pub fn exchange_all<M: NetlinkSerializable>(
         &mut self,
         requests: Vec<(M, u16)>,
+        on_message: impl FnMut(Message<'_>),
+    ) -> Result<Answered, KernelError> {
+        let sequence = self.next_sequence();
+        let packets = requests.into_iter().map(|(one, flags)| packet(one, flags, sequence));
+        self.socket.send(&packets.collect::<Vec<_>>().concat(), 0)?;
+        self.hear(&Expected::to(sequence, NLM_F_ACK), on_message)
+    }
+
+    /// Sends requests at one stroke, which the kernel answers one after the other: each answer is to
+    /// be heard in its turn, or none that follows.
+    pub fn send_each<M: NetlinkSerializable, const N: usize>(
+        &mut self,
+        requests: [(M, u16); N],
+    ) -> io::Result<[Expected; N]> {
+        let mut packets = Vec::new();
+        let expected = requests.map(|(request, flags)| {
+            let expected = Expected::to(self.next_sequence(), flags);
+            packets.extend(packet(request, flags, expected.sequence));
+            expected
+        });
+        self.socket.send(&packets, 0)?;
+        Ok(expected)
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Reads to the end of an answer, handing each message of it, and each notification that comes
+    /// meanwhile, to `on_message`.
+    pub fn hear(
+        &mut self,
+        expected: &Expected,
         mut on_message: impl FnMut(Message<'_>),
     ) -> Result<Answered, KernelError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let packets = requests.into_iter().map(|(one, flags)| packet(one, flags, self.sequence));
-        self.socket.send(&packets.collect::<Vec<_>>().concat(), 0)?;
         let mut is_interrupted = false;
         loop {
             let len = receive(&self.socket, &mut self.datagram)?;
             let datagram = &self.datagram[..len];
-            if read_answer(datagram, self.sequence, &mut is_interrupted, &mut on_message)? {
+            if read_answer(datagram, expected, &mut is_interrupted, &mut on_message)? {
                 return Ok(Answered { is_interrupted });
             }
         }
     }
 }
 
-/// Reads one datagram of the answer to the request `sequence`; tells whether it was the last one.
+/// Reads one datagram of an answer; tells whether it was the last one.
 pub(super) fn read_answer(
     datagram: &[u8],
-    sequence: u32,
+    expected: &Expected,
     is_interrupted: &mut bool,
     mut on_message: impl FnMut(Message<'_>),
 ) -> Result<bool, KernelError> {
@@ -110,7 +155,7 @@ pub(super) fn read_answer(
             on_message(message);
             continue;
         }
-        if message.sequence != sequence {
+        if message.sequence != expected.sequence {
             // Left over from an exchange that an error cut short.
             continue;
         }
@@ -118,7 +163,12 @@ pub(super) fn read_answer(
         match message.kind {
             NLMSG_ERROR => return outcome(message, ERROR_ATTRIBUTES).map(|()| true),
             NLMSG_DONE => return outcome(message, DONE_ATTRIBUTES).map(|()| true),
-            _ => on_message(message),
+            _ => {
+                on_message(message);
+                if !expected.is_closed {
+                    return Ok(true);
+                }
+            }
         }
     }
     Ok(false)

@@ -13,7 +13,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::bandwidth;
-use super::channel::{Answered, Channel, set_receive_buffer};
+use super::channel::{Answered, Channel, Expected, set_receive_buffer};
 use super::details;
 use super::frame::Message;
 use super::link::RawLink;
@@ -32,6 +32,12 @@ const LINK_GROUP: u32 = 1;
 /// Bytes of notifications that can wait while a link is moved: all others of the namespace come
 /// too, and a move takes long.
 const MOVE_BUFFER: usize = 4 << 20;
+
+/// Flags of a request that makes a link.
+const CREATES: u16 = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+
+/// Flags of a request whose answer is one message, or an error.
+const ONE_MESSAGE: u16 = 0;
 
 /// A connection to the kernel, in the namespace of the thread that opened it.
 ///
@@ -96,8 +102,13 @@ impl Connection {
     }
 
     fn find(&mut self, request: RouteNetlinkMessage) -> Result<Option<KernelLink>, KernelError> {
+        let [expected] = self.channel.send_each([(request, ONE_MESSAGE)])?;
+        self.hear_of_one(&expected)
+    }
+
+    fn hear_of_one(&mut self, expected: &Expected) -> Result<Option<KernelLink>, KernelError> {
         let mut found = None;
-        match self.exchange(request, NLM_F_ACK, |message| found = decode(message)) {
+        match self.channel.hear(expected, |message| found = decode(message)) {
             Err(error) if error.errno == libc::ENODEV => Ok(None),
             Err(error) => Err(error),
             Ok(_) => Ok(found),
@@ -112,7 +123,7 @@ impl Connection {
         topics: &[Topic],
     ) -> Result<Vec<KernelFact>, KernelError> {
         let mut found = Vec::new();
-        let asked = self.exchange(request::get_all(nsid, ifindex), NLM_F_ACK, |message| {
+        let asked = self.exchange(request::get_all(nsid, ifindex), ONE_MESSAGE, |message| {
             found = details::facts(message.payload, topics);
         });
         match asked {
@@ -129,7 +140,7 @@ impl Connection {
         ifindex: IfIndex,
     ) -> Result<Option<LinkOptions>, KernelError> {
         let mut found = None;
-        self.exchange(request::get(nsid, ifindex), NLM_F_ACK, |message| {
+        self.exchange(request::get(nsid, ifindex), ONE_MESSAGE, |message| {
             found = details::options(message.payload);
         })?;
         Ok(found)
@@ -193,9 +204,25 @@ impl Connection {
 
     /// Makes a link in the namespace of `target`, and its peer, if it has one, in this one.
     pub fn create(&mut self, new: &NewLink, target: Option<&Target>) -> Result<(), KernelError> {
-        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        self.exchange(request::create(new, target)?, flags, |_| ())?;
+        self.exchange(request::create(new, target)?, CREATES, |_| ())?;
         Ok(())
+    }
+
+    /// As [`Connection::create`], and looks at once which links have the names of the two ends of a
+    /// pair: each in the namespace that has the number here.
+    pub fn create_pair(
+        &mut self,
+        new: &NewLink,
+        target: Option<&Target>,
+        [one, other]: [(Option<i32>, LinkName); 2],
+    ) -> Result<[Option<KernelLink>; 2], KernelError> {
+        let named = |(nsid, name)| (request::get_named(nsid, &name), ONE_MESSAGE);
+        let create = (request::create(new, target)?, CREATES);
+        let [created, one, other] = self.channel.send_each([create, named(one), named(other)])?;
+        self.channel.hear(&created, |_| ())?;
+        // The pair is made, so what cannot be seen of it now is no refusal.
+        let mut found = |expected| self.hear_of_one(&expected).ok().flatten();
+        Ok([found(one), found(other)])
     }
 
     /// Moves a link to another namespace. Answers how that ended, and its index there if it left
@@ -242,7 +269,8 @@ impl Connection {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn take_for_an_answer(datagram: &[u8], sequence: u32) {
     let one = IfIndex::new(1);
-    let _ = super::channel::read_answer(datagram, sequence, &mut false, |message| {
+    let expected = Expected::to(sequence, NLM_F_ACK);
+    let _ = super::channel::read_answer(datagram, &expected, &mut false, |message| {
         decode(message);
         details::facts(message.payload, &Topic::ALL);
         super::ethtool::take_for_an_answer(message.payload);

@@ -327,19 +327,18 @@ impl RtnetlinkKernel {
         let nsid_of = move |ns: NsCookie| {
             zones.iter().flatten().find(|zone| zone.cookie == ns).map(|zone| zone.nsid)
         };
-        let wanted = new.clone();
-        let make = move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
-        let (wanted, sought) = (new.clone(), Sought::of(new, self.home()));
-        let find = move |connection: &mut Connection| sought.find(&wanted, connection, nsid_of);
+        let (new, sought) = (new.clone(), Sought::of(new, self.home()));
         if from == self.home() {
             let made = self.home.request_here(move |connection| {
-                make(connection)?;
-                find(connection)
+                sought.make(&new, connection, target.as_ref(), nsid_of)
             });
             made.await.map_err(|refusal| self.explain(refused_in.as_ref(), refusal))
         } else {
+            let wanted = new.clone();
+            let make =
+                move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
             self.request_in(from, make).await?;
-            self.home.request(find).await
+            self.home.request(move |connection| sought.find(&new, connection, nsid_of)).await
         }
     }
 
@@ -440,6 +439,31 @@ impl Sought {
         }
     }
 
+    /// Makes the link from home, and finds it and its peer.
+    fn make(
+        &self,
+        new: &NewLink,
+        connection: &mut Connection,
+        target: Option<&Target>,
+        nsid_of: impl Fn(NsCookie) -> Option<i32>,
+    ) -> Result<Vec<Made>, KernelError> {
+        let NewKind::Veth { peer_ns, peer_name, .. } = &new.kind else {
+            connection.create(new, target)?;
+            return self.find(new, connection, nsid_of);
+        };
+        let ends = [(nsid_of(new.ns), new.name), (nsid_of(*peer_ns), *peer_name)];
+        match connection.create_pair(new, target, ends)? {
+            [Some(one), Some(other)] if are_a_pair(&one, &other) => {
+                let made = |ns, link: KernelLink| Made {
+                    at: Binding { ns, ifindex: link.ifindex },
+                    link: Some(link),
+                };
+                Ok(vec![made(new.ns, one), made(*peer_ns, other)])
+            }
+            _ => self.find(new, connection, nsid_of),
+        }
+    }
+
     /// Finds the new link, and its peer, where `nsid_of` tells the number of its namespace.
     fn find(
         &self,
@@ -461,6 +485,15 @@ impl Sought {
         });
         Ok(made.collect())
     }
+}
+
+/// Somebody may give a name to another link before it is looked for.
+fn are_a_pair(one: &KernelLink, other: &KernelLink) -> bool {
+    let is_end = |link: &KernelLink, peer: &KernelLink| {
+        let lower = link.lower.as_ref().map(|lower| lower.ifindex);
+        link.kind.as_deref() == Some("veth") && lower == Some(peer.ifindex)
+    };
+    is_end(one, other) && is_end(other, one)
 }
 
 #[async_trait]
