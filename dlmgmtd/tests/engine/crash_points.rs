@@ -309,6 +309,8 @@ enum Operation {
     Delete(&'static str, LinkClass),
     DeletePhys(&'static str),
     Import,
+    /// What was exported, with another priority of the bridge and another name of a card.
+    ImportChanged,
     /// The last user of a namespace ends, and its name is taken away.
     ZoneEnds(&'static str),
     /// The same, where the own name of a loan was taken meanwhile.
@@ -371,6 +373,7 @@ const OPERATIONS: &[Operation] = &[
     Delete("web/t0", LinkClass::Veth),
     DeletePhys("gone0"),
     Import,
+    ImportChanged,
     ZoneEnds("web"),
     ZoneEndsWithTakenName("web"),
     Detach("db"),
@@ -464,6 +467,13 @@ impl Operation {
             }
             DeletePhys(link) => stage.daemon.delete_phys(link).await?,
             Import => stage.daemon.engine.import(&root(), IMPORT.into()).await?,
+            ImportChanged => {
+                let text = String::from_utf8(stage.daemon.engine.export(&root()).await?).unwrap();
+                let (was, is) = (r#""priority": "4096""#, r#""priority": "8192""#);
+                assert!(text.contains(was) && text.contains("eth0"), "{text}");
+                let changed = text.replace(was, is).replace("eth0", "lan");
+                stage.daemon.engine.import(&root(), changed.into()).await?
+            }
             ZoneEnds(called) | ZoneEndsWithTakenName(called) => {
                 let _ = others.end_users(stage.named[called]);
                 stage.end(called).await;
