@@ -50,7 +50,8 @@ impl Chance {
 /// A property that has no action of its own, and a value for it.
 fn a_setting(chance: &mut Chance) -> (Property, Value) {
     let number = chance.below(2000) as u64;
-    match chance.below(4) {
+    match chance.below(5) {
+        4 => (Property::MaxBw, Value::Number(number / 1000 * number)),
         0 => (Property::Alias, Value::Text(format!("alias {number}"))),
         1 => (Property::TxQueueLen, Value::Number(number)),
         2 => (Property::Promisc, Value::Switch(number > 1000)),
@@ -237,15 +238,19 @@ impl Run<'_> {
         let mut all = Vec::new();
         for ns in self.spaces {
             let dump = self.kernel.dump(ns).await.unwrap();
-            let shown = dump.links.iter().filter(|link| !link.is_loopback()).map(|link| {
+            let mut shown = BTreeMap::new();
+            for link in dump.links.iter().filter(|link| !link.is_loopback()) {
+                let at = Binding { ns, ifindex: link.ifindex };
+                let readings = self.kernel.readings(at).await.unwrap();
+                let most = readings.values.get(Property::MaxBw);
                 let over = link.lower.is_some();
                 let text = format!(
-                    "{:?} {:?} mtu {} up {} over {over} {:?} {:?}",
+                    "{:?} {:?} mtu {} up {} over {over} {:?} {:?} maxbw {most:?}",
                     link.kind, link.mac, link.mtu, link.admin_up, link.altnames, link.tunables
                 );
-                (link.name, text)
-            });
-            all.push(shown.collect());
+                shown.insert(link.name, text);
+            }
+            all.push(shown);
         }
         all
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dlmgmt_proto::kind::{LinkKind, LinkOptions, OptionSpec};
-use dlmgmt_proto::property::{Property, Value};
+use dlmgmt_proto::property::{Property, Teller, Value};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Media};
 
 use crate::kernel::KernelError;
@@ -321,6 +321,13 @@ impl Namespace {
     }
 }
 
+/// A link on the way to another namespace is put down, and its queue stays where it was.
+pub fn unsettle(link: &mut KernelLink) {
+    link.admin_up = false;
+    link.state = LinkState::Down;
+    link.tunables.others.remove(Property::MaxBw);
+}
+
 /// A link that nobody has done anything to yet.
 pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
     KernelLink {
@@ -373,6 +380,12 @@ pub fn readings(link: &KernelLink) -> Readings {
 /// A link as it is told to who does not ask for more.
 pub fn told(link: &KernelLink) -> KernelLink {
     let mut told = link.clone();
+    let others = link.tunables.others.iter();
+    let is_of_port = |of: &Property| of.description().applies.told_by == Teller::Bridge;
+    told.tunables.others = others
+        .filter(|(property, _)| is_of_port(property))
+        .map(|(property, value)| (property, value.clone()))
+        .collect();
     told.tunables.options = None;
     told
 }

@@ -7,7 +7,7 @@ use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
 
 use super::namespace::{
-    Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told,
+    Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told, unsettle,
 };
 use super::random::Random;
 use super::view::View;
@@ -333,8 +333,8 @@ impl World {
             link.name == name || self.namespace(to)?.has_name(link.name.as_bytes());
         if !arrives_under_it && link.altnames.iter().any(|altname| altname.is(&name)) {
             // The kernel moves the link under its old name where that is free, refuses to rename
-            // it when it is there, and it comes back as it arrived: down.
-            self.namespace(at.ns)?.set_up(at.ifindex, false)?;
+            // it when it is there, and it comes back as it arrived.
+            unsettle(self.namespace(at.ns)?.existing(at.ifindex)?);
             self.happened(at);
             return Err(refusal(libc::EEXIST));
         }
@@ -356,8 +356,8 @@ impl World {
         let changes_index = self.random.chance(INDEX_CHANGES);
         let mut link = self.namespace(from.ns)?.take(from.ifindex)?;
         link.lower = link.lower.map(|lower| seen_from(to, place_of(from.ns, lower)));
-        let link =
-            KernelLink { name, admin_up: false, state: LinkState::Down, master: None, ..link };
+        let mut link = KernelLink { name, master: None, ..link };
+        unsettle(&mut link);
         let ifindex = self.namespace(to)?.take_in(link, changes_index);
         let now = Binding { ns: to, ifindex };
         for (ns, namespace) in &mut self.namespaces {
