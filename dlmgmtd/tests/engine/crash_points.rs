@@ -74,12 +74,13 @@ impl Stage {
         stage.daemon.lend(lend("wait0", "later")).await.unwrap();
         stage.make("t0", veth("t1"), Some("web")).await.unwrap();
         stage.make("t2", vnic("eth1"), Some("db")).await.unwrap();
-        for (link, values) in [
+        let values: [(&str, Values); 4] = [
             ("gone0", &[("mtu", "1300"), ("alias", "gone")]),
-            ("p1", &[("mtu", "1400"), ("alias", "pair")]),
+            ("p1", &[("mtu", "1400"), ("alias", "pair"), ("maxbw", "10M")]),
             ("m0", &[("mtu", "1300"), ("alias", "vnic")]),
-            ("web/up0", &[("mtu", "8000"), ("alias", "lent")]),
-        ] {
+            ("web/up0", &[("mtu", "8000"), ("alias", "lent"), ("maxbw", "10M")]),
+        ];
+        for (link, values) in values {
             set(&stage.daemon, link, values).await.unwrap();
         }
         settle().await;
