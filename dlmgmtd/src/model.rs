@@ -104,6 +104,26 @@ pub struct KernelLink {
 }
 
 impl KernelLink {
+    /// A link of Ethernet that has nothing yet, and is down.
+    pub fn new(ifindex: IfIndex, name: LinkName) -> Self {
+        Self {
+            ifindex,
+            name,
+            kind: None,
+            media: Media::Ethernet,
+            mac: None,
+            permanent_mac: None,
+            path: None,
+            mtu: 1500,
+            admin_up: false,
+            state: LinkState::Down,
+            lower: None,
+            master: None,
+            altnames: Vec::new(),
+            tunables: Tunables::default(),
+        }
+    }
+
     /// The class by SPEC.md section 2.
     pub fn class(&self) -> LinkClass {
         LinkClass::of_kind(self.kind.as_deref())

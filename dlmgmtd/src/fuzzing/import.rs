@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, LinkState, Media, Result, Seq};
+use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, Result, Seq};
 
 use crate::core::{
     Asked, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
@@ -56,20 +56,11 @@ fn known() -> Result<(Registry, LinkIds)> {
 fn link(ifindex: u32, name: &[u8], card: Option<u8>) -> Option<KernelLink> {
     let mac = card.and_then(|card| HwAddr::new(&[2, 0, 0, 0, 0, card]).ok());
     Some(KernelLink {
-        ifindex: IfIndex::new(ifindex)?,
-        name: LinkName::found(name).ok()?,
         kind: card.is_none().then(|| "veth".to_owned()),
-        media: Media::Ethernet,
         mac,
         permanent_mac: mac,
         path: card.map(|card| DevicePath(format!("pci-0000:00:{card:02x}.0"))),
-        mtu: 1500,
-        admin_up: false,
-        state: LinkState::Down,
-        lower: None,
-        master: None,
-        altnames: Vec::new(),
-        tunables: Default::default(),
+        ..KernelLink::new(IfIndex::new(ifindex)?, LinkName::found(name).ok()?)
     })
 }
 

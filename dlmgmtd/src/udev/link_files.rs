@@ -145,7 +145,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkState, Media, Seq};
+    use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, Seq};
 
     use super::*;
     use crate::core::{LinkIds, Look, Sighting, observe};
@@ -156,20 +156,10 @@ mod tests {
     /// A registry that has seen one device.
     fn with_device(mac: Option<HwAddr>, path: Option<&str>, called: &str) -> Registry {
         let kernel = KernelLink {
-            ifindex: IfIndex::new(2).unwrap(),
-            name: LinkName::found(called.as_bytes()).unwrap(),
-            kind: None,
-            media: Media::Ethernet,
             mac,
             permanent_mac: mac,
             path: path.map(|path| DevicePath(path.to_owned())),
-            mtu: 1500,
-            admin_up: false,
-            state: LinkState::Down,
-            lower: None,
-            master: None,
-            altnames: Vec::new(),
-            tunables: Default::default(),
+            ..KernelLink::new(IfIndex::new(2).unwrap(), LinkName::found(called.as_bytes()).unwrap())
         };
         let sighting = Sighting {
             ifindex: kernel.ifindex,

@@ -125,7 +125,7 @@ fn ask(door: PathBuf, ifindex: IfIndex) -> Result<(LinkId, LinkName), ClientErro
 
 #[cfg(test)]
 mod tests {
-    use dlmgmt_proto::{DevicePath, HwAddr, LinkState, Media};
+    use dlmgmt_proto::{DevicePath, HwAddr};
 
     use super::*;
     use crate::core::Registry;
@@ -142,20 +142,10 @@ mod tests {
     fn card(ifindex: u32, called: &str, card: u8, slot: u8) -> KernelLink {
         let mac = HwAddr::new(&[2, 0, 0, 0, 0, card]).unwrap();
         KernelLink {
-            ifindex: index(ifindex),
-            name: name(called),
-            kind: None,
-            media: Media::Ethernet,
             mac: Some(mac),
             permanent_mac: Some(mac),
             path: Some(DevicePath(format!("pci-0000:00:{slot:02x}.0"))),
-            mtu: 1500,
-            admin_up: false,
-            state: LinkState::Down,
-            lower: None,
-            master: None,
-            altnames: Vec::new(),
-            tunables: Default::default(),
+            ..KernelLink::new(index(ifindex), name(called))
         }
     }
 

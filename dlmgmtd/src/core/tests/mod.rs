@@ -33,20 +33,9 @@ fn slot(number: u8) -> DevicePath {
 /// A virtual link.
 fn veth(ifindex: u32, called: &str) -> KernelLink {
     KernelLink {
-        ifindex: IfIndex::new(ifindex).unwrap(),
-        name: name(called),
         kind: Some("veth".to_owned()),
-        media: Media::Ethernet,
         mac: Some(mac(ifindex as u8)),
-        permanent_mac: None,
-        path: None,
-        mtu: 1500,
-        admin_up: false,
-        state: LinkState::Down,
-        lower: None,
-        master: None,
-        altnames: Vec::new(),
-        tunables: Default::default(),
+        ..KernelLink::new(IfIndex::new(ifindex).unwrap(), name(called))
     }
 }
 

@@ -331,25 +331,13 @@ pub fn unsettle(link: &mut KernelLink) {
 /// A link that nobody has done anything to yet.
 pub fn bare_link(ifindex: IfIndex, name: LinkName) -> KernelLink {
     KernelLink {
-        ifindex,
-        name,
-        kind: None,
-        media: Media::Ethernet,
-        mac: None,
-        permanent_mac: None,
-        path: None,
-        mtu: 1500,
-        admin_up: false,
-        state: LinkState::Down,
-        lower: None,
-        master: None,
-        altnames: Vec::new(),
         tunables: Tunables {
             txqueuelen: 1000,
             mtu_min: MTU_MIN,
             mtu_max: MTU_MAX,
             ..Tunables::default()
         },
+        ..KernelLink::new(ifindex, name)
     }
 }
 
