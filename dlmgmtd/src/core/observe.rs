@@ -134,7 +134,8 @@ impl Draft {
         let moved = look.seen.iter().filter_map(|sighting| {
             let kernel = sighting.kernel.as_ref()?;
             let link = self.registry.link(sighting.known_as?)?;
-            if link.record.kind != kernel.kind {
+            // The word of a move may come when another link is where that one went from.
+            if !can_be(link, kernel) {
                 return None;
             }
             let rebound = LinkChange::from(link.brought_to(self.space, kernel));
@@ -193,8 +194,7 @@ impl Draft {
             .by_binding(self.at(sighting.ifindex))
             .and_then(|id| self.registry.link(id));
         let (Some(known), Some(seen)) = (known, &sighting.kernel) else { return false };
-        let had_mac = known.record.phys.as_ref().and_then(|phys| phys.mac);
-        known.record.kind == seen.kind && (had_mac.is_none() || had_mac == seen.permanent_mac)
+        can_be(known, seen)
     }
 
     fn update_the_known(&mut self, look: &Look) {
@@ -441,6 +441,12 @@ impl LinkRecord {
     fn leads_the_kernel(&self) -> bool {
         self.unsettled || self.origin == Origin::Own
     }
+}
+
+/// Whether what the kernel shows is of the kind of a link, and the same hardware if that is known.
+fn can_be(link: &Link, kernel: &KernelLink) -> bool {
+    let had_mac = link.record.phys.as_ref().and_then(|phys| phys.mac);
+    link.record.kind == kernel.kind && (had_mac.is_none() || had_mac == kernel.permanent_mac)
 }
 
 /// A device that has no kernel link type.

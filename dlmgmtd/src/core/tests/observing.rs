@@ -155,6 +155,24 @@ fn who_has_a_name_keeps_it_when_one_that_was_thought_to_have_it_has_gone() {
 }
 
 #[test]
+fn a_late_word_of_a_move_takes_no_other_card_for_the_one_that_moved() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    let eth0 = world.id("eth0").unwrap();
+    let moved = card(3, "eth1", 2, 2);
+    world.kernel.insert(moved.ifindex, moved.clone());
+    let seen = vec![Sighting {
+        ifindex: moved.ifindex,
+        kernel: Some(moved),
+        was_deleted: false,
+        went_down: false,
+        known_as: Some(eth0),
+    }];
+    world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
+    assert_eq!(world.id("eth0"), Some(eth0));
+    assert_ne!(world.id("eth1").unwrap(), eth0);
+}
+
+#[test]
 fn a_short_down_is_noticed() {
     let up = KernelLink { state: LinkState::Up, ..veth(2, "a") };
     let world = World::with([up.clone()]);
