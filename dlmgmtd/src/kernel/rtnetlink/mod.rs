@@ -452,15 +452,10 @@ impl Sought {
             return self.find(new, connection, nsid_of);
         };
         let ends = [(nsid_of(new.ns), new.name), (nsid_of(*peer_ns), *peer_name)];
+        // Whoever makes a pair from home has its peer there, which is the end that is looked for.
         match connection.create_pair(new, target, ends)? {
-            [Some(one), Some(other)] if are_a_pair(&one, &other) => {
-                let made = |ns, link: KernelLink| Made {
-                    at: Binding { ns, ifindex: link.ifindex },
-                    link: Some(link),
-                };
-                Ok(vec![made(new.ns, one), made(*peer_ns, other)])
-            }
-            _ => self.find(new, connection, nsid_of),
+            [other, Some(found)] => self.made(new, found, other, connection, nsid_of),
+            [_, None] => self.find(new, connection, nsid_of),
         }
     }
 
@@ -473,27 +468,33 @@ impl Sought {
     ) -> Result<Vec<Made>, KernelError> {
         let found =
             connection.find_named(nsid_of(self.ns), &self.name)?.ok_or_else(gone_already)?;
+        self.made(new, found, None, connection, nsid_of)
+    }
+
+    /// The new link, and its peer, of which one end was `found`. The `other` one is what has its
+    /// name, and may be another link by now.
+    fn made(
+        &self,
+        new: &NewLink,
+        found: KernelLink,
+        mut other: Option<KernelLink>,
+        connection: &mut Connection,
+        nsid_of: impl Fn(NsCookie) -> Option<i32>,
+    ) -> Result<Vec<Made>, KernelError> {
         let ends = self.bindings(new, &found).ok_or_else(gone_already)?;
         let made = ends.into_iter().map(|at| {
             let is_found = (at.ns, at.ifindex) == (self.ns, found.ifindex);
             let link = match is_found {
                 true => Some(found.clone()),
                 // It is made all the same, so what goes wrong now is no refusal.
-                false => connection.get(nsid_of(at.ns), at.ifindex).ok().flatten(),
+                false => other
+                    .take_if(|other| other.ifindex == at.ifindex)
+                    .or_else(|| connection.get(nsid_of(at.ns), at.ifindex).ok().flatten()),
             };
             Made { at, link }
         });
         Ok(made.collect())
     }
-}
-
-/// Somebody may give a name to another link before it is looked for.
-fn are_a_pair(one: &KernelLink, other: &KernelLink) -> bool {
-    let is_end = |link: &KernelLink, peer: &KernelLink| {
-        let lower = link.lower.as_ref().map(|lower| lower.ifindex);
-        link.kind.as_deref() == Some("veth") && lower == Some(peer.ifindex)
-    };
-    is_end(one, other) && is_end(other, one)
 }
 
 #[async_trait]
