@@ -42,6 +42,27 @@ pub struct Sighting {
     pub known_as: Option<LinkId>,
 }
 
+impl Look {
+    /// All that a namespace has, where nothing is just being changed.
+    pub fn whole(ns: NsCookie, links: impl IntoIterator<Item = KernelLink>) -> Self {
+        let seen = links.into_iter().map(Sighting::of).collect();
+        Self { ns, is_whole: true, seen, spared: BTreeSet::new() }
+    }
+}
+
+impl Sighting {
+    /// A link that is there, and of which nothing else was heard.
+    pub fn of(link: KernelLink) -> Self {
+        Self {
+            ifindex: link.ifindex,
+            kernel: Some(link),
+            was_deleted: false,
+            went_down: false,
+            known_as: None,
+        }
+    }
+}
+
 /// What an observation comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {

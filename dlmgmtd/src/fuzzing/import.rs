@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, LinkId, LinkName, Result, Seq};
 
-use crate::core::{
-    Asked, Document, LinkIds, Look, Plan, Registry, Sighting, export, observe, plan_import,
-};
+use crate::core::{Asked, Document, LinkIds, Look, Plan, Registry, export, observe, plan_import};
 use crate::model::{KernelLink, NsCookie};
 
 const HOME: NsCookie = NsCookie(1);
@@ -41,14 +39,7 @@ fn known() -> Result<(Registry, LinkIds)> {
     let mut ids = LinkIds::starting_at(1);
     let registry = Registry::new(HOME, Seq(0));
     let links = [link(2, b"eth0", Some(1)), link(3, b"eth1", Some(2)), link(4, b"veth0", None)];
-    let seen = links.into_iter().flatten().map(|link| Sighting {
-        ifindex: link.ifindex,
-        kernel: Some(link),
-        was_deleted: false,
-        went_down: false,
-        known_as: None,
-    });
-    let look = Look { ns: HOME, is_whole: true, seen: seen.collect(), spared: Default::default() };
+    let look = Look::whole(HOME, links.into_iter().flatten());
     let observed = observe(&registry, &mut ids, &look, true)?;
     Ok((carry_out(&registry, &observed.plan), ids))
 }

@@ -51,11 +51,11 @@ impl Chance {
 fn a_setting(chance: &mut Chance) -> (Property, Value) {
     let number = chance.below(2000) as u64;
     match chance.below(5) {
-        4 => (Property::MaxBw, Value::Number(number / 1000 * number)),
         0 => (Property::Alias, Value::Text(format!("alias {number}"))),
         1 => (Property::TxQueueLen, Value::Number(number)),
         2 => (Property::Promisc, Value::Switch(number > 1000)),
-        _ => (Property::AllMulti, Value::Switch(number > 1000)),
+        3 => (Property::AllMulti, Value::Switch(number > 1000)),
+        _ => (Property::MaxBw, Value::Number(if number < 1000 { 0 } else { number })),
     }
 }
 

@@ -143,12 +143,10 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use dlmgmt_proto::{DevicePath, HwAddr, IfIndex, Seq};
 
     use super::*;
-    use crate::core::{LinkIds, Look, Sighting, observe};
+    use crate::core::{LinkIds, Look, observe};
     use crate::model::{KernelLink, NsCookie};
 
     const HOME: NsCookie = NsCookie(1);
@@ -161,16 +159,8 @@ mod tests {
             path: path.map(|path| DevicePath(path.to_owned())),
             ..KernelLink::new(IfIndex::new(2).unwrap(), LinkName::found(called.as_bytes()).unwrap())
         };
-        let sighting = Sighting {
-            ifindex: kernel.ifindex,
-            kernel: Some(kernel),
-            was_deleted: false,
-            went_down: false,
-            known_as: None,
-        };
         let registry = Registry::new(HOME, Seq(0));
-        let spared = BTreeSet::new();
-        let look = Look { ns: HOME, is_whole: true, seen: vec![sighting], spared };
+        let look = Look::whole(HOME, [kernel]);
         let observed = observe(&registry, &mut LinkIds::starting_at(7), &look, true).unwrap();
         registry.with(&observed.plan.changes)
     }

@@ -1,6 +1,5 @@
 //! `dlmgmtd udev-name`: which name udev is to give a physical device.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -11,7 +10,7 @@ use dlmgmt_proto::door::{LinkFilter, View};
 use dlmgmt_proto::{IfIndex, LinkClass, LinkId, LinkName, LinkRef, Seq};
 use libdlmgmt::{Client, ClientError};
 
-use crate::core::{LinkIds, Look, Sighting, observe, restore};
+use crate::core::{LinkIds, Look, observe, restore};
 use crate::kernel::rtnetlink;
 use crate::kernel::{Dump, KernelError};
 use crate::model::{Binding, Link, NsCookie};
@@ -84,14 +83,7 @@ fn given(
 /// The name that a daemon that knows this would give the device if it saw these links now.
 fn remembered(known: Loaded, seen: Dump, ifindex: IfIndex) -> Option<LinkName> {
     let (registry, _) = restore(known.links, known.zones, false, HERE, Seq(0));
-    let seen = seen.links.into_iter().map(|kernel| Sighting {
-        ifindex: kernel.ifindex,
-        kernel: Some(kernel),
-        was_deleted: false,
-        went_down: false,
-        known_as: None,
-    });
-    let look = Look { ns: HERE, is_whole: true, seen: seen.collect(), spared: BTreeSet::new() };
+    let look = Look::whole(HERE, seen.links);
     let observed = observe(&registry, &mut LinkIds::starting_at(known.next_link_id), &look, true);
     let after = registry.with(&observed.ok()?.plan.changes);
     let link = after.link(after.by_binding(Binding { ns: HERE, ifindex })?)?;
@@ -155,14 +147,7 @@ mod tests {
 
     /// What a daemon keeps that saw these cards and was told to give them these names.
     fn kept(cards: &[(KernelLink, &str)]) -> Loaded {
-        let seen = cards.iter().map(|(kernel, _)| Sighting {
-            ifindex: kernel.ifindex,
-            kernel: Some(kernel.clone()),
-            was_deleted: false,
-            went_down: false,
-            known_as: None,
-        });
-        let look = Look { ns: HERE, is_whole: true, seen: seen.collect(), spared: BTreeSet::new() };
+        let look = Look::whole(HERE, cards.iter().map(|(kernel, _)| kernel.clone()));
         let mut ids = LinkIds::starting_at(1);
         let plan = observe(&Registry::new(HERE, Seq(0)), &mut ids, &look, true).unwrap().plan;
         let called = |record: &LinkRecord| {

@@ -107,16 +107,7 @@ impl World {
     }
 
     fn look_at_all(&mut self) {
-        let seen = self.kernel.values().map(|link| Sighting {
-            ifindex: link.ifindex,
-            kernel: Some(link.clone()),
-            was_deleted: false,
-            went_down: false,
-            known_as: None,
-        });
-        let look =
-            Look { ns: HOME, is_whole: true, seen: seen.collect(), spared: Default::default() };
-        self.follow(&look);
+        self.follow(&Look::whole(HOME, self.kernel.values().cloned()));
     }
 
     fn follow(&mut self, look: &Look) {

@@ -35,13 +35,7 @@ fn a_linkid_is_never_given_again() {
 fn a_link_that_was_deleted_and_made_again_in_its_place_is_another_one() {
     let mut world = World::with([veth(2, "v0")]);
     let first = world.id("v0");
-    let seen = vec![Sighting {
-        ifindex: IfIndex::new(2).unwrap(),
-        kernel: Some(veth(2, "v0")),
-        was_deleted: true,
-        went_down: false,
-        known_as: None,
-    }];
+    let seen = vec![Sighting { was_deleted: true, ..Sighting::of(veth(2, "v0")) }];
     world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
     assert!(world.id("v0") > first);
 }
@@ -126,13 +120,7 @@ fn a_foreign_link_is_never_renamed() {
 #[test]
 fn a_link_that_lost_its_name_to_another_is_out_of_date() {
     let world = World::with([veth(2, "a"), veth(3, "b")]);
-    let seen = vec![Sighting {
-        ifindex: IfIndex::new(2).unwrap(),
-        kernel: Some(veth(2, "b")),
-        was_deleted: false,
-        went_down: false,
-        known_as: None,
-    }];
+    let seen = vec![Sighting::of(veth(2, "b"))];
     let mut ids = world.ids;
     let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
     let plan = observe(&world.registry, &mut ids, &look, true).unwrap().plan;
@@ -160,13 +148,7 @@ fn a_late_word_of_a_move_takes_no_other_card_for_the_one_that_moved() {
     let eth0 = world.id("eth0").unwrap();
     let moved = card(3, "eth1", 2, 2);
     world.kernel.insert(moved.ifindex, moved.clone());
-    let seen = vec![Sighting {
-        ifindex: moved.ifindex,
-        kernel: Some(moved),
-        was_deleted: false,
-        went_down: false,
-        known_as: Some(eth0),
-    }];
+    let seen = vec![Sighting { known_as: Some(eth0), ..Sighting::of(moved) }];
     world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
     assert_eq!(world.id("eth0"), Some(eth0));
     assert_ne!(world.id("eth1").unwrap(), eth0);
@@ -176,13 +158,7 @@ fn a_late_word_of_a_move_takes_no_other_card_for_the_one_that_moved() {
 fn a_short_down_is_noticed() {
     let up = KernelLink { state: LinkState::Up, ..veth(2, "a") };
     let world = World::with([up.clone()]);
-    let seen = vec![Sighting {
-        ifindex: IfIndex::new(2).unwrap(),
-        kernel: Some(up),
-        was_deleted: false,
-        went_down: true,
-        known_as: None,
-    }];
+    let seen = vec![Sighting { went_down: true, ..Sighting::of(up) }];
     let mut ids = world.ids;
     let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
     let observed = observe(&world.registry, &mut ids, &look, true).unwrap();
