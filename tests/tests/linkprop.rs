@@ -238,8 +238,10 @@ fn a_port_of_a_bridge_has_properties_of_its_own() {
     assert_eq!(shown(&host, "effective", "stp_priority", "a"), "3");
     let line = host.dladm("set-linkprop -p stp_priority=64 a").refused("invalid");
     assert!(line.contains("0-63"), "{line}");
-    host.ip("link set dev a nomaster");
-    host.ip("link set dev a master br0");
+    // All before the daemon looks.
+    let leave_and_return = "ip link set dev a nomaster; ip link set dev a master br0";
+    let daemon = host.daemon_pid();
+    host.sh(&format!("kill -STOP {daemon}; {leave_and_return}; kill -CONT {daemon}"));
     eventually("it is again what it was as a port", || {
         host.ip("-d link show dev a").contains("learning off")
     });

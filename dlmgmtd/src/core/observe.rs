@@ -38,6 +38,8 @@ pub struct Sighting {
     pub was_deleted: bool,
     /// The link was down in the meantime.
     pub went_down: bool,
+    /// It was no port of its bridge in the meantime.
+    pub left_bridge: bool,
     /// The link that was told to have moved there.
     pub known_as: Option<LinkId>,
 }
@@ -53,11 +55,17 @@ impl Look {
 impl Sighting {
     /// A link that is there, and of which nothing else was heard.
     pub fn of(link: KernelLink) -> Self {
+        Self::at(link.ifindex, Some(link))
+    }
+
+    /// What is at an index of which nothing was heard.
+    pub fn at(ifindex: IfIndex, kernel: Option<KernelLink>) -> Self {
         Self {
-            ifindex: link.ifindex,
-            kernel: Some(link),
+            ifindex,
+            kernel,
             was_deleted: false,
             went_down: false,
+            left_bridge: false,
             known_as: None,
         }
     }
@@ -220,13 +228,15 @@ impl Draft {
 
     fn update_the_known(&mut self, look: &Look) {
         let mut updated = Vec::new();
-        for kernel in look.seen.iter().filter_map(|sighting| sighting.kernel.as_ref()) {
+        for sighting in &look.seen {
+            let Some(kernel) = &sighting.kernel else { continue };
             let known = self.registry.by_binding(self.at(kernel.ifindex));
             let Some(link) = known.and_then(|id| self.registry.link(id)) else { continue };
             let was_named = link.kernel.as_ref().map(|bound| bound.name);
             let was_port = link.kernel.as_ref().is_some_and(|bound| bound.is_bridge_port());
+            let stayed_port = was_port && !sighting.left_bridge;
             let properties = &link.record.properties;
-            let joined = kernel.is_bridge_port() && !was_port && properties.wants_any();
+            let joined = kernel.is_bridge_port() && !stayed_port && properties.wants_any();
             // Others renamed it, and newer kernels take its rules for those of the old name.
             let lost_rules = was_named != Some(kernel.name) && properties.wants_rules();
             if joined || lost_rules {

@@ -290,6 +290,7 @@ async fn look_at(
             kernel,
             was_deleted: clue.hint.was_deleted,
             went_down: clue.hint.went_down,
+            left_bridge: clue.hint.left_bridge,
             known_as: clue.known_as.or(moved.get(&ifindex).copied()),
         }
     });

@@ -20,6 +20,8 @@ const HINTS_MAX: usize = 4096;
 pub struct Hint {
     /// It was seen down, though it may be up again.
     pub went_down: bool,
+    /// It was a port of a bridge and was none then, though it may be one again.
+    pub left_bridge: bool,
     /// The link that had this index ended, though another one may have it again.
     pub was_deleted: bool,
     /// The link that had this index was moved away; then it did not end here.
@@ -34,6 +36,7 @@ impl Hint {
     /// do with what became of the next one there.
     pub fn fold(&mut self, later: Self) {
         self.went_down |= later.went_down;
+        self.left_bridge |= later.left_bridge;
         self.is_over = later.is_over;
         if !self.was_deleted && self.moved_to.is_none() {
             self.was_deleted = later.was_deleted;

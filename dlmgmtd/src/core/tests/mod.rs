@@ -94,13 +94,9 @@ impl World {
     }
 
     fn look_at(&mut self, indexes: impl IntoIterator<Item = IfIndex>) {
-        let seen = indexes.into_iter().map(|ifindex| Sighting {
-            ifindex,
-            kernel: self.kernel.get(&ifindex).cloned(),
-            was_deleted: false,
-            went_down: false,
-            known_as: None,
-        });
+        let seen = indexes
+            .into_iter()
+            .map(|ifindex| Sighting::at(ifindex, self.kernel.get(&ifindex).cloned()));
         let look =
             Look { ns: HOME, is_whole: false, seen: seen.collect(), spared: Default::default() };
         self.follow(&look);

@@ -70,7 +70,7 @@ pub struct RawLink<'a> {
 }
 
 impl<'a> RawLink<'a> {
-    /// Whether the message speaks of a bridge's port: that one ended says nothing of the link.
+    /// Whether the message speaks of a bridge's port: its end is that of the port, not of the link.
     pub fn is_of_bridge(&self) -> bool {
         self.family == AddressFamily::Bridge
     }

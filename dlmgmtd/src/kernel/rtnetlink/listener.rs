@@ -111,11 +111,13 @@ impl Ear {
             self.lost = true;
             return;
         };
-        let is_gone = message.kind == RTM_DELLINK && !link.is_of_bridge();
+        let is_end = message.kind == RTM_DELLINK;
+        let is_gone = is_end && !link.is_of_bridge();
         let moved_to = link.moved_to().filter(|_| is_gone);
         let was_deleted = is_gone && moved_to.is_none();
         let hint = Hint {
             went_down: link.state() == LinkState::Down,
+            left_bridge: is_end && link.is_of_bridge(),
             was_deleted,
             is_over: was_deleted,
             moved_to: moved_to.map(|(nsid, ifindex)| self.zones.moved_to(ns, nsid, ifindex)),

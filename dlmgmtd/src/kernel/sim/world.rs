@@ -569,7 +569,7 @@ impl World {
             went_down: link.is_some_and(|link| link.state == LinkState::Down),
             was_deleted: link.is_none(),
             is_over: link.is_none(),
-            moved_to: None,
+            ..Hint::default()
         };
         self.tell(at, hint);
         at
