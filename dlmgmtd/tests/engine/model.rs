@@ -649,8 +649,7 @@ impl Life {
                     // Its name may be another one by now than the daemon knows.
                     return self.others_rename(link.id, at, link.name);
                 }
-                let action = Action::Move { to, name: link.name };
-                let _ = self.machine.world.by_others(&Step { at, action });
+                self.others_move(link.id, at, to, link.name);
             }
             Happening::OthersSet(link, mtu) => {
                 if let Some((_, at)) = self.known_in_kernel(link) {
@@ -692,6 +691,16 @@ impl Life {
         let step = Step { at, action: Action::Rename(to) };
         if self.machine.world.by_others(&step).is_ok() {
             self.model.by_others(link, Wish::Name(to));
+        }
+    }
+
+    /// What the daemon has renamed by now, but does not know of yet, gets its old name back so.
+    fn others_move(&mut self, link: LinkId, at: Binding, to: NsCookie, name: LinkName) {
+        let links = self.machine.world.links(at.ns).into_iter();
+        let was_named = links.filter(|now| now.ifindex == at.ifindex).map(|now| now.name).next();
+        let step = Step { at, action: Action::Move { to, name } };
+        if self.machine.world.by_others(&step).is_ok() && was_named != Some(name) {
+            self.model.by_others(link, Wish::Name(name));
         }
     }
 
