@@ -193,6 +193,20 @@ impl Model {
         self.writes.push(Write { request: None, link, wish, asked, answered: None, fate });
     }
 
+    /// What an import may bring any link of a class from what was saved of one: somebody may rename
+    /// it meanwhile, so that the text means another one.
+    fn may_come_from(&mut self, link: LinkId, saved: &SavedLink) {
+        if saved.class == LinkClass::Bridge {
+            self.options_may_come(link, &saved.options);
+        }
+        if let Some(alias) = saved.properties.get("alias") {
+            self.may_come(link, Wish::Alias(alias.clone()));
+        }
+        if let Some(loan) = &saved.loan {
+            self.may_come(link, Wish::Loan(Some(loan.zone.clone())));
+        }
+    }
+
     fn ask(&mut self, request: usize, link: LinkId, wish: Wish) {
         let asked = self.now;
         let fate = Fate::Open;
@@ -348,6 +362,8 @@ struct Life {
     asked: JoinSet<Answer>,
     made: BTreeMap<usize, (Known, Option<LinkName>)>,
     saved: Option<Saved>,
+    /// What was brought in since the last rest.
+    imported: Vec<SavedLink>,
     holds: Vec<Box<dyn HoldGuard>>,
     model: Model,
     requests: usize,
@@ -377,6 +393,7 @@ impl Life {
             asked: JoinSet::new(),
             made: BTreeMap::new(),
             saved: None,
+            imported: Vec::new(),
             holds: Vec::new(),
             model: Model::default(),
             requests: 0,
@@ -443,6 +460,14 @@ impl Life {
         self.asked.spawn(async move { (number, outcome(request).await) });
     }
 
+    /// An import may find it, though it was asked for before.
+    fn know(&mut self, id: LinkId, known: Known) {
+        for saved in self.imported.iter().filter(|saved| saved.class == known.class) {
+            self.model.may_come_from(id, saved);
+        }
+        self.model.links.insert(id, known);
+    }
+
     fn hear(&mut self, (number, answer): Answer) {
         let made = self.made.remove(&number);
         let Some(answer) = answer else { return };
@@ -450,9 +475,9 @@ impl Life {
         if let (Ok(Some(created)), Some((known, peer_name))) = (answer, made) {
             if let (Some(peer), Some(own_name)) = (created.peer, peer_name) {
                 let owner = ZoneName::global();
-                self.model.links.insert(peer, Known { own_name, owner, ..known.clone() });
+                self.know(peer, Known { own_name, owner, ..known.clone() });
             }
-            self.model.links.insert(created.id, known);
+            self.know(created.id, known);
         }
     }
 
@@ -731,32 +756,23 @@ impl Life {
         self.ask(Vec::new(), async move { engine.create_link(&root(), call).await.map(Some) });
     }
 
-    /// Brings in what was saved last: hardware gets its names back. A device may take over another
-    /// link meanwhile, and somebody rename a virtual link, so that the text means another one.
+    /// Brings in what was saved last: hardware gets its names back, unless a device takes over
+    /// another link meanwhile.
     fn import(&mut self) {
         let Some(Saved { text, links }) = self.saved.clone() else { return };
         let mut wishes = Vec::new();
         for link in self.daemon().all_links() {
-            let own_name = self.whereabouts(link.id).own_name;
             for saved in links.iter().filter(|saved| saved.class == link.class) {
                 let name = Wish::Name(saved.link);
-                if link.class == LinkClass::Bridge {
-                    self.options_may_come(link.id, saved);
-                }
                 if link.class == LinkClass::Phys && link.permanent_mac == saved.mac {
                     wishes.push((link.id, name));
                 } else if link.class == LinkClass::Phys {
                     self.model.may_come(link.id, name);
-                } else if own_name != saved.link {
-                    continue;
                 }
-                if let Some(alias) = saved.properties.get("alias") {
-                    self.model.may_come(link.id, Wish::Alias(alias.clone()));
-                }
-                let loan = saved.loan.as_ref().map(|loan| Wish::Loan(Some(loan.zone.clone())));
-                loan.into_iter().for_each(|loan| self.model.may_come(link.id, loan));
+                self.model.may_come_from(link.id, saved);
             }
         }
+        self.imported.extend(links);
         let engine = self.daemon().engine.clone();
         self.ask(wishes, async move { engine.import(&root(), text).await.map(|_| None) });
     }
@@ -846,6 +862,7 @@ impl Life {
         let shown = self.daemon().all_links();
         let seen = shown.iter().map(|link| (link.id, self.known(link))).collect();
         self.model.check(seen);
+        self.imported.clear();
         self.unused.retain(|ns| world.is_alive(*ns));
         if !self.unused.is_empty() {
             // They end when the last loan leaves them.

@@ -10,7 +10,7 @@ use dlmgmtd::engine::Service;
 use dlmgmtd::model::{Action, OptionSetting, Step};
 use proptest::prelude::*;
 
-use super::{Known, Life, Model, SavedLink, Wish, a_name};
+use super::{Known, Life, Model, Wish, a_name};
 use crate::classes::made;
 use crate::machine::root;
 
@@ -184,13 +184,6 @@ impl Life {
             }
         }
     }
-
-    /// An import may bring any bridge the options of one that was saved.
-    pub fn options_may_come(&mut self, link: LinkId, saved: &SavedLink) {
-        for (_, wish) in wishes(link, &made_with(&saved.options), false) {
-            self.model.may_come(link, wish);
-        }
-    }
 }
 
 /// What somebody wants who sets these options.
@@ -202,6 +195,13 @@ fn wishes(link: LinkId, values: &Options, temporary: bool) -> Vec<(LinkId, Wish)
 }
 
 impl Model {
+    /// An import may bring a bridge these options.
+    pub fn options_may_come(&mut self, link: LinkId, given: &BTreeMap<String, String>) {
+        for (_, wish) in wishes(link, &made_with(given), false) {
+            self.may_come(link, wish);
+        }
+    }
+
     /// Options are as somebody wanted them. A bridge that was made again is as is wanted for good.
     pub fn check_options(&self, id: LinkId, known: &Known, is: &Known) {
         for (name, value) in &is.options {
