@@ -26,14 +26,16 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
         pipeline.kernel.hints().arrived().await;
         tokio::time::sleep(GATHERING).await;
         let mut hints = pipeline.kernel.hints().take().await;
-        for ns in &hints.ended {
-            zones.namespace_died(*ns);
-        }
+        let ended = std::mem::take(&mut hints.ended);
         zones.find_strangers(&mut hints).await;
         aside.set_busy_links(&pipeline, &mut hints);
         let before = pipeline.registry();
         for (ns, glance) in glances(&before, hints) {
             reconcile(&pipeline, ns, glance).await;
+        }
+        // What left a namespace before its end is known where it is by now.
+        for ns in ended {
+            zones.namespace_died(ns);
         }
         zones.leave_empty_strangers().await;
         let now = pipeline.registry();

@@ -20,8 +20,10 @@ use crate::core::{
     refuse_ending, to_bring_home, zone_named,
 };
 use crate::crash;
-use crate::kernel::{Doorway, HintBatch, NsOpener};
-use crate::model::{Action, AttachedBy, Attachment, Lifetime, Link, NsCookie, Step, ZoneUp};
+use crate::kernel::{Doorway, Hint, HintBatch, NsOpener};
+use crate::model::{
+    Action, AttachedBy, Attachment, Binding, Lifetime, Link, NsCookie, Step, ZoneUp,
+};
 use crate::zones::{Found, Source, SourceEvent, SourceEvents, ZoneSources};
 use taking_back::{Kept, Unclaimed};
 
@@ -551,13 +553,20 @@ impl ZoneKeeper {
         tokio::time::timeout(DYING, death.wait_for(|is_dead| *is_dead)).await.is_ok()
     }
 
-    /// Brings the registry to what has happened already and cannot be refused.
+    /// Brings the registry to what has happened already and cannot be refused. What it knows no more
+    /// is looked for where it was: others may have taken it out of a zone at the very end, and then
+    /// it is theirs.
     async fn follow_planned(&self, plan: impl Fn(&Registry) -> Plan + Send + Sync) {
         match self.pipeline.plan_inside(|registry, _| Ok(plan(registry))).await {
             Ok((_, _perimeter)) => {
                 // A look that began before may have found more meanwhile, in nobody's perimeter.
                 let _alone = self.pipeline.looks.lock().await;
-                self.pipeline.follow(plan(&self.pipeline.registry())).await;
+                let before = self.pipeline.registry();
+                let plan = plan(&before);
+                let places = places_of_ended(&before, &plan);
+                self.pipeline.follow(plan).await;
+                let seen = places.into_iter().filter(|at| self.pipeline.is_watched(at.ns));
+                seen.for_each(|at| self.pipeline.kernel.hints().push(at, Hint::default()));
             }
             Err(why) => tracing::error!("what has happened cannot be followed: {why}"),
         }
@@ -757,6 +766,11 @@ async fn over(mut turn: Turn) {
 pub struct Still<'a> {
     _gates: Perimeter,
     _birth: tokio::sync::MutexGuard<'a, ()>,
+}
+
+fn places_of_ended(registry: &Registry, plan: &Plan) -> Vec<Binding> {
+    let ended = plan.changes.iter().filter(|change| change.after.is_none());
+    ended.filter_map(|change| registry.link(change.id)?.binding()).collect()
 }
 
 /// Whether a link of ours is to be as its record says: while it is there, or for good.

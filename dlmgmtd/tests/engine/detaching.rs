@@ -1,11 +1,15 @@
 //! SPEC.md section 7: a link is told to be detaching before it leaves where it is for good.
 
+use std::time::Duration;
+
 use dlmgmt_proto::door::SetZone;
 use dlmgmt_proto::{Event, ZoneId};
+use dlmgmtd::crash;
 use dlmgmtd::engine::Service;
+use dlmgmtd::model::{Action, NsCookie, Step};
 
 use crate::events::Subscriber;
-use crate::machine::{Machine, card, outcome, root, settle, virtual_link};
+use crate::machine::{Machine, card, name, outcome, root, settle, virtual_link};
 use crate::zones::lend;
 
 impl Subscriber {
@@ -81,6 +85,61 @@ async fn a_transient_link_that_is_just_being_lent_on_ends_with_its_zone() {
         assert!(machine.names_in(db).is_empty(), "seed {seed}");
         assert!(daemon.all_links().is_empty(), "seed {seed}");
     }
+}
+
+/// The word of the move comes before that of the zone's end, and is looked into first.
+#[tokio::test(start_paused = true)]
+async fn a_transient_link_that_others_move_out_at_the_end_of_its_zone_ends_with_it() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        let home = machine.world.home();
+        machine.world.plug(card("eth0", 1, 1));
+        let daemon = machine.start().await;
+        let web = machine.zone_up(&daemon, "web").await;
+        daemon.make_veth("v0", "v1", Some("web"), true).await.unwrap();
+        machine.brought_by_others(&daemon, "eth0", web).await;
+        machine.world.by_others(&moving(&machine, "v0", web, home)).unwrap();
+        machine.world.end_users(web).unwrap();
+        settle().await;
+        assert_eq!(machine.kernel_names(), ["eth0"], "seed {seed}");
+        assert_eq!(daemon.names(), ["eth0"], "seed {seed}");
+    }
+}
+
+/// Its deletion is refused, since it is elsewhere, and that becomes known before the zone is down.
+#[tokio::test(start_paused = true)]
+async fn a_transient_link_that_others_move_out_while_it_is_deleted_is_known_where_it_is() {
+    for early in 490..500 {
+        let machine = Machine::new(0);
+        let home = machine.world.home();
+        let daemon = machine.start().await;
+        let web = machine.zone_up(&daemon, "web").await;
+        for pair in 0..8 {
+            let (inside, outside) = (format!("in{pair}"), format!("out{pair}"));
+            daemon.make_veth(&inside, &outside, Some("web"), true).await.unwrap();
+        }
+        settle().await;
+        let world = machine.world.clone();
+        let mut theirs = Some(moving(&machine, "in0", web, home));
+        let watch = crash::watch(move |point| {
+            if let Some(step) = theirs.take_if(|_| point == "zone_end.before_delete") {
+                world.by_others(&step).unwrap();
+            }
+        });
+        let looked = async {
+            tokio::time::sleep(Duration::from_millis(early)).await;
+            machine.rename_by_others("out7", "other");
+        };
+        tokio::join!(daemon.engine.end_zone(ZoneId(1)), looked);
+        drop(watch);
+        settle().await;
+        machine.assert_agrees(&daemon);
+    }
+}
+
+fn moving(machine: &Machine, called: &str, from: NsCookie, to: NsCookie) -> Step {
+    let at = machine.world.find(from, &name(called)).unwrap();
+    Step { at, action: Action::Move { to, name: name(called) } }
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ impl Machine {
     }
 
     /// Somebody else moves a link of `global` there. How it is asked for from then on.
-    async fn brought_by_others(&self, daemon: &Daemon, link: &str, to: NsCookie) -> String {
+    pub async fn brought_by_others(&self, daemon: &Daemon, link: &str, to: NsCookie) -> String {
         let action = Action::Move { to, name: name(link) };
         self.world.by_others(&Step { at: self.at(link), action }).unwrap();
         settle().await;
