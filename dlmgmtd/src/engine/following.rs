@@ -31,9 +31,11 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
         aside.set_busy_links(&pipeline, &mut hints);
         let before = pipeline.registry();
         for (ns, glance) in glances(&before, hints) {
-            reconcile(&pipeline, ns, glance).await;
+            if !ended.contains(&ns) {
+                reconcile(&pipeline, ns, glance).await;
+            }
         }
-        // What left a namespace before its end is known where it is by now.
+        // By now, what left a namespace before its end is known where it is.
         for ns in ended {
             zones.namespace_died(ns);
         }
