@@ -630,7 +630,7 @@ impl Life {
                 self.named.remove(called);
                 self.model.zones_end();
                 if !lives_on {
-                    self.machine.world.end_users(ns).unwrap();
+                    self.end_users(ns);
                 }
                 self.ask(Vec::new(), async move {
                     engine.end_zone(number).await;
@@ -640,7 +640,7 @@ impl Life {
             Happening::NamespaceDies(which) => {
                 let Some((called, ns)) = self.zone_up(which) else { return };
                 self.model.zones_end();
-                self.machine.world.end_users(ns).unwrap();
+                self.end_users(ns);
                 if self.machine.world.is_alive(ns) {
                     self.unused.insert(ns);
                 } else {
@@ -710,6 +710,11 @@ impl Life {
             Happening::Crash(points) => self.crash(points).await,
             Happening::Reboot => self.reboot().await,
         }
+    }
+
+    fn end_users(&self, ns: NsCookie) {
+        // It died already if nobody but the daemon kept it, and the last loan has left.
+        let _ = self.machine.world.end_users(ns);
     }
 
     fn others_rename(&mut self, link: LinkId, at: Binding, to: LinkName) {
