@@ -1021,7 +1021,7 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
 }
 
 /// Links that end.
-fn ends(plan: &Plan) -> impl Iterator<Item = LinkId> {
+pub(super) fn ends(plan: &Plan) -> impl Iterator<Item = LinkId> {
     plan.changes.iter().filter(|change| change.after.is_none()).map(|change| change.id)
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 use super::observer::{self, Glance};
 use super::participants::Participants;
 use super::perimeter::{Key, Perimeter, Perimeters};
-use super::pipeline::{Pipeline, Stranger};
+use super::pipeline::{Pipeline, Stranger, ends};
 use crate::core::{
     Lend, Plan, Registry, Stored, is_incomplete, plan_end, plan_forget_lost, plan_home_coming,
     plan_lend, plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up,
@@ -563,7 +563,8 @@ impl ZoneKeeper {
                 let _alone = self.pipeline.looks.lock().await;
                 let before = self.pipeline.registry();
                 let plan = plan(&before);
-                let places = places_of_ended(&before, &plan);
+                let places: Vec<Binding> =
+                    ends(&plan).filter_map(|id| before.link(id)?.binding()).collect();
                 self.pipeline.follow(plan).await;
                 let seen = places.into_iter().filter(|at| self.pipeline.is_watched(at.ns));
                 seen.for_each(|at| self.pipeline.kernel.hints().push(at, Hint::default()));
@@ -766,11 +767,6 @@ async fn over(mut turn: Turn) {
 pub struct Still<'a> {
     _gates: Perimeter,
     _birth: tokio::sync::MutexGuard<'a, ()>,
-}
-
-fn places_of_ended(registry: &Registry, plan: &Plan) -> Vec<Binding> {
-    let ended = plan.changes.iter().filter(|change| change.after.is_none());
-    ended.filter_map(|change| registry.link(change.id)?.binding()).collect()
 }
 
 /// Whether a link of ours is to be as its record says: while it is there, or for good.

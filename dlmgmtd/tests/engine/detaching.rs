@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use dlmgmt_proto::door::SetZone;
 use dlmgmt_proto::{Event, ZoneId};
-use dlmgmtd::crash;
 use dlmgmtd::engine::Service;
-use dlmgmtd::model::{Action, NsCookie, Step};
 
 use crate::events::Subscriber;
-use crate::machine::{Machine, card, name, outcome, root, settle, virtual_link};
+use crate::machine::{Machine, card, outcome, root, settle, virtual_link};
 use crate::zones::lend;
 
 impl Subscriber {
@@ -98,7 +96,7 @@ async fn a_transient_link_that_others_move_out_at_the_end_of_its_zone_ends_with_
         let web = machine.zone_up(&daemon, "web").await;
         daemon.make_veth("v0", "v1", Some("web"), true).await.unwrap();
         machine.brought_by_others(&daemon, "eth0", web).await;
-        machine.world.by_others(&moving(&machine, "v0", web, home)).unwrap();
+        machine.world.by_others(&machine.moving("v0", web, home)).unwrap();
         machine.world.end_users(web).unwrap();
         settle().await;
         assert_eq!(machine.kernel_names(), ["eth0"], "seed {seed}");
@@ -119,13 +117,8 @@ async fn a_transient_link_that_others_move_out_while_it_is_deleted_is_known_wher
             daemon.make_veth(&inside, &outside, Some("web"), true).await.unwrap();
         }
         settle().await;
-        let world = machine.world.clone();
-        let mut theirs = Some(moving(&machine, "in0", web, home));
-        let watch = crash::watch(move |point| {
-            if let Some(step) = theirs.take_if(|_| point == "zone_end.before_delete") {
-                world.by_others(&step).unwrap();
-            }
-        });
+        let theirs = machine.moving("in0", web, home);
+        let watch = machine.by_others_at("zone_end.before_delete", theirs);
         let looked = async {
             tokio::time::sleep(Duration::from_millis(early)).await;
             machine.rename_by_others("out7", "other");
@@ -135,11 +128,6 @@ async fn a_transient_link_that_others_move_out_while_it_is_deleted_is_known_wher
         settle().await;
         machine.assert_agrees(&daemon);
     }
-}
-
-fn moving(machine: &Machine, called: &str, from: NsCookie, to: NsCookie) -> Step {
-    let at = machine.world.find(from, &name(called)).unwrap();
-    Step { at, action: Action::Move { to, name: name(called) } }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 //! SPEC.md rule 3.5: the registry converges on the kernel, however the kernel's hints come.
 
 use dlmgmt_proto::LinkState;
-use dlmgmtd::crash;
 use dlmgmtd::kernel::sim::HintFaults;
 use dlmgmtd::model::{Action, Step};
 
@@ -115,13 +114,8 @@ async fn a_rename_to_the_name_that_others_took_from_a_link_just_now_gives_it_bac
 async fn a_rename_that_waits_for_one_to_the_same_name_is_done_though_others_come_between() {
     let (machine, daemon) = before_the_storm(0).await;
     machine.world.hold_hints();
-    let (at, world) = (machine.at("eth0"), machine.world.clone());
-    let mut theirs = Some(Step { at, action: Action::Rename(name("theirs")) });
-    let watch = crash::watch(move |point| {
-        if let Some(step) = theirs.take_if(|_| point == "pipeline.before_commit") {
-            world.by_others(&step).unwrap();
-        }
-    });
+    let theirs = Step { at: machine.at("eth0"), action: Action::Rename(name("theirs")) };
+    let watch = machine.by_others_at("pipeline.before_commit", theirs);
     let link = format!("@{}", daemon.id("eth0"));
     let wanted = [(link.as_str(), "lan")];
     let (first, second) = tokio::join!(daemon.rename(&wanted), daemon.rename(&wanted));

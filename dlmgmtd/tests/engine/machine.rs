@@ -12,6 +12,7 @@ use dlmgmt_proto::{
     DevicePath, HwAddr, LinkId, LinkInfo, LinkName, LinkRef, Media, Result, ZoneId, ZoneName,
 };
 use dlmgmtd::auth::Process;
+use dlmgmtd::crash;
 use dlmgmtd::engine::{Arrival, Caller, Custody, Engine, EngineLimits, NoCustody, Parts, Service};
 use dlmgmtd::kernel::sim::{PhysDevice, SimKernel, SimWorld, VirtualLink};
 use dlmgmtd::model::{Action, Binding, BootId, LinkRecord, NsCookie, Step};
@@ -118,6 +119,16 @@ impl Machine {
     pub fn rename_by_others(&self, from: &str, to: &str) {
         let step = Step { at: self.at(from), action: Action::Rename(name(to)) };
         self.world.by_others(&step).unwrap();
+    }
+
+    /// Somebody else does that when the daemon passes the crash point `point` for the first time.
+    pub fn by_others_at(&self, point: &'static str, step: Step) -> crash::Watch {
+        let (world, mut theirs) = (self.world.clone(), Some(step));
+        crash::watch(move |passed| {
+            if let Some(step) = theirs.take_if(|_| passed == point) {
+                world.by_others(&step).unwrap();
+            }
+        })
     }
 
     /// The names in the kernel, without the loopback's, by index.

@@ -726,10 +726,9 @@ impl Life {
 
     /// What the daemon has renamed by now, but does not know of yet, gets its old name back so.
     fn others_move(&mut self, link: LinkId, at: Binding, to: NsCookie, name: LinkName) {
-        let links = self.machine.world.links(at.ns).into_iter();
-        let was_named = links.filter(|now| now.ifindex == at.ifindex).map(|now| now.name).next();
+        let had_name = self.machine.world.find(at.ns, &name) == Some(at);
         let step = Step { at, action: Action::Move { to, name } };
-        if self.machine.world.by_others(&step).is_ok() && was_named != Some(name) {
+        if self.machine.world.by_others(&step).is_ok() && !had_name {
             self.model.by_others(link, Wish::Name(name));
         }
     }

@@ -33,10 +33,16 @@ impl Machine {
         daemon.engine.zone_appeared(self.arrival(called, ns)).await.unwrap();
     }
 
+    /// What moves a link under the name that it has.
+    pub fn moving(&self, called: &str, from: NsCookie, to: NsCookie) -> Step {
+        let called = name(called);
+        let at = self.world.find(from, &called).unwrap();
+        Step { at, action: Action::Move { to, name: called } }
+    }
+
     /// Somebody else moves a link of `global` there. How it is asked for from then on.
     pub async fn brought_by_others(&self, daemon: &Daemon, link: &str, to: NsCookie) -> String {
-        let action = Action::Move { to, name: name(link) };
-        self.world.by_others(&Step { at: self.at(link), action }).unwrap();
+        self.world.by_others(&self.moving(link, self.world.home(), to)).unwrap();
         settle().await;
         format!("@{}", daemon.id(link))
     }

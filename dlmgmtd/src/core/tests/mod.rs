@@ -18,6 +18,11 @@ use crate::model::{Action, AltName, KernelLink, NsCookie};
 
 const HOME: NsCookie = NsCookie(1);
 
+/// A look at some indexes of the daemon's own namespace.
+fn glance(seen: Vec<Sighting>) -> Look {
+    Look { ns: HOME, is_whole: false, seen, spared: Default::default() }
+}
+
 fn name(text: &str) -> LinkName {
     LinkName::found(text.as_bytes()).unwrap()
 }
@@ -97,9 +102,7 @@ impl World {
         let seen = indexes
             .into_iter()
             .map(|ifindex| Sighting::at(ifindex, self.kernel.get(&ifindex).cloned()));
-        let look =
-            Look { ns: HOME, is_whole: false, seen: seen.collect(), spared: Default::default() };
-        self.follow(&look);
+        self.follow(&glance(seen.collect()));
     }
 
     fn look_at_all(&mut self) {

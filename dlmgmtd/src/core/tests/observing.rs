@@ -36,7 +36,7 @@ fn a_link_that_was_deleted_and_made_again_in_its_place_is_another_one() {
     let mut world = World::with([veth(2, "v0")]);
     let first = world.id("v0");
     let seen = vec![Sighting { was_deleted: true, ..Sighting::of(veth(2, "v0")) }];
-    world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
+    world.follow(&glance(seen));
     assert!(world.id("v0") > first);
 }
 
@@ -122,7 +122,7 @@ fn a_link_that_lost_its_name_to_another_is_out_of_date() {
     let world = World::with([veth(2, "a"), veth(3, "b")]);
     let seen = vec![Sighting::of(veth(2, "b"))];
     let mut ids = world.ids;
-    let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
+    let look = glance(seen);
     let plan = observe(&world.registry, &mut ids, &look, true).unwrap().plan;
     let after = world.registry.with(&plan.changes);
     let outdated = after.outdated(world.id("b"));
@@ -149,7 +149,7 @@ fn a_late_word_of_a_move_takes_no_other_card_for_the_one_that_moved() {
     let moved = card(3, "eth1", 2, 2);
     world.kernel.insert(moved.ifindex, moved.clone());
     let seen = vec![Sighting { known_as: Some(eth0), ..Sighting::of(moved) }];
-    world.follow(&Look { ns: HOME, is_whole: false, seen, spared: Default::default() });
+    world.follow(&glance(seen));
     assert_eq!(world.id("eth0"), Some(eth0));
     assert_ne!(world.id("eth1").unwrap(), eth0);
 }
@@ -160,7 +160,7 @@ fn a_short_down_is_noticed() {
     let world = World::with([up.clone()]);
     let seen = vec![Sighting { went_down: true, ..Sighting::of(up) }];
     let mut ids = world.ids;
-    let look = Look { ns: HOME, is_whole: false, seen, spared: Default::default() };
+    let look = glance(seen);
     let observed = observe(&world.registry, &mut ids, &look, true).unwrap();
     assert_eq!(observed.dipped, [world.id("a").unwrap()]);
 }
