@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use dlmgmt_proto::{DevicePath, Flags, HwAddr, LinkId, LinkName, Seq, ZoneId, ZoneName};
+use dlmgmt_proto::{DevicePath, Flags, HwAddr, IfIndex, LinkId, LinkName, Seq, ZoneId, ZoneName};
 use imbl::{OrdMap, OrdSet};
 
 use super::plan::LinkChange;
@@ -65,6 +65,8 @@ pub struct Registry {
     /// Links that are thought to be where another one is found by now: they must have gone from
     /// there, which is only to be heard yet.
     outrun: OrdMap<Binding, LinkId>,
+    /// Links that are lent, there or not, by the zone.
+    lent: OrdSet<(ZoneId, LinkId)>,
     /// Ports of bridges and aggregations, by where these are.
     ports: OrdSet<(Binding, LinkId)>,
     macs: OrdSet<(HwAddr, LinkId)>,
@@ -97,6 +99,7 @@ impl Registry {
             altnames: OrdMap::new(),
             bindings: OrdMap::new(),
             outrun: OrdMap::new(),
+            lent: OrdSet::new(),
             ports: OrdSet::new(),
             macs: OrdSet::new(),
             paths: OrdSet::new(),
@@ -201,7 +204,8 @@ impl Registry {
 
     /// Links that are lent to a zone, there or not, in the order of ids.
     pub fn lent_to(&self, zone: ZoneId) -> impl Iterator<Item = &Arc<Link>> {
-        self.links().filter(move |link| link.loan().is_some_and(|loan| loan.zone == zone))
+        let ids = self.lent.range((zone, FIRST_ID)..).take_while(move |(to, _)| *to == zone);
+        ids.filter_map(|(_, id)| self.links.get(id))
     }
 
     /// What to call a zone, also one whose name is not known.
@@ -248,13 +252,12 @@ impl Registry {
 
     /// Where links are thought to be in a namespace.
     pub fn places_in(&self, ns: NsCookie) -> BTreeSet<Binding> {
-        let places = self.bindings.keys().chain(self.outrun.keys());
-        places.filter(|at| at.ns == ns).copied().collect()
+        within(&self.bindings, ns).chain(within(&self.outrun, ns)).map(|(at, _)| at).collect()
     }
 
     /// Every link that the kernel has in a namespace.
     pub fn bound_in(&self, ns: NsCookie) -> impl Iterator<Item = (Binding, LinkId)> {
-        self.bindings.iter().filter(move |(at, _)| at.ns == ns).map(|(at, id)| (*at, *id))
+        within(&self.bindings, ns)
     }
 
     /// The ports of the link that the kernel has there, in the order of ids.
@@ -436,6 +439,7 @@ impl Registry {
                 }
             }
         }
+        link.loan().map(|loan| self.lent.remove(&(loan.zone, id)));
         link.master().map(|master| self.ports.remove(&(master, id)));
         for key in altname_keys(&link) {
             self.altnames.remove(&key);
@@ -490,6 +494,7 @@ impl Registry {
         {
             self.outrun.insert(at, earlier);
         }
+        link.loan().map(|loan| self.lent.insert((loan.zone, id)));
         link.master().map(|master| self.ports.insert((master, id)));
         for key in altname_keys(link) {
             self.altnames.insert(key, id);
@@ -590,6 +595,14 @@ fn first_of(
     first.filter(|(z, n, _)| (*z, *n) == (zone, name)).map(|(_, _, id)| *id)
 }
 
+fn within(
+    places: &OrdMap<Binding, LinkId>,
+    ns: NsCookie,
+) -> impl Iterator<Item = (Binding, LinkId)> {
+    let from = Binding { ns, ifindex: FIRST_INDEX };
+    places.range(from..).take_while(move |(at, _)| at.ns == ns).map(|(at, id)| (*at, *id))
+}
+
 fn altname_keys(link: &Link) -> Vec<(ZoneId, AltName)> {
     let (Some(bound), Some(zone)) = (&link.kernel, link.place()) else { return Vec::new() };
     bound.altnames.iter().map(|altname| (zone, altname.clone())).collect()
@@ -598,5 +611,11 @@ fn altname_keys(link: &Link) -> Vec<(ZoneId, AltName)> {
 /// No linkid is lower, so a range from here holds every id.
 const FIRST_ID: LinkId = match LinkId::new(1) {
     Some(id) => id,
+    None => unreachable!(),
+};
+
+/// No index is lower, so a range from here holds every index.
+const FIRST_INDEX: IfIndex = match IfIndex::new(1) {
+    Some(ifindex) => ifindex,
     None => unreachable!(),
 };
