@@ -82,7 +82,7 @@ impl Hub {
     }
 
     /// Tells all subscribers.
-    pub fn publish(&self, events: &[SequencedEvent]) {
+    pub fn publish(&self, events: Vec<SequencedEvent>) {
         let mut state = self.state();
         state.subscribers.retain(|queue| match queue.upgrade() {
             Some(queue) => {
@@ -97,7 +97,7 @@ impl Hub {
             {
                 state.forgotten = oldest.seq;
             }
-            state.history.push_back(event.clone());
+            state.history.push_back(event);
         }
     }
 
@@ -266,9 +266,9 @@ mod tests {
         let hub = Hub::new(Seq(0));
         let sees = Box::new(|event: &Event| matches!(event, Event::State { .. }));
         let mut subscription = hub.subscribe(vec![gone(1)], sees);
-        (2..=QUEUE_MAX as u64 + 2).for_each(|seq| hub.publish(&[gone(seq)]));
+        (2..=QUEUE_MAX as u64 + 2).for_each(|seq| hub.publish(vec![gone(seq)]));
         let down = state(5000, 7, LinkState::Down);
-        hub.publish(&[down.clone(), gone(5001)]);
+        hub.publish(vec![down.clone(), gone(5001)]);
         hub.close();
         assert_eq!(take_all(&mut subscription).await, [down]);
     }
@@ -276,9 +276,9 @@ mod tests {
     #[tokio::test]
     async fn a_subscriber_is_told_the_past_and_then_everything_in_order() {
         let hub = Hub::new(Seq(0));
-        hub.publish(&[gone(1)]);
+        hub.publish(vec![gone(1)]);
         let mut subscription = hub.subscribe(hub.history_after(Seq(0)).unwrap(), all());
-        hub.publish(&[gone(2), gone(3)]);
+        hub.publish(vec![gone(2), gone(3)]);
         hub.close();
         let told: Vec<u64> = take_all(&mut subscription).await.iter().map(|e| e.seq.0).collect();
         assert_eq!(told, [1, 2, 3]);
@@ -289,8 +289,12 @@ mod tests {
         let hub = Hub::new(Seq(0));
         let mut subscription = hub.subscribe(Vec::new(), all());
         let fits: Vec<_> = (1..=QUEUE_MAX as u64).map(gone).collect();
-        hub.publish(&fits);
-        hub.publish(&[state(5000, 7, LinkState::Down), state(5001, 7, LinkState::Up), gone(5002)]);
+        hub.publish(fits);
+        hub.publish(vec![
+            state(5000, 7, LinkState::Down),
+            state(5001, 7, LinkState::Up),
+            gone(5002),
+        ]);
         hub.close();
         let told = take_all(&mut subscription).await;
         assert_eq!(told.len(), QUEUE_MAX + 1);
@@ -305,7 +309,7 @@ mod tests {
         let mut subscription = hub.subscribe(Vec::new(), all());
         let flaps = (1..=QUEUE_MAX as u64 * 4)
             .map(|seq| state(seq, 7, if seq % 2 == 0 { LinkState::Up } else { LinkState::Down }));
-        flaps.for_each(|event| hub.publish(&[event]));
+        flaps.for_each(|event| hub.publish(vec![event]));
         hub.close();
         let told = take_all(&mut subscription).await;
         assert!(told.iter().all(|event| !matches!(event.event, Event::Lost { .. })));
@@ -319,7 +323,7 @@ mod tests {
     #[test]
     fn events_that_are_no_longer_kept_are_not_told_in_part() {
         let hub = Hub::new(Seq(0));
-        (1..=HISTORY_MAX as u64 + 5).for_each(|seq| hub.publish(&[gone(seq)]));
+        (1..=HISTORY_MAX as u64 + 5).for_each(|seq| hub.publish(vec![gone(seq)]));
         assert!(hub.history_after(Seq(4)).is_none());
         assert_eq!(hub.history_after(Seq(5)).unwrap().len(), HISTORY_MAX);
         assert!(hub.history_after(Seq(u64::MAX)).is_none());

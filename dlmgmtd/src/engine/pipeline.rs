@@ -741,7 +741,7 @@ impl Pipeline {
             .collect();
         let after = Arc::new(after.at(seq));
         self.registry.store(after.clone());
-        self.hub.publish(&events);
+        self.hub.publish(events);
         drop(commit);
         let was_settleable: BTreeSet<Binding> = before.settleable().collect();
         after

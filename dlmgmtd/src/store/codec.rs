@@ -14,6 +14,9 @@ use crate::model::{BootId, LinkRecord, ZoneRecord};
 const VERSION: u8 = 2;
 pub(crate) const CHECKSUM_LEN: usize = 4;
 
+/// Most of what is written is shorter than this many bytes, and is not copied while it grows.
+const USUAL_LEN: usize = 512;
+
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -111,7 +114,9 @@ pub fn decode_entry<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> 
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let bad = |why: postcard::Error| CodecError::Body { version: VERSION, why: why.to_string() };
-    let mut bytes = postcard::to_extend(value, vec![VERSION]).map_err(bad)?;
+    let mut bytes = Vec::with_capacity(USUAL_LEN);
+    bytes.push(VERSION);
+    let mut bytes = postcard::to_extend(value, bytes).map_err(bad)?;
     let checksum = crc32fast::hash(&bytes);
     bytes.extend(checksum.to_le_bytes());
     Ok(bytes)
