@@ -8,8 +8,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -20,6 +21,10 @@ const BUFFER: usize = 4096;
 const BODY_AT: usize = 16;
 
 const RTM_NEWLINK: u16 = 16;
+
+/// Flags of a request that makes a link.
+const MAKES: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
 const ENODEV: i32 = 19;
 
 /// A netlink socket of the namespace in which the thread was that opened it.
@@ -35,18 +40,27 @@ impl Netlink {
         Self { socket }
     }
 
+    /// Gives a namespace a number here.
+    pub fn give_number(&self, there: impl AsFd, number: i32) {
+        let there = there.as_fd().as_raw_fd().unsigned_abs();
+        let mut message = NsidMessage::default();
+        message.attributes = vec![NsidAttribute::Fd(there), NsidAttribute::Id(number)];
+        self.request(RouteNetlinkMessage::NewNsId(message), 0);
+    }
+
     /// Makes a pair, one end in the namespace `there` and the other one here.
     pub fn make_pair(&self, name: &str, there: impl AsFd, peer: &str) {
-        let mut other = LinkMessage::default();
-        other.attributes.push(LinkAttribute::IfName(peer.to_owned()));
-        let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other)));
-        let mut link = LinkMessage::default();
-        link.attributes = vec![
-            LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()),
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data]),
-        ];
-        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL);
+        self.request(pair(name, there, peer), MAKES);
+    }
+
+    /// As [`Netlink::make_pair`], and looks at both ends at the same stroke, as the daemon does;
+    /// the namespace `there` has that number here.
+    pub fn make_and_see_pair(&self, name: &str, (there, number): (impl AsFd, i32), peer: &str) {
+        let looks = [sight(name, Some(number)), sight(peer, None)];
+        let [one, other] = looks.map(|look| (RouteNetlinkMessage::GetLink(look), 0));
+        self.send([(pair(name, there, peer), NLM_F_ACK | MAKES), one, other]);
+        assert_eq!(self.hear(), (NLMSG_ERROR, 0));
+        assert_eq!([self.hear().0, self.hear().0], [RTM_NEWLINK; 2]);
     }
 
     pub fn delete(&self, name: &str) {
@@ -82,18 +96,55 @@ impl Netlink {
     /// The type of the answer, and the number that it begins with: the errno where it is no more
     /// than that.
     fn ask(&self, request: RouteNetlinkMessage, flags: u16) -> (u16, i32) {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
-        message.finalize();
-        let mut packet = vec![0; message.buffer_len()];
-        message.serialize(&mut packet);
-        self.socket.send(&packet, 0).expect("the kernel takes requests");
+        self.send([(request, flags)]);
+        self.hear()
+    }
 
+    fn send<const N: usize>(&self, requests: [(RouteNetlinkMessage, u16); N]) {
+        let packets: Vec<u8> = requests.into_iter().flat_map(packet).collect();
+        self.socket.send(&packets, 0).expect("the kernel takes requests");
+    }
+
+    /// The next answer, as [`Netlink::ask`] tells it.
+    fn hear(&self) -> (u16, i32) {
         let mut answer = [0; BUFFER];
         let len = self.socket.recv(&mut &mut answer[..], 0).expect("the kernel answers");
         assert!(len >= BODY_AT + 4, "an answer of {len} bytes");
         let number = answer[BODY_AT..].first_chunk().expect("it is in the buffer");
         (u16::from_ne_bytes([answer[4], answer[5]]), i32::from_ne_bytes(*number))
     }
+}
+
+fn pair(name: &str, there: impl AsFd, peer: &str) -> RouteNetlinkMessage {
+    let mut other = LinkMessage::default();
+    other.attributes.push(LinkAttribute::IfName(peer.to_owned()));
+    let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other)));
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()),
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data]),
+    ];
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// What is asked to see the link of a name, without its statistics.
+fn sight(name: &str, number: Option<i32>) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+    ];
+    link.attributes.extend(number.map(LinkAttribute::IfNetnsId));
+    link
+}
+
+fn packet((request, flags): (RouteNetlinkMessage, u16)) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+    message.finalize();
+    let mut packet = vec![0; message.buffer_len()];
+    message.serialize(&mut packet);
+    packet
 }
