@@ -180,7 +180,7 @@ fn packet<M: NetlinkSerializable>(request: M, flags: u16, sequence: u32) -> Vec<
     header.sequence_number = sequence;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     message.finalize();
-    let mut packet = vec![0; message.buffer_len()];
+    let mut packet = vec![0; message.header.length as usize];
     message.serialize(&mut packet);
     packet
 }
