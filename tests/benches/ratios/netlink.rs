@@ -1,6 +1,6 @@
 //! Requests to the kernel with nothing around them: the floor under what the daemon does.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NLMSG_ERROR, NetlinkHeader, NetlinkMessage,
@@ -50,7 +50,7 @@ impl Netlink {
 
     /// Makes a pair, one end in the namespace `there` and the other one here.
     pub fn make_pair(&self, name: &str, there: impl AsFd, peer: &str) {
-        self.request(pair(name, there, peer), MAKES);
+        self.request(pair(name, there.as_fd(), peer), MAKES);
     }
 
     /// As [`Netlink::make_pair`], and looks at both ends at the same stroke, as the daemon does;
@@ -58,7 +58,7 @@ impl Netlink {
     pub fn make_and_see_pair(&self, name: &str, (there, number): (impl AsFd, i32), peer: &str) {
         let looks = [sight(name, Some(number)), sight(peer, None)];
         let [one, other] = looks.map(|look| (RouteNetlinkMessage::GetLink(look), 0));
-        self.send([(pair(name, there, peer), NLM_F_ACK | MAKES), one, other]);
+        self.send([(pair(name, there.as_fd(), peer), NLM_F_ACK | MAKES), one, other]);
         assert_eq!(self.hear(), (NLMSG_ERROR, 0));
         assert_eq!([self.hear().0, self.hear().0], [RTM_NEWLINK; 2]);
     }
@@ -115,13 +115,13 @@ impl Netlink {
     }
 }
 
-fn pair(name: &str, there: impl AsFd, peer: &str) -> RouteNetlinkMessage {
+fn pair(name: &str, there: BorrowedFd<'_>, peer: &str) -> RouteNetlinkMessage {
     let mut other = LinkMessage::default();
     other.attributes.push(LinkAttribute::IfName(peer.to_owned()));
     let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other)));
     let mut link = LinkMessage::default();
     link.attributes = vec![
-        LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()),
+        LinkAttribute::NetNsFd(there.as_raw_fd()),
         LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data]),
     ];
