@@ -14,8 +14,9 @@ use crate::model::{BootId, LinkRecord, ZoneRecord};
 const VERSION: u8 = 2;
 pub(crate) const CHECKSUM_LEN: usize = 4;
 
-/// Most of what is written is shorter than this many bytes, and is not copied while it grows.
-const USUAL_LEN: usize = 512;
+/// Most of what is written is shorter than this many bytes, and is not copied while it grows. The
+/// writer keeps every record, so it is not much more.
+const USUAL_LEN: usize = 128;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
