@@ -204,8 +204,7 @@ impl Registry {
 
     /// Links that are lent to a zone, there or not, in the order of ids.
     pub fn lent_to(&self, zone: ZoneId) -> impl Iterator<Item = &Arc<Link>> {
-        let ids = self.lent.range((zone, FIRST_ID)..).take_while(move |(to, _)| *to == zone);
-        ids.filter_map(|(_, id)| self.links.get(id))
+        self.listed(&self.lent, zone)
     }
 
     /// What to call a zone, also one whose name is not known.
@@ -262,8 +261,7 @@ impl Registry {
 
     /// The ports of the link that the kernel has there, in the order of ids.
     pub fn ports_of(&self, at: Binding) -> impl Iterator<Item = &Arc<Link>> {
-        let ids = self.ports.range((at, FIRST_ID)..).take_while(move |(master, _)| *master == at);
-        ids.filter_map(|(_, id)| self.links.get(id))
+        self.listed(&self.ports, at)
     }
 
     /// Links that have other ports in `after` than in this registry, or the same under other names,
@@ -280,21 +278,27 @@ impl Registry {
 
     /// Physical links with that permanent address, in the order of ids.
     pub fn by_mac(&self, mac: HwAddr) -> impl Iterator<Item = &Arc<Link>> {
-        let ids = self.macs.range((mac, FIRST_ID)..).take_while(move |(m, _)| *m == mac);
-        ids.filter_map(|(_, id)| self.links.get(id))
+        self.listed(&self.macs, mac)
     }
 
     /// Physical links whose last place was that slot, in the order of ids.
     pub fn by_path(&self, path: &DevicePath) -> impl Iterator<Item = &Arc<Link>> {
-        let ids = self.paths.range((path.clone(), FIRST_ID)..);
-        let path = path.clone();
-        ids.take_while(move |(p, _)| *p == path).filter_map(|(_, id)| self.links.get(id))
+        self.listed(&self.paths, path.clone())
     }
 
     /// Links of ours that were made over this one or with it as a port, in the order of ids.
     pub fn made_over(&self, lower: LinkId) -> impl Iterator<Item = &Arc<Link>> {
-        let pairs = self.above.range((lower, FIRST_ID)..).take_while(move |(id, _)| *id == lower);
-        pairs.filter_map(|(_, upper)| self.links.get(upper))
+        self.listed(&self.above, lower)
+    }
+
+    /// The links that an index has under a key, in the order of ids.
+    fn listed<'a, K: Ord + Clone>(
+        &'a self,
+        index: &'a OrdSet<(K, LinkId)>,
+        key: K,
+    ) -> impl Iterator<Item = &'a Arc<Link>> {
+        let ids = index.range((key.clone(), FIRST_ID)..).take_while(move |(of, _)| *of == key);
+        ids.filter_map(|(_, id)| self.links.get(id))
     }
 
     /// A link that wants this name and is not shown under it.
@@ -595,6 +599,7 @@ fn first_of(
     first.filter(|(z, n, _)| (*z, *n) == (zone, name)).map(|(_, _, id)| *id)
 }
 
+/// Those of the places that are in a namespace.
 fn within(
     places: &OrdMap<Binding, LinkId>,
     ns: NsCookie,

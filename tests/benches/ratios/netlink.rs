@@ -64,27 +64,20 @@ impl Netlink {
     }
 
     pub fn delete(&self, name: &str) {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        self.request(RouteNetlinkMessage::DelLink(link), 0);
+        self.request(RouteNetlinkMessage::DelLink(named(name)), 0);
     }
 
     /// Moves a link of this namespace to another one.
     pub fn move_to(&self, name: &str, there: impl AsFd) {
-        let mut link = LinkMessage::default();
-        link.attributes = vec![
-            LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()),
-            LinkAttribute::IfName(name.to_owned()),
-        ];
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()));
         self.request(RouteNetlinkMessage::SetLink(link), 0);
     }
 
     /// Whether a link is there, once the kernel is done with what it is just doing to its links:
     /// one that is on its way out is not seen before its end.
     pub fn has(&self, name: &str) -> bool {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let (kind, errno) = self.ask(RouteNetlinkMessage::GetLink(link), 0);
+        let (kind, errno) = self.ask(RouteNetlinkMessage::GetLink(named(name)), 0);
         assert!(kind == RTM_NEWLINK || errno == -ENODEV, "{name}: errno {errno}");
         kind == RTM_NEWLINK
     }
@@ -115,26 +108,26 @@ impl Netlink {
     }
 }
 
-fn pair(name: &str, there: BorrowedFd<'_>, peer: &str) -> RouteNetlinkMessage {
-    let mut other = LinkMessage::default();
-    other.attributes.push(LinkAttribute::IfName(peer.to_owned()));
-    let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other)));
+fn named(name: &str) -> LinkMessage {
     let mut link = LinkMessage::default();
-    link.attributes = vec![
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
+}
+
+fn pair(name: &str, there: BorrowedFd<'_>, peer: &str) -> RouteNetlinkMessage {
+    let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(named(peer))));
+    let mut link = named(name);
+    link.attributes.extend([
         LinkAttribute::NetNsFd(there.as_raw_fd()),
-        LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data]),
-    ];
+    ]);
     RouteNetlinkMessage::NewLink(link)
 }
 
 /// What is asked to see the link of a name, without its statistics.
 fn sight(name: &str, number: Option<i32>) -> LinkMessage {
-    let mut link = LinkMessage::default();
-    link.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
-    ];
+    let mut link = named(name);
+    link.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     link.attributes.extend(number.map(LinkAttribute::IfNetnsId));
     link
 }
