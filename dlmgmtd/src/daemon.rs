@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dlmgmt_proto::ZoneName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use crate::config::{Args, Config};
 use crate::dbus::{self, Bus, LogLevel};
 use crate::door::{Door, DoorHandle, DoorOptions, Limits};
 use crate::engine::{Changes, Engine, Parts};
+use crate::engine_thread::EngineThread;
 use crate::kernel::rtnetlink::{OpenError, RtnetlinkKernel};
 use crate::model::{BootId, NsCookie};
 use crate::service_manager::{self, FdStore, Passed};
@@ -22,7 +24,7 @@ use crate::store::StoreError;
 use crate::store::sled::{Options, SledStore};
 use crate::sys;
 use crate::udev::{LinkFiles, link_files};
-use crate::zones::ZoneSources;
+use crate::zones::{SourceEvents, ZoneSources};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -51,23 +53,16 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     let passed = Passed::take()
         .map_err(|why| DaemonError::System("what the service manager passed is wrong", why))?;
     raise_descriptor_limit();
-    let kernel = Arc::new(RtnetlinkKernel::open_with(config.kernel)?);
-    let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
+    let changes = EngineThread::start()
+        .map_err(|why| DaemonError::System("the engine gets no thread", why))?;
     let sources = ZoneSources::start(config.netns_dirs.clone())
         .map_err(|why| DaemonError::System("zones cannot be watched", why))?;
     let directories = sources.0.clone();
-    let parts = Parts {
-        kernel,
-        store: Arc::new(store),
-        loaded,
-        boot: boot_id()?,
-        read_only: read_only()?,
-        sources,
-        present: Vec::new(),
-        limits: config.limits,
-        custody: Arc::new(FdStore::new(passed.namespaces)),
+    let starting = start_engine(config.clone(), sources, passed.namespaces);
+    let engine = match changes.handle().spawn(starting).await {
+        Ok(started) => Arc::new(started?),
+        Err(why) => return Err(DaemonError::System("the engine does not start", why.into())),
     };
-    let engine = Arc::new(Engine::start(parts).await?);
     let door = open_door(&config, &engine, passed.door)?;
     let path = config.door();
     let mut tasks = JoinSet::new();
@@ -90,7 +85,7 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     tasks.spawn(reloader.follow(reloads));
     let closing = engine.clone();
     let served = door
-        .serve(async move {
+        .serve(changes.handle().clone(), async move {
             shutdown.await;
             service_manager::stopping();
             closing.close();
@@ -99,6 +94,28 @@ pub async fn run(config: Config, args: Args, log_level: LogLevel) -> Result<(), 
     tasks.shutdown().await;
     tracing::info!("stopped, links stay as they are");
     served.map_err(|why| DaemonError::Door(path, why))
+}
+
+/// Starts the engine on the thread of the caller, which is told what the kernel notifies.
+async fn start_engine(
+    config: Config,
+    sources: (ZoneSources, SourceEvents),
+    kept: Vec<(ZoneName, OwnedFd)>,
+) -> Result<Engine, DaemonError> {
+    let kernel = Arc::new(RtnetlinkKernel::open_with(config.kernel)?);
+    let (store, loaded) = SledStore::open(&config.state_dir, Options::default())?;
+    let parts = Parts {
+        kernel,
+        store: Arc::new(store),
+        loaded,
+        boot: boot_id()?,
+        read_only: read_only()?,
+        sources,
+        present: Vec::new(),
+        limits: config.limits,
+        custody: Arc::new(FdStore::new(kept)),
+    };
+    Ok(Engine::start(parts).await?)
 }
 
 /// udev knows what is the daemon's own as long as that is there, also while the daemon is not.

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod dbus;
 pub mod door;
 pub mod engine;
+pub mod engine_thread;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

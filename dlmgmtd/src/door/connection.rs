@@ -104,16 +104,42 @@ impl From<Whereabouts> for Outcome {
     }
 }
 
+/// What comes of serving a connection.
+pub(super) enum Served {
+    /// It has ended.
+    Ended(End),
+    /// Its client is about to change something: it is to go on where changes are made.
+    ToChange(Box<Connection>),
+}
+
+/// A call that can be read: whom to answer, what it asks, and its descriptors.
+type Asked = (Address, Call, Vec<OwnedFd>);
+
+/// Changes under way. Those that were begun go on to their end, whether or not anyone waits for
+/// them.
+#[derive(Default)]
+struct Changes(JoinSet<(Address, Result<Outcome>)>);
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.0.detach_all();
+    }
+}
+
 pub(super) struct Connection {
     desk: Arc<Desk>,
     socket: Socket,
+    /// Whether it is served where changes are made.
+    is_where_changes_are: bool,
+    /// A change that waits until it is.
+    first_change: Option<Asked>,
     caller: Arc<Caller>,
     /// Until when the client must say hello; `None` once it has.
     hello_by: Option<Instant>,
     outbox: Outbox,
     /// The packet that is being made.
     draft: Vec<u8>,
-    changes: JoinSet<(Address, Result<Outcome>)>,
+    changes: Changes,
     /// The state that the client is listing.
     list: Option<Arc<dyn Snapshot>>,
     holds: BTreeMap<HoldId, Box<dyn HoldGuard>>,
@@ -123,13 +149,6 @@ pub(super) struct Connection {
     ended: oneshot::Receiver<()>,
     /// Once its zone has ended: until when the client may still be told of that.
     leave_by: Option<Instant>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // A change that was begun goes on to its end, whether or not anyone waits for it.
-        self.changes.detach_all();
-    }
 }
 
 /// Begins a change that a method of the service makes.
@@ -152,10 +171,12 @@ impl Connection {
             hello_by: Some(Instant::now() + desk.limits.hello_within),
             desk,
             socket,
+            is_where_changes_are: false,
+            first_change: None,
             caller: Arc::new(caller),
             outbox: Outbox::default(),
             draft: Vec::with_capacity(256),
-            changes: JoinSet::new(),
+            changes: Changes::default(),
             list: None,
             holds: BTreeMap::new(),
             last_hold: 0,
@@ -165,8 +186,18 @@ impl Connection {
         }
     }
 
-    /// Serves the client until one side ends it; tells why it ended.
-    pub(super) async fn run(mut self, stopped: impl Future<Output = ()>) -> End {
+    /// Goes on where changes are made, which is the runtime of the caller.
+    pub(super) fn arrived(self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.registered_here()?, is_where_changes_are: true, ..self })
+    }
+
+    /// Serves the client until one side ends it, or it is to be served elsewhere.
+    pub(super) async fn run(mut self, stopped: impl Future<Output = ()>) -> Served {
+        if let Some((to, call, fds)) = self.first_change.take()
+            && let Err(end) = self.take(Incoming::Call(to, call, fds))
+        {
+            return Served::Ended(end);
+        }
         tokio::pin!(stopped);
         loop {
             let has_room = self.has_room();
@@ -177,7 +208,7 @@ impl Connection {
                 incoming = self.socket.recv(), if has_room => self.take_calls(incoming),
                 // However busy it keeps the daemon, a client that ends lets its namespace go.
                 closed = self.socket.hung_up(), if !has_room => closed_by(closed),
-                Some(done) = self.changes.join_next() => self.finish(done),
+                Some(done) = self.changes.0.join_next() => self.finish(done),
                 sent = send_first(&self.socket, &self.outbox), if !self.outbox.is_empty() => {
                     self.outbox.pop();
                     sent.map_err(End::from)
@@ -190,15 +221,20 @@ impl Connection {
                 () = sleep_until_some(self.hello_by) => Err(End::Silent),
             };
             if let Err(end) = step.and_then(|()| self.leave_if_told()) {
-                return end;
+                return Served::Ended(end);
+            }
+            if self.first_change.is_some() {
+                return Served::ToChange(Box::new(self));
             }
         }
-        self.drain().await
+        Served::Ended(self.drain().await)
     }
 
     /// Whether one more call may be taken.
     fn has_room(&self) -> bool {
-        self.leave_by.is_none() && self.changes.len() < self.desk.limits.calls
+        self.leave_by.is_none()
+            && self.first_change.is_none()
+            && self.changes.0.len() < self.desk.limits.calls
     }
 
     /// The client's zone has ended: no further call is taken.
@@ -224,7 +260,7 @@ impl Connection {
     async fn drain(&mut self) -> End {
         let within = self.desk.limits.drain_within;
         let rest = async {
-            while let Some(done) = self.changes.join_next().await {
+            while let Some(done) = self.changes.0.join_next().await {
                 self.finish(done)?;
             }
             while !self.outbox.is_empty() {
@@ -263,6 +299,10 @@ impl Connection {
         }
         match incoming {
             Incoming::Call(to, call, fds) => match self.check(&call, &fds) {
+                Ok(()) if is_change(&call) && !self.is_where_changes_are => {
+                    self.first_change = Some((to, call, fds));
+                    Ok(())
+                }
                 Ok(()) => self.handle(to, call, fds),
                 Err(error) => self.refuse(to, error),
             },
@@ -476,7 +516,7 @@ impl Connection {
         match begin(async move { (to, work.await) }) {
             Begun::Ended(done) => self.finish(Ok(done)),
             Begun::Waits(rest) => {
-                self.changes.spawn(rest);
+                self.changes.0.spawn(rest);
                 Ok(())
             }
         }
@@ -555,6 +595,26 @@ impl Connection {
         let bytes = std::mem::take(&mut self.draft);
         Ok(self.outbox.push(Packet { bytes, fd }, &self.desk.limits)?)
     }
+}
+
+fn is_change(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Rename(_)
+            | Call::DeletePhys(_)
+            | Call::SetZone(_)
+            | Call::ResetZone(_)
+            | Call::CreateLink(_)
+            | Call::MakeLink(_)
+            | Call::ChangePorts(_)
+            | Call::DeleteLink(_)
+            | Call::Reclaim(_)
+            | Call::AttachZone(_)
+            | Call::DetachZone(_)
+            | Call::SetProperties(_)
+            | Call::ResetProperties(_)
+            | Call::Import(_)
+    )
 }
 
 async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcome> {

@@ -21,6 +21,7 @@ use dlmgmt_proto::door::{Kind, encode};
 use dlmgmt_proto::{Error, ErrorCode, ZoneId};
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -29,7 +30,7 @@ use crate::engine::{Caller, Service};
 use crate::model::NsCookie;
 use crate::sys;
 
-use connection::Connection;
+use connection::{Connection, End, Served};
 use listener::Listener;
 use presence::{Presence, Stay};
 use seats::{Seat, Seats};
@@ -145,6 +146,15 @@ struct Desk {
     imports: Arc<Semaphore>,
 }
 
+/// Where and how long connections are served.
+#[derive(Clone)]
+struct Terms {
+    /// Serves a connection from its first change on.
+    changes_on: Handle,
+    /// Closes when the door is to.
+    stop: watch::Receiver<()>,
+}
+
 impl Door {
     /// Listens at `path`. A socket file that a dead daemon left there is replaced; one that is
     /// served, or a file that is no socket, is an error that says so.
@@ -170,13 +180,19 @@ impl Door {
         DoorHandle { presence: Arc::clone(&self.reception.presence) }
     }
 
-    /// Serves until `shutdown` is ready. Changes under way then go on to their end and are
-    /// answered, for a bounded time, before the connections close.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    /// Serves until `shutdown` is ready, each connection on the runtime `changes_on` from its first
+    /// change on. Changes under way then go on to their end and are answered, for a bounded time,
+    /// before the connections close.
+    pub async fn serve(
+        self,
+        changes_on: Handle,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let Self { listener: Listener { socket, file: _file }, reception } = self;
         // As with the connections, tokio's stream type stands in for `SOCK_SEQPACKET`.
         let listening = UnixListener::from_std(socket.into())?;
         let (stopping, stop) = watch::channel(());
+        let terms = Terms { changes_on, stop };
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         let result = loop {
@@ -184,7 +200,7 @@ impl Door {
                 () = &mut shutdown => break Ok(()),
                 Some(_) = connections.join_next() => {}
                 accepted = listening.accept() => match accepted {
-                    Ok((socket, _)) => reception.welcome(socket, &stop, &mut connections),
+                    Ok((socket, _)) => reception.welcome(socket, &terms, &mut connections),
                     Err(why) if is_passing(&why) => rest(&why).await,
                     Err(why) => break Err(why),
                 },
@@ -204,8 +220,9 @@ pub(crate) async fn serve_connected(
     options: DoorOptions,
 ) -> Result<(), tokio::task::JoinError> {
     let (_stopping, stop) = watch::channel(());
+    let terms = Terms { changes_on: Handle::current(), stop };
     let mut connections = JoinSet::new();
-    Reception::new(service, options).welcome(socket, &stop, &mut connections);
+    Reception::new(service, options).welcome(socket, &terms, &mut connections);
     connections.join_next().await.unwrap_or(Ok(()))
 }
 
@@ -219,16 +236,10 @@ impl Reception {
     }
 
     /// Starts to serve a new connection, or tells it why not.
-    fn welcome(
-        &self,
-        socket: UnixStream,
-        stop: &watch::Receiver<()>,
-        connections: &mut JoinSet<()>,
-    ) {
+    fn welcome(&self, socket: UnixStream, terms: &Terms, connections: &mut JoinSet<()>) {
         match self.admit(&socket) {
             Ok(guest) => {
-                let (desk, stop) = (Arc::clone(&self.desk), stop.clone());
-                connections.spawn(attend(desk, socket, guest, stop));
+                connections.spawn(attend(Arc::clone(&self.desk), socket, guest, terms.clone()));
             }
             Err(error) => turn_away(socket, &error),
         }
@@ -258,13 +269,36 @@ impl Reception {
     }
 }
 
-async fn attend(desk: Arc<Desk>, socket: UnixStream, guest: Guest, mut stop: watch::Receiver<()>) {
+async fn attend(desk: Arc<Desk>, socket: UnixStream, guest: Guest, terms: Terms) {
+    let Terms { changes_on, stop } = terms;
     let Guest { caller, seat: _seat, stay: _stay, ended } = guest;
     let pid = caller.process.as_ref().and_then(Process::pid);
-    // The sender never sends: the channel's end is the signal.
-    let stopped = async move { while stop.changed().await.is_ok() {} };
-    let end = Connection::new(desk, Socket::new(socket), caller, ended).run(stopped).await;
+    let connection = Connection::new(desk, Socket::new(socket), caller, ended);
+    let mut served = connection.run(stopped(stop.clone())).await;
+    let end = loop {
+        served = match served {
+            Served::Ended(end) => break end,
+            Served::ToChange(connection) => {
+                let there = changes_on.spawn(serve_here(*connection, stop.clone()));
+                there.await.unwrap_or_else(|why| Served::Ended(why.into()))
+            }
+        };
+    };
     tracing::debug!(pid, %end, "a connection ended");
+}
+
+/// Serves a connection that comes from another runtime.
+async fn serve_here(connection: Connection, stop: watch::Receiver<()>) -> Served {
+    match connection.arrived() {
+        Ok(connection) => connection.run(stopped(stop)).await,
+        Err(why) => Served::Ended(End::Io(why)),
+    }
+}
+
+/// Ready when the door is to close.
+async fn stopped(mut stop: watch::Receiver<()>) {
+    // The sender never sends: the channel's end is the signal.
+    while stop.changed().await.is_ok() {}
 }
 
 /// Leaves a connection with an error that belongs to no call.

@@ -52,6 +52,11 @@ impl Socket {
         Self(accepted)
     }
 
+    /// The same socket, whose readiness the runtime of the caller tells.
+    pub(super) fn registered_here(self) -> io::Result<Self> {
+        UnixStream::from_std(self.0.into_std()?).map(Self)
+    }
+
     /// The next packet. Dropping the future loses none.
     pub(super) async fn recv(&self) -> io::Result<Incoming> {
         self.0.async_io(Interest::READABLE, || receive(self.0.as_fd())).await

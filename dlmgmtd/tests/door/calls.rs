@@ -138,6 +138,39 @@ fn a_change_goes_on_to_its_end_though_its_client_has_gone() {
 }
 
 #[test]
+fn a_change_that_holds_up_its_thread_holds_up_no_reader() {
+    let fake = Fake::new(1);
+    let served = Served::new(&fake);
+    let (changer, reader) = (Raw::greeted(&served.path()), Raw::greeted(&served.path()));
+    let thread = fake.thread.lock().unwrap();
+    changer.call(10, &rename("nowhere"));
+    eventually("the change is begun", || fake.renames.load(Ordering::SeqCst) == 1);
+    for raw in [reader, Raw::greeted(&served.path())] {
+        raw.call(2, &GetLinkId { link: net(1) });
+        raw.reply::<GetLinkId>(2);
+    }
+    drop(thread);
+    changer.reply::<Rename>(10);
+}
+
+#[test]
+fn a_connection_keeps_all_that_it_has_at_its_first_change() {
+    let fake = Fake::new(3000);
+    let served = Served::new(&fake);
+    let raw = Raw::greeted(&served.path());
+    raw.call(2, &Hold { link: net(1) });
+    let hold = raw.reply::<Hold>(2);
+    raw.call(3, &List { filter: LinkFilter::default(), cursor: None });
+    let cursor = raw.reply::<List>(3).next;
+    raw.call(4, &rename("now"));
+    raw.call(5, &List { filter: LinkFilter::default(), cursor });
+    raw.call(6, &Release { hold });
+    raw.reply::<Rename>(4);
+    assert_eq!(raw.reply::<List>(5).seq, Seq(1));
+    raw.reply::<Release>(6);
+}
+
+#[test]
 fn the_pages_of_a_list_show_one_moment() {
     let fake = Fake::new(3000);
     let served = Served::new(&fake);

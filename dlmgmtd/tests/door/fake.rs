@@ -22,6 +22,7 @@ use dlmgmt_proto::{
 };
 use dlmgmtd::door::{Door, DoorHandle, DoorOptions, Limits};
 use dlmgmtd::engine::{Caller, EventStream, HoldGuard, Service, Snapshot};
+use dlmgmtd::engine_thread::EngineThread;
 use tokio::sync::{Semaphore, oneshot};
 
 /// A link `net<number>`.
@@ -88,6 +89,8 @@ pub struct Fake {
     state: Mutex<Arc<State>>,
     /// Renames wait here for a permit each, but those to a name that begins with `now`.
     pub gate: Semaphore,
+    /// Renames to a name that begins with `nowhere` hold up their thread while a test has this.
+    pub thread: Mutex<()>,
     pub renames: AtomicUsize,
     pub holds: Arc<AtomicUsize>,
     pub imported: Mutex<Vec<u8>>,
@@ -108,6 +111,7 @@ impl Fake {
         Arc::new(Self {
             state: Mutex::new(Arc::new(state)),
             gate: Semaphore::new(0),
+            thread: Mutex::default(),
             renames: AtomicUsize::new(0),
             holds: Arc::default(),
             imported: Mutex::default(),
@@ -235,6 +239,9 @@ impl Service for Fake {
             self.gate.acquire().await.unwrap().forget();
         }
         self.renames.fetch_add(1, Ordering::SeqCst);
+        if call.items.iter().any(|item| item.to.starts_with("nowhere")) {
+            drop(self.thread.lock());
+        }
         Ok(Changed { seq: Seq(2) })
     }
 
@@ -372,7 +379,8 @@ impl Served {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
             let shutdown = async move { stopped.await.unwrap_or_default() };
-            runtime.block_on(door.serve(shutdown)).unwrap();
+            let changes = EngineThread::start().unwrap();
+            runtime.block_on(door.serve(changes.handle().clone(), shutdown)).unwrap();
         });
         Self { dir, handle, stop: Some(stop), thread: Some(thread) }
     }

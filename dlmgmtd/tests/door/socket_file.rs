@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dlmgmt_proto::ZoneId;
 use dlmgmtd::door::{Door, DoorOptions, Limits};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+use tokio::runtime::Handle;
 
 use crate::fake::{Fake, Served};
 use crate::raw::Raw;
@@ -82,7 +83,7 @@ fn a_socket_that_listens_already_is_served() {
         let client = libdlmgmt::aio::Client::connect(&path);
         tokio::select! {
             client = client => assert_eq!(client.unwrap().greeting().zone, None),
-            _ = door.serve(std::future::pending()) => panic!("the door ended"),
+            _ = door.serve(Handle::current(), std::future::pending()) => panic!("the door ended"),
         }
     });
     assert!(path.exists(), "the file belongs to whoever made it");

@@ -360,12 +360,14 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-/// As [`blocking`], on this thread, whose other tasks another one takes over: the way to a thread for
-/// it and back takes long beside a request that is to be quick.
+/// As [`blocking`], on this thread: the way to another one and back takes long beside a request that
+/// is to be quick. Where all tasks have one thread they wait meanwhile, as they would for the
+/// kernel's lock; otherwise another thread takes them over.
 async fn blocking_here<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, KernelError> + Send + 'static,
 ) -> Result<T, KernelError> {
     match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => blocking(work).await,
     }
