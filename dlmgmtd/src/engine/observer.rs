@@ -253,9 +253,10 @@ async fn look_at(
     pipeline: &Pipeline,
     ns: NsCookie,
     glance: &Glance,
-    spared: BTreeSet<LinkId>,
+    mut spared: BTreeSet<LinkId>,
 ) -> Result<Look, KernelError> {
     let is_whole = glance.is_everything();
+    let known_before = pipeline.registry();
     let mut arriving = pipeline.arrivals.names_in(ns);
     let mut seen = BTreeMap::new();
     if is_whole {
@@ -273,6 +274,13 @@ async fn look_at(
     }
     arriving.extend(pipeline.arrivals.names_in(ns));
     let registry = pipeline.registry();
+    if is_whole {
+        // The dump may well be older than they are.
+        for (at, id) in newcomers(&known_before, &registry, ns) {
+            spared.insert(id);
+            pipeline.look_again(Where::At(at), RETRY);
+        }
+    }
     seen.retain(|ifindex, kernel| {
         let at = Binding { ns, ifindex: *ifindex };
         let known = registry.by_binding(at);
@@ -295,6 +303,15 @@ async fn look_at(
         }
     });
     Ok(Look { ns, is_whole, seen: seen.collect(), spared })
+}
+
+/// Links that are known in a namespace now and were not before, such as those just made.
+fn newcomers<'a>(
+    before: &'a Registry,
+    now: &'a Registry,
+    ns: NsCookie,
+) -> impl Iterator<Item = (Binding, LinkId)> + 'a {
+    now.bound_in(ns).filter(|(at, _)| before.by_binding(*at).is_none())
 }
 
 /// Hardware that is known to be somewhere else, and is there no more: somebody moved it, and that

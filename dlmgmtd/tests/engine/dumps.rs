@@ -59,3 +59,18 @@ async fn a_link_that_torn_dumps_hid_is_found_when_the_storm_is_over() {
         assert_eq!(daemon.names(), ["v0"]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_made_since_a_dump_that_is_answered_late_is_not_taken_for_gone() {
+    let machine = Machine::new(0);
+    let daemon = machine.start().await;
+    machine.world.hold_dumps();
+    daemon.hear_that_hints_were_lost();
+    settle().await;
+    daemon.make_veth("one", "other", None, true).await.unwrap();
+    let made = daemon.links();
+
+    machine.world.release_dumps();
+    settle().await;
+    assert_eq!(daemon.links(), made);
+}

@@ -276,6 +276,16 @@ impl SimWorld {
         self.world().inconsistent_dumps_percent = percent;
     }
 
+    /// From now on the answers of dumps wait for [`SimWorld::release_dumps`]: they tell of the past.
+    pub fn hold_dumps(&self) {
+        self.world().dumps_are_held.send_replace(true);
+    }
+
+    /// Answers the dumps that were made, and holds none from now on.
+    pub fn release_dumps(&self) {
+        self.world().dumps_are_held.send_replace(false);
+    }
+
     /// So many of 100 steps of the daemon are refused with EBUSY from now on.
     pub fn refuse_randomly(&self, percent: u8) {
         self.world().refusal_percent = percent;
@@ -460,7 +470,11 @@ impl Kernel for SimKernel {
 
     async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
         self.check_known(ns).await?;
-        self.among_others(|world| world.dump(ns)).await
+        let dump = self.among_others(|world| world.dump(ns)).await;
+        let mut held = self.world.world().dumps_are_held.subscribe();
+        // It fails only where the machine is no more.
+        let _released = held.wait_for(|are_held| !are_held).await;
+        dump
     }
 
     async fn get(&self, ns: NsCookie, ifindex: IfIndex) -> Result<Option<KernelLink>, KernelError> {

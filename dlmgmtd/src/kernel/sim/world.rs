@@ -5,6 +5,7 @@ use std::sync::Weak;
 
 use dlmgmt_proto::kind::{LinkKind, LinkOptions};
 use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
+use tokio::sync::watch;
 
 use super::namespace::{
     Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told, unsettle,
@@ -35,6 +36,8 @@ pub struct World {
     armed_get: Option<KernelError>,
     pub hangs_next: bool,
     pub inconsistent_dumps_percent: u8,
+    /// Whether dumps that were made wait to be answered.
+    pub dumps_are_held: watch::Sender<bool>,
     pub refusal_percent: u8,
     /// The link of which every step of the daemon is refused.
     pub stubborn: Option<Binding>,
@@ -83,6 +86,7 @@ impl World {
             armed_get: None,
             hangs_next: false,
             inconsistent_dumps_percent: 0,
+            dumps_are_held: watch::Sender::new(false),
             refusal_percent: 0,
             stubborn: None,
             applied: Vec::new(),
