@@ -487,7 +487,10 @@ impl Pipeline {
                 Some(seen) => Some(seen),
                 None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
             };
-            if let Some(found) = found {
+            // What is not there any more is lost when it is looked at, where it was last.
+            let planned = link.kernel.as_ref().map(|bound| KernelLink::clone(&bound.link));
+            let presumed = planned.map(|link| KernelLink { ifindex: at.ifindex, ..link });
+            if let Some(found) = found.or(presumed) {
                 link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });

@@ -10,12 +10,13 @@ use dlmgmt_proto::{
     ErrorCode, Event, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
     ZoneState,
 };
+use dlmgmtd::crash;
 use dlmgmtd::engine::{EventStream, Service};
 use dlmgmtd::kernel::Kernel;
 use dlmgmtd::model::{Action, AltName, NsCookie, Step};
 use tokio::task::JoinHandle;
 
-use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
+use crate::machine::{Daemon, Machine, card, name, outcome, root, settle, virtual_link};
 
 pub fn zone(called: &str) -> ZoneName {
     ZoneName::new(called).unwrap()
@@ -256,6 +257,29 @@ async fn a_crash_right_after_the_kernel_moved_a_link_does_not_lose_it() {
     drop(daemon);
     let daemon = machine.start_with_zones(vec![("web", web)]).await;
     assert_eq!(daemon.id("web/up0"), id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_others_delete_right_after_it_was_lent_is_known_to_be_gone() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    machine.create("v0");
+    let web = machine.zone_up(&daemon, "web").await;
+    // The index that v0 has at home is taken there.
+    machine.world.create(web, virtual_link("theirs")).unwrap();
+    settle().await;
+    let world = machine.world.clone();
+    let _others = crash::watch(move |passed| {
+        if passed == "pipeline.before_read_back"
+            && let Some(at) = world.find(web, &name("v0"))
+        {
+            world.delete(at).unwrap();
+        }
+    });
+    daemon.lend(lend("v0", "web")).await.unwrap();
+    settle().await;
+    let links = daemon.all_links();
+    assert!(!links.iter().any(|link| link.name == name("v0") && link.ifindex.is_some()));
 }
 
 #[tokio::test(start_paused = true)]
