@@ -299,10 +299,6 @@ impl Connection {
         }
         match incoming {
             Incoming::Call(to, call, fds) => match self.check(&call, &fds) {
-                Ok(()) if is_change(&call) && !self.is_where_changes_are => {
-                    self.first_change = Some((to, call, fds));
-                    Ok(())
-                }
                 Ok(()) => self.handle(to, call, fds),
                 Err(error) => self.refuse(to, error),
             },
@@ -372,6 +368,15 @@ impl Connection {
                 self.answer(to, acknowledged)
             }
             Call::GetDetails(call) => begin!(self, to, get_details(call)),
+            Call::Where(call) => begin!(self, to, whereabouts(call)),
+            Call::ListProperties(call) => begin!(self, to, list_properties(call)),
+            Call::Hold(call) => self.hold(to, call),
+            Call::Export(_) => self.begin(to, export),
+            // All others change something.
+            change if !self.is_where_changes_are => {
+                self.first_change = Some((to, change, fds));
+                Ok(())
+            }
             Call::Rename(call) => begin!(self, to, rename(call)),
             Call::DeletePhys(call) => begin!(self, to, delete_phys(call)),
             Call::SetZone(call) => begin!(self, to, set_zone(call)),
@@ -381,14 +386,10 @@ impl Connection {
             Call::ChangePorts(call) => begin!(self, to, change_ports(call)),
             Call::DeleteLink(call) => begin!(self, to, delete_link(call)),
             Call::Reclaim(call) => begin!(self, to, reclaim(call)),
-            Call::Where(call) => begin!(self, to, whereabouts(call)),
             Call::DetachZone(call) => begin!(self, to, detach_zone(call)),
-            Call::ListProperties(call) => begin!(self, to, list_properties(call)),
             Call::SetProperties(call) => begin!(self, to, set_properties(call)),
             Call::ResetProperties(call) => begin!(self, to, reset_properties(call)),
             Call::AttachZone(call) => self.attach_zone(to, call, fds),
-            Call::Hold(call) => self.hold(to, call),
-            Call::Export(_) => self.begin(to, export),
             Call::Import(Import {}) => self.import(to, fds),
         }
     }
@@ -595,26 +596,6 @@ impl Connection {
         let bytes = std::mem::take(&mut self.draft);
         Ok(self.outbox.push(Packet { bytes, fd }, &self.desk.limits)?)
     }
-}
-
-fn is_change(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::Rename(_)
-            | Call::DeletePhys(_)
-            | Call::SetZone(_)
-            | Call::ResetZone(_)
-            | Call::CreateLink(_)
-            | Call::MakeLink(_)
-            | Call::ChangePorts(_)
-            | Call::DeleteLink(_)
-            | Call::Reclaim(_)
-            | Call::AttachZone(_)
-            | Call::DetachZone(_)
-            | Call::SetProperties(_)
-            | Call::ResetProperties(_)
-            | Call::Import(_)
-    )
 }
 
 async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcome> {

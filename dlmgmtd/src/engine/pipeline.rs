@@ -488,9 +488,11 @@ impl Pipeline {
                 None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
             };
             // What is not there any more is lost when it is looked at, where it was last.
-            let planned = link.kernel.as_ref().map(|bound| KernelLink::clone(&bound.link));
-            let presumed = planned.map(|link| KernelLink { ifindex: at.ifindex, ..link });
-            if let Some(found) = found.or(presumed) {
+            let presumed = || {
+                let planned = KernelLink::clone(&link.kernel.as_ref()?.link);
+                Some(KernelLink { ifindex: at.ifindex, ..planned })
+            };
+            if let Some(found) = found.or_else(presumed) {
                 link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
