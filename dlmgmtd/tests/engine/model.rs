@@ -158,6 +158,8 @@ struct Known {
     owner: ZoneName,
     is_persistent: bool,
     class: LinkClass,
+    /// Which card it is, if it is one.
+    card: Option<HwAddr>,
     /// The alias that is wanted for good; empty for none.
     alias: String,
     /// What is wanted of options for good.
@@ -264,8 +266,21 @@ impl Model {
         }
     }
 
+    /// An import names cards: where another one took a link over, what it was told to do with that
+    /// link may have come before or after, or to nothing.
+    fn doubt_names_of_taken_over(&mut self, shown: &BTreeMap<LinkId, Known>) {
+        let card = |links: &BTreeMap<LinkId, Known>, id| links.get(id).and_then(|link| link.card);
+        for write in &mut self.writes {
+            let is_taken_over = card(&self.links, &write.link) != card(shown, &write.link);
+            if is_taken_over && matches!(write.wish, Wish::Name(_)) && write.fate != Fate::Refused {
+                write.fate = Fate::Open;
+            }
+        }
+    }
+
     /// Holds what is shown against what is known, and takes it for known from now on.
     fn check(&mut self, shown: BTreeMap<LinkId, Known>) {
+        self.doubt_names_of_taken_over(&shown);
         for (id, known) in &self.links {
             let ends = self.was_wished(*id, |wish| *wish == Wish::End);
             let Some(is) = shown.get(id) else {
@@ -427,15 +442,23 @@ impl Life {
         (!up.is_empty()).then(|| up[which % up.len()])
     }
 
-    /// A link that the kernel has, as the daemon knows it.
+    /// A link that the kernel has where the daemon knows it: another one may have come there.
     fn known_in_kernel(&self, which: usize) -> Option<(LinkInfo, Binding)> {
         let known: Vec<(LinkInfo, Binding)> = self
             .daemon()
             .all_links()
             .into_iter()
             .filter_map(|link| self.binding(&link).map(|at| (link, at)))
+            .filter(|(link, at)| self.is_at(link, *at))
             .collect();
         (!known.is_empty()).then(|| known[which % known.len()].clone())
+    }
+
+    fn is_at(&self, link: &LinkInfo, at: Binding) -> bool {
+        let links = self.machine.world.links(at.ns);
+        let there = links.iter().find(|there| there.ifindex == at.ifindex);
+        there
+            .is_some_and(|there| (there.permanent_mac, there.mac) == (link.permanent_mac, link.mac))
     }
 
     /// Where the kernel has a link, in a namespace that is known here.
@@ -750,6 +773,7 @@ impl Life {
             owner: inside.clone().unwrap_or_else(ZoneName::global),
             is_persistent: !temporary,
             class,
+            card: None,
             alias: String::new(),
             options: Options::new(),
             effective: Options::new(),
@@ -888,6 +912,7 @@ impl Life {
             owner: link.owner.clone(),
             is_persistent: link.flags.contains(Flags::PERSISTENT),
             class: link.class,
+            card: link.permanent_mac,
             alias: self.wanted_alias(link.id),
             options,
             effective,

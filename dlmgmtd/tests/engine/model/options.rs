@@ -107,6 +107,7 @@ impl Life {
             owner: ZoneName::global(),
             is_persistent: !temporary,
             class: LinkClass::Bridge,
+            card: None,
             alias: String::new(),
             effective: options.clone(),
             options,
