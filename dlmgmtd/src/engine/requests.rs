@@ -43,6 +43,15 @@ impl Engine {
         &self,
         prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync + 'static,
     ) -> Result<Changed> {
+        let (seq, _) = self.make(prepare).await?;
+        Ok(Changed { seq })
+    }
+
+    /// As [`Engine::change`], and tells which links were made.
+    async fn make(
+        &self,
+        prepare: impl Fn(&Registry, &mut LinkIds) -> Result<Plan> + Send + Sync + 'static,
+    ) -> Result<(Seq, Vec<LinkId>)> {
         let pipeline = self.pipeline.clone();
         let in_progress = pipeline.store.begin();
         let change = begin(async move {
@@ -54,9 +63,10 @@ impl Engine {
                 drop(perimeter);
                 observer::refresh(&pipeline, id).await;
             };
+            let made = plan.create.as_ref().map_or_else(Vec::new, |creation| creation.ids.clone());
             let seq = pipeline.carry_out_inside(plan, perimeter).await?;
             drop(in_progress);
-            Ok(Changed { seq })
+            Ok((seq, made))
         });
         match change {
             Begun::Ended(changed) => changed,
@@ -187,20 +197,15 @@ impl Service for Engine {
             _ => Some(self.limits.load().transient_links),
         };
         let make = asked(&self.pipeline.registry(), scope, &call, quota)?;
-        let (zone, name) = (make.zone, make.name);
         let gates = self.zones.enter_unless_ending(zones_of(&make)).await?;
         let plan = move |registry: &Registry, ids: &mut LinkIds| {
             plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
         };
-        let seq = self.change(plan).await?.seq;
+        let (seq, made) = self.make(plan).await?;
         drop(gates);
-        let registry = self.pipeline.registry();
-        let made = registry.by_name(zone, name).and_then(|id| registry.link(id));
-        let made = made.ok_or_else(|| {
-            Error::new(ErrorCode::NotFound, format!("{name} was made, and somebody ended it"))
-        })?;
-        let peer = made.record.recipe.as_ref().and_then(|recipe| recipe.peer);
-        Ok(Created { id: made.record.id, peer, seq })
+        let mut made = made.into_iter();
+        let id = made.next().expect("every plan of `plan_make` makes a link");
+        Ok(Created { id, peer: made.next(), seq })
     }
 
     async fn delete_link(&self, caller: &Caller, call: DeleteLink) -> Result<Changed> {
