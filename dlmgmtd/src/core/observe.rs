@@ -168,25 +168,19 @@ impl Draft {
                 return None;
             }
             let rebound = LinkChange::from(link.brought_to(self.space, kernel));
-            match self.registry.by_binding(self.at(sighting.ifindex)) {
+            let known = self.registry.by_binding(self.at(sighting.ifindex));
+            match known.and_then(|id| self.registry.link(id)) {
                 None => Some(vec![rebound]),
-                Some(id) => {
-                    let taken_for_new = self.is_taken_for_new(id) && had_mac_of(link, kernel);
-                    taken_for_new.then(|| vec![LinkChange::end(id), rebound])
+                // That one has left, and is lost or known elsewhere.
+                Some(known) if !can_be(known, kernel) => Some(vec![rebound]),
+                Some(known) => {
+                    let taken_for_new = is_taken_for_new(known) && had_mac_of(link, kernel);
+                    taken_for_new.then(|| vec![LinkChange::end(known.record.id), rebound])
                 }
             }
         });
         let moved: Vec<LinkChange> = moved.flatten().collect();
         self.put(moved);
-    }
-
-    /// Whether a link is one that nobody knows more of than that it is there: a look that came
-    /// before the word of its move takes a link for such a one.
-    fn is_taken_for_new(&self, id: LinkId) -> bool {
-        let link = self.registry.link(id);
-        link.is_some_and(|link| {
-            link.record.origin == Origin::Foreign && link.record.lifetime == Lifetime::Temporary
-        })
     }
 
     fn end_the_lost(&mut self, look: &Look) {
@@ -478,6 +472,12 @@ impl LinkRecord {
 fn can_be(link: &Link, kernel: &KernelLink) -> bool {
     let had_mac = link.record.phys.as_ref().and_then(|phys| phys.mac);
     link.record.kind == kernel.kind && (had_mac.is_none() || had_mac == kernel.permanent_mac)
+}
+
+/// Whether a link is one that nobody knows more of than that it is there: a look that came before
+/// the word of its move takes a link for such a one.
+fn is_taken_for_new(link: &Link) -> bool {
+    link.record.origin == Origin::Foreign && link.record.lifetime == Lifetime::Temporary
 }
 
 /// A device that has no kernel link type.

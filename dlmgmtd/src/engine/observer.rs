@@ -325,9 +325,10 @@ async fn moved_here(
     let mut moved = BTreeMap::new();
     for kernel in seen {
         let at = Binding { ns, ifindex: kernel.ifindex };
-        let Some(mac) = kernel.permanent_mac.filter(|_| registry.by_binding(at).is_none()) else {
+        let Some(mac) = kernel.permanent_mac else { continue };
+        if registry.by_mac(mac).any(|link| link.binding() == Some(at)) {
             continue;
-        };
+        }
         let known = registry.by_mac(mac).filter(|link| link.record.media == kernel.media);
         for (link, was) in known.filter_map(|link| Some((link, link.binding()?))) {
             let there = match pipeline.kernel.get(was.ns, was.ifindex).await {

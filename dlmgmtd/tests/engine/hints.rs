@@ -144,3 +144,28 @@ async fn hardware_that_was_away_and_fell_home_unheard_gets_its_name_back() {
     assert_eq!(daemon.id("eth1"), id);
     machine.assert_agrees(&daemon);
 }
+
+/// Somebody swaps two cards between zones.
+#[tokio::test(start_paused = true)]
+async fn hardware_that_comes_to_the_index_of_other_hardware_stays_the_link_it_is() {
+    let mut clashes = 0;
+    for seed in 0..100 {
+        let (machine, daemon) = before_the_storm(seed).await;
+        let home = machine.world.home();
+        let web = machine.zone_up(&daemon, "web").await;
+        let db = machine.zone_up(&daemon, "db").await;
+        machine.world.by_others(&machine.moving("eth1", home, db)).unwrap();
+        settle().await;
+        let (ids, eth0) = ([daemon.id("eth0"), daemon.id("db/eth1")], machine.at("eth0"));
+        let lost = if seed % 2 == 0 { 100 } else { 0 };
+        machine.world.set_hint_faults(HintFaults { lost, ..HintFaults::default() });
+        machine.world.by_others(&machine.moving("eth0", home, web)).unwrap();
+        machine.world.by_others(&machine.moving("eth1", db, home)).unwrap();
+        clashes += usize::from(machine.at("eth1") == eth0);
+        settle().await;
+        assert_eq!([daemon.id("web/eth0"), daemon.id("eth1")], ids);
+        assert_eq!(machine.kernel_names(), ["eth1"]);
+        machine.assert_agrees(&daemon);
+    }
+    assert!(clashes > 0);
+}
