@@ -120,6 +120,13 @@ impl SimDisk {
         self.lock().arm(nth, Fault::Hang(hang));
     }
 
+    /// Writes what need not be durable yet, as the real one does after a while.
+    pub fn write_all(&self) {
+        let mut disk = self.lock();
+        let last = disk.applied;
+        disk.flush(last);
+    }
+
     /// What a daemon would find after a crash now.
     pub fn durable(&self) -> Loaded {
         let disk = self.lock();

@@ -882,6 +882,7 @@ impl Life {
         settle().await;
         self.machine.world.release_hints();
         settle().await;
+        self.machine.disk.write_all();
         let world = &self.machine.world;
         self.named.retain(|_, ns| world.is_alive(*ns));
         self.check_kernel();
