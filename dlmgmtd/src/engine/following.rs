@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dlmgmt_proto::LinkId;
 use tokio::task::JoinSet;
 
 use super::observer::{Clue, Glance, reconcile};
@@ -104,7 +105,7 @@ fn locked(hints: &Mutex<BTreeMap<Binding, Hint>>) -> MutexGuard<'_, BTreeMap<Bin
 /// they are missed where they were.
 fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     let mut glances: BTreeMap<NsCookie, Glance> = BTreeMap::new();
-    let mut arrivals = BTreeSet::new();
+    let mut moves = Moves::new();
     for (at, hint) in hints.links {
         if let Some(moved) = &hint.moved_to
             && let (Some(ns), Some(id)) =
@@ -112,7 +113,7 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
         {
             let there = glances.entry(ns).or_default().links.entry(moved.ifindex).or_default();
             there.known_as = Some(id);
-            arrivals.insert(ns);
+            moves.insert(at, (Binding { ns, ifindex: moved.ifindex }, id));
         }
         glances.entry(at.ns).or_default().links.entry(at.ifindex).or_default().hint = hint;
     }
@@ -121,7 +122,28 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
             glances.entry(ns).or_default().is_whole = true;
         }
     }
+    let arrivals: BTreeSet<NsCookie> = moves.values().map(|(to, _)| to.ns).collect();
     let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();
     glances.sort_by_key(|(ns, _)| !arrivals.contains(ns));
-    glances
+    let first = ways_made(&moves).into_iter();
+    let first = first.map(|(at, id)| (at.ns, Glance::of_moved(at.ifindex, id)));
+    first.chain(glances).collect()
+}
+
+/// Where links went, by where they were.
+type Moves = BTreeMap<Binding, (Binding, LinkId)>;
+
+/// Links that moved to where others were, each after the one that made way for it.
+fn ways_made(moves: &Moves) -> Vec<(Binding, LinkId)> {
+    let (mut first, mut followed) = (Vec::new(), BTreeSet::new());
+    for moved in moves.values().filter(|(to, _)| moves.contains_key(to)) {
+        let mut way = Vec::new();
+        let mut next = Some(moved);
+        while let Some((to, id)) = next.filter(|(to, _)| followed.insert(*to)) {
+            way.push((*to, *id));
+            next = moves.get(to);
+        }
+        first.extend(way.into_iter().rev());
+    }
+    first
 }

@@ -54,6 +54,12 @@ impl Glance {
         Self { is_whole: false, links: [(ifindex, Clue::default())].into() }
     }
 
+    /// One index, to which this link was told to have moved.
+    pub fn of_moved(ifindex: IfIndex, known_as: LinkId) -> Self {
+        let clue = Clue { hint: Hint::default(), known_as: Some(known_as) };
+        Self { is_whole: false, links: [(ifindex, clue)].into() }
+    }
+
     /// Leaves out links that ended and that nobody knows any more, as after an end of our own doing.
     fn leave_out_the_forgotten(&mut self, registry: &Registry, ns: NsCookie) {
         self.links.retain(|ifindex, clue| {

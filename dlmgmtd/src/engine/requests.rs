@@ -204,7 +204,8 @@ impl Service for Engine {
         let (seq, made) = self.make(plan).await?;
         drop(gates);
         let mut made = made.into_iter();
-        let id = made.next().expect("every plan of `plan_make` makes a link");
+        #[expect(clippy::expect_used, reason = "each plan of `plan_make` makes a link")]
+        let id = made.next().expect("a link was made");
         Ok(Created { id, peer: made.next(), seq })
     }
 

@@ -1,10 +1,12 @@
 //! SPEC.md rule 3.5: the registry converges on the kernel, however the kernel's hints come.
 
 use dlmgmt_proto::LinkState;
+use dlmgmt_proto::door::MakeLink;
 use dlmgmtd::kernel::sim::HintFaults;
 use dlmgmtd::model::{Action, Step};
 
-use crate::machine::{Daemon, Machine, card, name, settle};
+use crate::classes::made;
+use crate::machine::{Daemon, Machine, card, name, settle, virtual_link};
 
 /// Others change everything that can be changed.
 fn storm(machine: &Machine) {
@@ -145,27 +147,55 @@ async fn hardware_that_was_away_and_fell_home_unheard_gets_its_name_back() {
     machine.assert_agrees(&daemon);
 }
 
-/// Somebody swaps two cards between zones.
-#[tokio::test(start_paused = true)]
-async fn hardware_that_comes_to_the_index_of_other_hardware_stays_the_link_it_is() {
+/// Somebody moves a link from the zone `db` home, to the index of one that goes away from there,
+/// into a zone or to where nobody looks. Both stay the links they are.
+async fn one_comes_where_another_one_was([one, other]: [&str; 2], into_zone: bool, lost: u8) {
     let mut clashes = 0;
-    for seed in 0..100 {
+    for seed in 0..60 {
         let (machine, daemon) = before_the_storm(seed).await;
+        for called in ["v0", "v1"] {
+            let link = MakeLink { over: "eth0".parse().ok(), ..made(called, "macvlan", &[]) };
+            daemon.make(link).await.unwrap();
+        }
         let home = machine.world.home();
-        let web = machine.zone_up(&daemon, "web").await;
         let db = machine.zone_up(&daemon, "db").await;
-        machine.world.by_others(&machine.moving("eth1", home, db)).unwrap();
+        let away = match into_zone {
+            true => machine.zone_up(&daemon, "web").await,
+            false => machine.world.add_namespace(),
+        };
+        let place = machine.at(one);
+        // The next index there is that of the place.
+        for number in 2..place.ifindex.get() {
+            machine.world.create(db, virtual_link(&format!("x{number}"))).unwrap();
+        }
+        machine.world.by_others(&machine.moving(other, home, db)).unwrap();
         settle().await;
-        let (ids, eth0) = ([daemon.id("eth0"), daemon.id("db/eth1")], machine.at("eth0"));
-        let lost = if seed % 2 == 0 { 100 } else { 0 };
+        let ids = [daemon.id(one), daemon.id(&format!("db/{other}"))];
         machine.world.set_hint_faults(HintFaults { lost, ..HintFaults::default() });
-        machine.world.by_others(&machine.moving("eth0", home, web)).unwrap();
-        machine.world.by_others(&machine.moving("eth1", db, home)).unwrap();
-        clashes += usize::from(machine.at("eth1") == eth0);
+        machine.world.by_others(&machine.moving(one, home, away)).unwrap();
+        machine.world.by_others(&machine.moving(other, db, home)).unwrap();
+        clashes += usize::from(machine.at(other) == place);
         settle().await;
-        assert_eq!([daemon.id("web/eth0"), daemon.id("eth1")], ids);
-        assert_eq!(machine.kernel_names(), ["eth1"]);
-        machine.assert_agrees(&daemon);
+        assert_eq!(daemon.id(other), ids[1]);
+        assert_eq!(daemon.link(other).unwrap().ifindex, Some(machine.at(other).ifindex));
+        if into_zone {
+            assert_eq!(daemon.id(&format!("web/{one}")), ids[0]);
+            machine.assert_agrees(&daemon);
+        }
     }
     assert!(clashes > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hardware_that_comes_to_the_index_of_other_hardware_stays_the_link_it_is() {
+    for (into_zone, lost) in [(true, 0), (false, 0), (true, 100), (false, 100)] {
+        one_comes_where_another_one_was(["eth0", "eth1"], into_zone, lost).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_link_that_comes_to_the_index_of_another_one_stays_the_link_it_is() {
+    for into_zone in [true, false] {
+        one_comes_where_another_one_was(["v0", "v1"], into_zone, 0).await;
+    }
 }
