@@ -105,17 +105,13 @@ fn locked(hints: &Mutex<BTreeMap<Binding, Hint>>) -> MutexGuard<'_, BTreeMap<Bin
 /// they are missed where they were.
 fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     let mut glances: BTreeMap<NsCookie, Glance> = BTreeMap::new();
-    let mut moves = Moves::new();
+    let moves = moves(registry, &hints.links);
     for (at, hint) in hints.links {
-        if let Some(moved) = &hint.moved_to
-            && let (Some(ns), Some(id)) =
-                (moved.ns, registry.outrun_at(at).or_else(|| registry.by_binding(at)))
-        {
-            let there = glances.entry(ns).or_default().links.entry(moved.ifindex).or_default();
-            there.known_as = Some(id);
-            moves.insert(at, (Binding { ns, ifindex: moved.ifindex }, id));
-        }
         glances.entry(at.ns).or_default().links.entry(at.ifindex).or_default().hint = hint;
+    }
+    for (to, id) in moves.values() {
+        let there = glances.entry(to.ns).or_default().links.entry(to.ifindex).or_default();
+        there.known_as = Some(*id);
     }
     if hints.overrun {
         for ns in registry.known_spaces() {
@@ -130,8 +126,33 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     first.chain(glances).collect()
 }
 
-/// Where links went, by where they were.
+/// Where known links went, by where they were; one that moved on went to several places.
 type Moves = BTreeMap<Binding, (Binding, LinkId)>;
+
+fn moves(registry: &Registry, hints: &BTreeMap<Binding, Hint>) -> Moves {
+    let next = |from: &Binding| {
+        let moved = hints.get(from)?.moved_to?;
+        Some(Binding { ns: moved.ns?, ifindex: moved.ifindex })
+    };
+    let mut moves = Moves::new();
+    for at in hints.keys() {
+        let Some(id) = registry.outrun_at(*at).or_else(|| registry.by_binding(*at)) else {
+            continue;
+        };
+        let mut from = *at;
+        while let Some(to) = next(&from).filter(|to| to != at)
+            && !moves.contains_key(&from)
+        {
+            moves.insert(from, (to, id));
+            if registry.by_binding(to).is_some() {
+                break;
+            }
+            // Nobody is known to have been there, so it may be this link that moved on.
+            from = to;
+        }
+    }
+    moves
+}
 
 /// Links that moved to where others were, each after the one that made way for it.
 fn ways_made(moves: &Moves) -> Vec<(Binding, LinkId)> {

@@ -151,7 +151,7 @@ async fn hardware_that_was_away_and_fell_home_unheard_gets_its_name_back() {
 /// into a zone or to where nobody looks. Both stay the links they are.
 async fn one_comes_where_another_one_was([one, other]: [&str; 2], into_zone: bool, lost: u8) {
     let mut clashes = 0;
-    for seed in 0..60 {
+    for seed in 0..20 {
         let (machine, daemon) = before_the_storm(seed).await;
         for called in ["v0", "v1"] {
             let link = MakeLink { over: "eth0".parse().ok(), ..made(called, "macvlan", &[]) };
@@ -197,5 +197,22 @@ async fn hardware_that_comes_to_the_index_of_other_hardware_stays_the_link_it_is
 async fn a_virtual_link_that_comes_to_the_index_of_another_one_stays_the_link_it_is() {
     for into_zone in [true, false] {
         one_comes_where_another_one_was(["v0", "v1"], into_zone, 0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_link_that_moves_on_before_it_is_looked_for_stays_the_link_it_is() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        machine.create("v0");
+        let daemon = machine.start().await;
+        let home = machine.world.home();
+        let web = machine.zone_up(&daemon, "web").await;
+        let db = machine.zone_up(&daemon, "db").await;
+        let id = daemon.id("v0");
+        machine.world.by_others(&machine.moving("v0", home, web)).unwrap();
+        machine.world.by_others(&machine.moving("v0", web, db)).unwrap();
+        settle().await;
+        assert_eq!(daemon.id("db/v0"), id);
     }
 }
