@@ -1,6 +1,7 @@
 //! Links that are lent to zones, and come home: SPEC.md section 6.
 
 use dlmgmt_tests::{Attire, Host, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A link that has all that a loan must bring back.
 fn dress(host: &Host, link: &str) -> Attire {
@@ -328,6 +329,43 @@ fn a_link_that_somebody_else_moved_to_a_zone_is_followed_and_reclaimed() {
     host.dladm(&format!("reclaim @{id}")).ok();
     assert_eq!(host.agreed()["a"].0, id);
     assert_eq!(host.dladm("where a").ok(), "a is at home in zone global\n");
+}
+
+/// The daemon hears at once of all that happens meanwhile.
+fn while_it_sleeps(host: &Host, act: impl FnOnce()) {
+    let daemon = Pid::from_raw(host.daemon_pid().try_into().unwrap()).unwrap();
+    kill_process(daemon, Signal::STOP).unwrap();
+    act();
+    kill_process(daemon, Signal::CONT).unwrap();
+}
+
+#[test]
+fn a_link_that_somebody_else_moves_on_before_it_is_looked_for_is_followed() {
+    let host = Host::with_zones(&["web", "db"]);
+    let id = host.ids()["a"];
+    while_it_sleeps(&host, || {
+        host.ip("link set dev a netns web");
+        host.ip_in("web", "link set dev a netns db");
+    });
+    host.await_at("db/a", id);
+    host.dladm(&format!("reclaim @{id}")).ok();
+    assert_eq!(host.agreed()["a"].0, id);
+}
+
+#[test]
+fn links_that_somebody_else_moves_to_the_indexes_of_others_are_followed() {
+    let host = Host::with_zones(&["web", "db"]);
+    host.ip("link add name c index 77 type veth peer name d");
+    host.ip("-n db link add name e index 77 type veth peer name f");
+    eventually("all are known", || host.everywhere().len() == 6);
+    let (c, e) = (host.ids()["c"], host.everywhere()["db/e"]);
+    while_it_sleeps(&host, || {
+        host.ip("link set dev c netns web");
+        host.ip_in("db", &format!("link set dev e netns {}", host.daemon_pid()));
+    });
+    host.await_at("web/c", c);
+    host.await_at("global/e", e);
+    assert_eq!(host.agreed()["e"].0, e);
 }
 
 #[test]
