@@ -266,21 +266,32 @@ impl Model {
         }
     }
 
-    /// An import names cards: where another one took a link over, what it was told to do with that
-    /// link may have come before or after, or to nothing.
-    fn doubt_names_of_taken_over(&mut self, shown: &BTreeMap<LinkId, Known>) {
-        let card = |links: &BTreeMap<LinkId, Known>, id| links.get(id).and_then(|link| link.card);
-        for write in &mut self.writes {
-            let is_taken_over = card(&self.links, &write.link) != card(shown, &write.link);
-            if is_taken_over && matches!(write.wish, Wish::Name(_)) && write.fate != Fate::Refused {
-                write.fate = Fate::Open;
+    /// Where a card took a link over, what was wanted of the link may have come before that, or to
+    /// nothing, as an import names cards; and what was wanted of the card came along.
+    fn follow_cards(&mut self, shown: &BTreeMap<LinkId, Known>) {
+        for (id, is) in shown {
+            if self.links.get(id).is_none_or(|known| known.card == is.card) {
+                continue;
             }
+            let had_card = |(_, known): &(&LinkId, &Known)| known.card == is.card;
+            let before = self.links.iter().find(had_card).map(|(before, _)| *before);
+            let is_of_it = |write: &&Write| write.link == *id || Some(write.link) == before;
+            let may_come = |write: &&Write| write.fate != Fate::Refused && write.wish != Wish::End;
+            let doubted: Vec<Write> = self
+                .writes
+                .iter()
+                .filter(is_of_it)
+                .filter(may_come)
+                .map(|write| Write { link: *id, fate: Fate::Open, ..write.clone() })
+                .collect();
+            self.writes.retain(|write| write.link != *id || write.wish == Wish::End);
+            self.writes.extend(doubted);
         }
     }
 
     /// Holds what is shown against what is known, and takes it for known from now on.
     fn check(&mut self, shown: BTreeMap<LinkId, Known>) {
-        self.doubt_names_of_taken_over(&shown);
+        self.follow_cards(&shown);
         for (id, known) in &self.links {
             let ends = self.was_wished(*id, |wish| *wish == Wish::End);
             let Some(is) = shown.get(id) else {
