@@ -271,14 +271,23 @@ impl Host {
         self.daemon.as_ref().expect("a daemon runs").id()
     }
 
+    /// Sends the daemon a signal.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn signal_daemon(&self, signal: Signal) {
+        let daemon = self.daemon.as_ref().expect("a daemon runs");
+        kill_process(Pid::from_child(daemon), signal).expect("the daemon takes signals");
+    }
+
     /// Ends the daemon by SIGTERM.
     ///
     /// # Panics
     /// When it does not end in order.
     #[track_caller]
     pub fn stop_daemon(&mut self) {
+        self.signal_daemon(Signal::TERM);
         let mut daemon = self.daemon.take().expect("a daemon runs");
-        kill_process(Pid::from_child(&daemon), Signal::TERM).expect("the daemon takes signals");
         let status = daemon.wait().expect("the daemon can be waited for");
         assert!(status.success(), "{status}: {}", self.log());
     }

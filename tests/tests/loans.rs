@@ -1,7 +1,7 @@
 //! Links that are lent to zones, and come home: SPEC.md section 6.
 
 use dlmgmt_tests::{Attire, Host, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// A link that has all that a loan must bring back.
 fn dress(host: &Host, link: &str) -> Attire {
@@ -333,10 +333,9 @@ fn a_link_that_somebody_else_moved_to_a_zone_is_followed_and_reclaimed() {
 
 /// The daemon hears at once of all that happens meanwhile.
 fn while_it_sleeps(host: &Host, act: impl FnOnce()) {
-    let daemon = Pid::from_raw(host.daemon_pid().try_into().unwrap()).unwrap();
-    kill_process(daemon, Signal::STOP).unwrap();
+    host.signal_daemon(Signal::STOP);
     act();
-    kill_process(daemon, Signal::CONT).unwrap();
+    host.signal_daemon(Signal::CONT);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dlmgmt_proto::ZoneName;
 use dlmgmt_proto::door::AttachZone;
 use dlmgmt_tests::{Guest, Host, Output, ServiceManager, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// A host with a pair of veths, `a` and `b`, these zones, and a daemon that is a service.
 fn service(zones: &[&str]) -> (Host, ServiceManager) {
@@ -171,7 +171,7 @@ fn a_zone_that_only_a_descriptor_was_passed_of_ends_during_a_restart_with_who_ha
     // A process that this one just forks has what the manager keeps open as well, until it executes
     // its command: for that long the zone has a user.
     host.await_down("box");
-    assert_eq!(host.ids()["a"], id);
+    assert_eq!((host.ids()["a"], host.zones()["box"].as_str()), (id, "down"));
     manager.await_kept(&[]);
 }
 
@@ -191,8 +191,7 @@ fn the_door_that_the_service_manager_opened_outlives_the_daemon() {
 }
 
 fn reload(host: &Host) {
-    let pid = Pid::from_raw(host.daemon_pid().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
+    host.signal_daemon(Signal::HUP);
 }
 
 /// A host whose daemon has a configuration file; its command line says nothing of zones.

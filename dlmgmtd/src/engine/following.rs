@@ -90,8 +90,7 @@ impl Aside {
             drop(pipeline.perimeters.enter(keys).await);
             let hint = locked(&hints).remove(&at).unwrap_or_default();
             let clue = Clue { hint, known_as: None };
-            let glance = Glance { is_whole: false, links: [(at.ifindex, clue)].into() };
-            reconcile(&pipeline, at.ns, glance).await;
+            reconcile(&pipeline, at.ns, Glance::at(at.ifindex, clue)).await;
         });
     }
 }
@@ -121,8 +120,10 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     let arrivals: BTreeSet<NsCookie> = moves.values().map(|(to, _)| to.ns).collect();
     let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();
     glances.sort_by_key(|(ns, _)| !arrivals.contains(ns));
-    let first = ways_made(&moves).into_iter();
-    let first = first.map(|(at, id)| (at.ns, Glance::of_moved(at.ifindex, id)));
+    let first = ways_made(&moves).into_iter().map(|(at, id)| {
+        let clue = Clue { hint: Hint::default(), known_as: Some(id) };
+        (at.ns, Glance::at(at.ifindex, clue))
+    });
     first.chain(glances).collect()
 }
 
@@ -154,7 +155,8 @@ fn moves(registry: &Registry, hints: &BTreeMap<Binding, Hint>) -> Moves {
     moves
 }
 
-/// Links that moved to where others were, each after the one that made way for it.
+/// Links that moved to where others were, each after the one that made way for it. The last place of
+/// one that moved on comes first.
 fn ways_made(moves: &Moves) -> Vec<(Binding, LinkId)> {
     let (mut first, mut followed) = (Vec::new(), BTreeSet::new());
     for moved in moves.values().filter(|(to, _)| moves.contains_key(to)) {

@@ -49,14 +49,8 @@ impl Glance {
         Self { is_whole: true, links: BTreeMap::new() }
     }
 
-    /// One link.
-    pub fn at(ifindex: IfIndex) -> Self {
-        Self { is_whole: false, links: [(ifindex, Clue::default())].into() }
-    }
-
-    /// One index, to which this link was told to have moved.
-    pub fn of_moved(ifindex: IfIndex, known_as: LinkId) -> Self {
-        let clue = Clue { hint: Hint::default(), known_as: Some(known_as) };
+    /// One link, of which this is known.
+    pub fn at(ifindex: IfIndex, clue: Clue) -> Self {
         Self { is_whole: false, links: [(ifindex, clue)].into() }
     }
 
@@ -95,7 +89,7 @@ pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Gla
 pub(super) async fn refresh(pipeline: &Pipeline, id: LinkId) {
     let at = pipeline.registry().link(id).and_then(|link| link.binding());
     if let Some(Binding { ns, ifindex }) = at {
-        reconcile(pipeline, ns, Glance::at(ifindex)).await;
+        reconcile(pipeline, ns, Glance::at(ifindex, Clue::default())).await;
     }
 }
 

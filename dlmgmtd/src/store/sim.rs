@@ -122,9 +122,7 @@ impl SimDisk {
 
     /// Writes what need not be durable yet, as the real one does after a while.
     pub fn write_all(&self) {
-        let mut disk = self.lock();
-        let last = disk.applied;
-        disk.flush(last);
+        self.lock().flush_all();
     }
 
     /// What a daemon would find after a crash now.
@@ -166,6 +164,10 @@ impl Disk {
             self.journalled_up_to = self.applied;
             self.flushes += 1;
         }
+    }
+
+    fn flush_all(&mut self) {
+        self.flush(self.applied);
     }
 
     /// As [`Disk::flush`], but only a crash leaves it.
@@ -302,7 +304,7 @@ impl Store for SimStore {
 
 impl Drop for SimStore {
     fn drop(&mut self) {
-        self.if_alive(|disk| disk.flush(disk.applied));
+        self.if_alive(Disk::flush_all);
     }
 }
 

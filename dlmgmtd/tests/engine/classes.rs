@@ -16,7 +16,7 @@ pub fn made(called: &str, kind: &str, options: &[(&str, &str)]) -> MakeLink {
     MakeLink { name: called.to_owned(), kind: kind.to_owned(), options, ..MakeLink::default() }
 }
 
-fn over(lower: &str, link: MakeLink) -> MakeLink {
+pub fn over(lower: &str, link: MakeLink) -> MakeLink {
     MakeLink { over: lower.parse().ok(), ..link }
 }
 

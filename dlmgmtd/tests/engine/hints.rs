@@ -1,11 +1,10 @@
 //! SPEC.md rule 3.5: the registry converges on the kernel, however the kernel's hints come.
 
 use dlmgmt_proto::LinkState;
-use dlmgmt_proto::door::MakeLink;
 use dlmgmtd::kernel::sim::HintFaults;
 use dlmgmtd::model::{Action, Step};
 
-use crate::classes::made;
+use crate::classes::{made, over};
 use crate::machine::{Daemon, Machine, card, name, settle, virtual_link};
 
 /// Others change everything that can be changed.
@@ -154,8 +153,7 @@ async fn one_comes_where_another_one_was([one, other]: [&str; 2], into_zone: boo
     for seed in 0..20 {
         let (machine, daemon) = before_the_storm(seed).await;
         for called in ["v0", "v1"] {
-            let link = MakeLink { over: "eth0".parse().ok(), ..made(called, "macvlan", &[]) };
-            daemon.make(link).await.unwrap();
+            daemon.make(over("eth0", made(called, "macvlan", &[]))).await.unwrap();
         }
         let home = machine.world.home();
         let db = machine.zone_up(&daemon, "db").await;

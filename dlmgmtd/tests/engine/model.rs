@@ -466,8 +466,7 @@ impl Life {
     }
 
     fn is_at(&self, link: &LinkInfo, at: Binding) -> bool {
-        let links = self.machine.world.links(at.ns);
-        let there = links.iter().find(|there| there.ifindex == at.ifindex);
+        let there = self.machine.world.link(at);
         there
             .is_some_and(|there| (there.permanent_mac, there.mac) == (link.permanent_mac, link.mac))
     }

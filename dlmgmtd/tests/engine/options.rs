@@ -65,9 +65,7 @@ pub async fn reset_one(
 }
 
 fn in_kernel(machine: &Machine, called: &str, option: &str) -> String {
-    let at = machine.at(called);
-    let links = machine.world.links(at.ns);
-    let link = links.into_iter().find(|link| link.ifindex == at.ifindex).unwrap();
+    let link = machine.world.link(machine.at(called)).unwrap();
     link.tunables.options.unwrap().get(option).unwrap().to_string()
 }
 

@@ -44,9 +44,7 @@ async fn shown(daemon: &Daemon, link: &str, property: &str) -> (String, String) 
 }
 
 fn in_kernel(machine: &Machine, called: &str) -> KernelLink {
-    let at = machine.at(called);
-    let links = machine.world.links(at.ns);
-    links.into_iter().find(|link| link.ifindex == at.ifindex).unwrap()
+    machine.world.link(machine.at(called)).unwrap()
 }
 
 fn others_set_mtu(machine: &Machine, called: &str, mtu: u32) {

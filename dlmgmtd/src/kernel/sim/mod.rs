@@ -206,6 +206,11 @@ impl SimWorld {
         self.world().links(ns).unwrap_or_default()
     }
 
+    /// The link that is there, as it truly is.
+    pub fn link(&self, at: Binding) -> Option<KernelLink> {
+        self.links(at.ns).into_iter().find(|link| link.ifindex == at.ifindex)
+    }
+
     /// Where the link of this name is in a namespace.
     pub fn find(&self, ns: NsCookie, name: &LinkName) -> Option<Binding> {
         let links = self.links(ns);

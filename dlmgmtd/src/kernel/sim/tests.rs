@@ -415,7 +415,7 @@ fn names_in(world: &SimWorld, ns: NsCookie) -> Vec<String> {
 }
 
 fn link_at(world: &SimWorld, at: Binding) -> KernelLink {
-    world.links(at.ns).into_iter().find(|link| link.ifindex == at.ifindex).unwrap()
+    world.link(at).unwrap()
 }
 
 #[test]

@@ -160,9 +160,7 @@ impl Life {
         let is_bridge = link.class == LinkClass::Bridge;
         let Some(recipe) = recipe.filter(|_| is_bridge) else { return Default::default() };
         let effective = self.binding(link).and_then(|at| {
-            let links = self.machine.world.links(at.ns);
-            let found = links.into_iter().find(|found| found.ifindex == at.ifindex)?;
-            let has = found.tunables.options?;
+            let has = self.machine.world.link(at)?.tunables.options?;
             let value = |(name, _): &(&'static str, _)| Some((*name, has.get(name)?.to_string()));
             OPTIONS.iter().map(value).collect()
         });
