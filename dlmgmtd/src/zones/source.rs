@@ -223,13 +223,13 @@ fn is_namespace(file: &OwnedFd) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(file)?.f_type == libc::NSFS_MAGIC)
 }
 
-/// Opens the namespace of a process. The process is seen alive after that, so its number could not
-/// have passed to another one before.
 /// The network namespace of a process, which is the one of the pidfd or an error.
 pub fn namespace_of(pid: i32, pidfd: BorrowedFd) -> io::Result<NsCookie> {
     Ok(open_process(pid, pidfd)?.1)
 }
 
+/// Opens the namespace of a process. The process is seen alive after that, so its number could not
+/// have passed to another one before.
 fn open_process(pid: i32, pidfd: BorrowedFd) -> Result<(OwnedFd, NsCookie), SourceError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(format!("/proc/{pid}/ns/net"), flags, Mode::empty());
