@@ -121,7 +121,7 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
     let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();
     glances.sort_by_key(|(ns, _)| !arrivals.contains(ns));
     let first = ways_made(&moves).into_iter().map(|(at, id)| {
-        let clue = Clue { hint: Hint::default(), known_as: Some(id) };
+        let clue = Clue { known_as: Some(id), ..Clue::default() };
         (at.ns, Glance::at(at.ifindex, clue))
     });
     first.chain(glances).collect()
@@ -136,7 +136,7 @@ fn moves(registry: &Registry, hints: &BTreeMap<Binding, Hint>) -> Moves {
         Some(Binding { ns: moved.ns?, ifindex: moved.ifindex })
     };
     let mut moves = Moves::new();
-    for at in hints.keys() {
+    for (at, _) in hints.iter().filter(|(_, hint)| hint.moved_to.is_some()) {
         let Some(id) = registry.outrun_at(*at).or_else(|| registry.by_binding(*at)) else {
             continue;
         };

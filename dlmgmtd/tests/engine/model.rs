@@ -466,9 +466,8 @@ impl Life {
     }
 
     fn is_at(&self, link: &LinkInfo, at: Binding) -> bool {
-        let there = self.machine.world.link(at);
-        there
-            .is_some_and(|there| (there.permanent_mac, there.mac) == (link.permanent_mac, link.mac))
+        let macs = (link.permanent_mac, link.mac);
+        self.machine.world.link(at).is_some_and(|there| (there.permanent_mac, there.mac) == macs)
     }
 
     /// Where the kernel has a link, in a namespace that is known here.
