@@ -1,6 +1,7 @@
 //! One measured figure, and how two things are measured fairly against each other.
 
 use std::fmt;
+use std::time::Instant;
 
 /// What a figure is to be.
 #[derive(Clone, Copy)]
@@ -59,6 +60,23 @@ pub fn in_turn<T>(
     mut other: impl FnMut() -> T,
 ) -> (Vec<T>, Vec<T>) {
     (0..=turns).map(|_| (one(), other())).skip(1).unzip()
+}
+
+/// As [`in_turn`], and tells the median of each.
+pub fn medians_in_turn(
+    turns: usize,
+    one: impl FnMut() -> f64,
+    other: impl FnMut() -> f64,
+) -> (f64, f64) {
+    let (one, other) = in_turn(turns, one, other);
+    (median(one), median(other))
+}
+
+/// How many microseconds this takes.
+pub fn microseconds(act: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    act();
+    start.elapsed().as_secs_f64() * 1e6
 }
 
 /// The median of measurements.

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use dlmgmt_proto::door::{Command as _, GetLinkId, Kind, encode};
 use dlmgmt_proto::{LinkId, LinkRef};
@@ -13,7 +12,7 @@ use rustix::net::{
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::figure::{Figure, Goal, in_turn, median};
+use crate::figure::{Figure, Goal, median, medians_in_turn, microseconds};
 
 /// The first argument of the process that answers the bare packets.
 pub const PEER: &str = "answer-packets";
@@ -39,7 +38,6 @@ pub fn figures() -> Vec<Figure> {
 fn figure(what: &'static str, caller: usize, answering: usize) -> Figure {
     let measuring = std::thread::spawn(move || measure(caller, answering));
     let (door, bare) = measuring.join().expect("the look-ups are measured");
-    let (door, bare) = (median(door), median(bare));
     Figure {
         what,
         value: door / bare,
@@ -49,7 +47,7 @@ fn figure(what: &'static str, caller: usize, answering: usize) -> Figure {
     }
 }
 
-fn measure(caller: usize, answering: usize) -> (Vec<f64>, Vec<f64>) {
+fn measure(caller: usize, answering: usize) -> (f64, f64) {
     // What is started from here on stays there as well.
     stay_on(answering);
     let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
@@ -60,7 +58,7 @@ fn measure(caller: usize, answering: usize) -> (Vec<f64>, Vec<f64>) {
     let mut peer = Peer::start(&link, id);
     stay_on(caller);
     let call = || assert_eq!(client.linkid(link.clone()).expect("the link is known"), id);
-    in_turn(TURNS, || microseconds(call), || microseconds(|| peer.call()))
+    medians_in_turn(TURNS, || time_of_one(call), || time_of_one(|| peer.call()))
 }
 
 /// The processors that this process may use.
@@ -76,13 +74,8 @@ fn stay_on(processor: usize) {
 }
 
 /// The median time of a call: whatever else the machine does hits some calls, and not that.
-fn microseconds(mut call: impl FnMut()) -> f64 {
-    let time = |_| {
-        let start = Instant::now();
-        call();
-        start.elapsed().as_secs_f64() * 1e6
-    };
-    median((0..CALLS).map(time))
+fn time_of_one(mut call: impl FnMut()) -> f64 {
+    median((0..CALLS).map(|_| microseconds(&mut call)))
 }
 
 /// A process that answers each packet by another, of the sizes that a look-up has.

@@ -8,7 +8,7 @@ use dlmgmt_proto::door::LinkFilter;
 use dlmgmt_tests::{Host, bin};
 use libdlmgmt::Client;
 
-use crate::figure::{Figure, Goal, in_turn, median};
+use crate::figure::{Figure, Goal, medians_in_turn};
 
 const LINKS: usize = 10_000;
 const TURNS: usize = 15;
@@ -23,12 +23,11 @@ pub fn figures() -> Vec<Figure> {
         let noticed_in = time_until_all_are_known(&host.door());
         let dladm = || show(Command::new(bin("dladm")).args(["show-link"]), &host.door());
         let ip = || show(Command::new("ip").args(["-o", "link"]), &host.door());
-        (made_in, noticed_in, in_turn(TURNS, dladm, ip))
+        (made_in, noticed_in, medians_in_turn(TURNS, dladm, ip))
     };
     let (made_in, noticed_in, (dladm, ip)) =
         std::thread::scope(|scope| scope.spawn(measure).join()).expect("the links are shown");
 
-    let (dladm, ip) = (median(dladm), median(ip));
     vec![
         Figure {
             what: "dladm show-link with 10,000 links",

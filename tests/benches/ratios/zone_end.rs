@@ -7,7 +7,7 @@ use dlmgmt_proto::{LinkSpec, ZoneName};
 use dlmgmt_tests::{Host, eventually};
 use libdlmgmt::Client;
 
-use crate::figure::{Figure, Goal, in_turn, median};
+use crate::figure::{Figure, Goal, medians_in_turn};
 use crate::netlink::Netlink;
 use crate::world::{Space, start_daemon_on_disk};
 
@@ -21,7 +21,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn figures() -> Vec<Figure> {
     let measuring = std::thread::spawn(measure);
     let (with, without) = measuring.join().expect("the zones end");
-    let (with, without) = (median(with), median(without));
     vec![Figure {
         what: "the end of a zone with 1,000 transient links",
         value: with / without,
@@ -31,14 +30,14 @@ pub fn figures() -> Vec<Figure> {
     }]
 }
 
-fn measure() -> (Vec<f64>, Vec<f64>) {
+fn measure() -> (f64, f64) {
     let mut host = Host::new();
     let _state = start_daemon_on_disk(&mut host);
     let bare_host = Host::new();
     host.namespace().enter();
     let client = Client::connect(host.door()).expect("the daemon answers");
     let zone: ZoneName = "bench".parse().expect("a name");
-    in_turn(
+    medians_in_turn(
         TURNS,
         || {
             host.namespace().enter();

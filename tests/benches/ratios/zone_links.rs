@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use dlmgmt_proto::door::{CreateLink, ResetZone, SetZone};
 use dlmgmt_proto::{LinkClass, LinkRef, LinkSpec, ZoneName};
@@ -14,7 +13,7 @@ use rustix::net::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::figure::{Figure, Goal, in_turn, median};
+use crate::figure::{Figure, Goal, median, medians_in_turn, microseconds};
 use crate::netlink::Netlink;
 use crate::world::{Space, start_daemon_on_disk};
 
@@ -41,16 +40,13 @@ fn measure() -> Vec<Figure> {
     let bare = Bare::open(bare_host.namespace(), &bare_space);
 
     let (alone, bare_alone) =
-        in_turn(TURNS, || door.make_pairs(Pace::Alone), || bare.make_pairs(Pace::Alone));
+        medians_in_turn(TURNS, || door.make_pairs(Pace::Alone), || bare.make_pairs(Pace::Alone));
     let (in_row, bare_in_row) =
-        in_turn(TURNS, || door.make_pairs(Pace::InARow), || bare.make_pairs(Pace::InARow));
+        medians_in_turn(TURNS, || door.make_pairs(Pace::InARow), || bare.make_pairs(Pace::InARow));
     let (asked, bare_again) =
-        in_turn(TURNS, || bare.ask_for_pairs(), || bare.make_pairs(Pace::Alone));
-    let (lent, bare_lent) = in_turn(TURNS, || door.lend(), || bare.lend());
-    let [alone, bare_alone] = [alone, bare_alone].map(median);
-    let [in_row, bare_in_row] = [in_row, bare_in_row].map(median);
-    let [lent, bare_lent] = [lent, bare_lent].map(median);
-    let asked = median(asked) / median(bare_again);
+        medians_in_turn(TURNS, || bare.ask_for_pairs(), || bare.make_pairs(Pace::Alone));
+    let (lent, bare_lent) = medians_in_turn(TURNS, || door.lend(), || bare.lend());
+    let asked = asked / bare_again;
     vec![
         Figure {
             what: "a transient veth into a zone",
@@ -82,8 +78,7 @@ fn measure() -> Vec<Figure> {
 /// When the next pair is made.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// When the one before is ended. That takes the kernel so long that the caches are others' by
-    /// then, of whoever makes the next one and of the kernel itself.
+    /// When the one before is ended. That takes the kernel some 30 ms, in which caches can be lost.
     Alone,
     /// At once.
     InARow,
@@ -262,10 +257,4 @@ fn names(n: u32) -> (String, String) {
 
 fn link(name: &str) -> LinkRef {
     name.parse().expect("a name")
-}
-
-fn microseconds(act: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    act();
-    start.elapsed().as_secs_f64() * 1e6
 }
