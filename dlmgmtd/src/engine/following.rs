@@ -19,13 +19,16 @@ use crate::model::{Binding, NsCookie};
 /// our own is answered meanwhile, undisturbed by looks at what it does.
 const GATHERING: Duration = Duration::from_millis(1);
 
+/// How often hints gather once more at most because changes of our own go on.
+const GATHERINGS_MAX: usize = 10;
+
 /// Follows the kernel until dropped.
 pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
     let mut aside = Aside::default();
     let mut earlier = pipeline.registry();
     loop {
         pipeline.kernel.hints().arrived().await;
-        tokio::time::sleep(GATHERING).await;
+        gather(&pipeline).await;
         let mut hints = pipeline.kernel.hints().take().await;
         let ended = std::mem::take(&mut hints.ended);
         zones.find_strangers(&mut hints).await;
@@ -52,6 +55,18 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
         if !returned.is_empty() {
             let zones = zones.clone();
             tokio::spawn(async move { zones.send_to(returned).await });
+        }
+    }
+}
+
+/// Lets hints gather. Each change of our own is soon followed by the next one, if by any: looks would
+/// take the kernel's one lock from that.
+async fn gather(pipeline: &Pipeline) {
+    for _ in 0..GATHERINGS_MAX {
+        let before = pipeline.registry().seq();
+        tokio::time::sleep(GATHERING).await;
+        if pipeline.registry().seq() == before {
+            return;
         }
     }
 }
