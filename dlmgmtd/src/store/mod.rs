@@ -113,8 +113,9 @@ pub trait Store: Send + Sync + 'static {
     /// those links too, may take it away. The ids that it gives are never given again all the same.
     async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Writes a batch that need not be durable before the next commit is. Batches keep their
-    /// order: none survives a crash without all those before it.
+    /// Writes a batch that need not be durable before the next [`Store::commit`] is. Batches are
+    /// written in their order, but a crash before that takes it, also where it leaves a later
+    /// [`Store::commit_for_this_boot`].
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// How many flushes to the disk there have been.

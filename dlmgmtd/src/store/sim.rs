@@ -39,6 +39,8 @@ struct Disk {
     /// What a crash of the daemon leaves: later and later states, of which a power cut leaves one,
     /// or what is durable.
     journalled: Vec<Records>,
+    /// What is durable, with what was applied since that is to outlive a crash.
+    kept: Records,
     volatile: Records,
     /// Batches applied, and of these how many a crash leaves, and a power cut.
     applied: u64,
@@ -150,15 +152,21 @@ impl Disk {
     }
 
     fn apply(&mut self, batch: &Batch) -> u64 {
+        self.kept.apply(batch);
+        self.apply_lazily(batch);
+        self.applied
+    }
+
+    fn apply_lazily(&mut self, batch: &Batch) {
         self.volatile.apply(batch);
         self.applied += 1;
-        self.applied
     }
 
     /// Makes the `number`-th batch durable, with all before it and those that came since.
     fn flush(&mut self, number: u64) {
         if self.durable_up_to < number {
             self.durable = self.volatile.clone();
+            self.kept = self.durable.clone();
             self.durable_up_to = self.applied;
             self.journalled.clear();
             self.journalled_up_to = self.applied;
@@ -173,7 +181,7 @@ impl Disk {
     /// As [`Disk::flush`], but only a crash leaves it.
     fn journal(&mut self, number: u64) {
         if self.journalled_up_to < number {
-            self.journalled.push(self.volatile.clone());
+            self.journalled.push(self.kept.clone());
             self.journalled_up_to = self.applied;
         }
     }
@@ -187,6 +195,7 @@ impl Disk {
         }
         self.journalled.clear();
         self.durable.next_link_id = self.durable.next_link_id.max(given);
+        self.kept = self.durable.clone();
         self.volatile = self.durable.clone();
         self.journalled_up_to = self.applied;
         self.durable_up_to = self.applied;
@@ -293,7 +302,7 @@ impl Store for SimStore {
     }
 
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError> {
-        self.with_disk(|disk| disk.apply(&batch)).await;
+        self.with_disk(|disk| disk.apply_lazily(&batch)).await;
         Ok(())
     }
 
@@ -354,6 +363,16 @@ mod tests {
         store.commit(epoch(1)).await.unwrap();
         assert_eq!(disk.durable().next_link_id, 6);
         assert_eq!(store.flushes(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_crash_takes_a_lazy_batch_and_leaves_what_came_later_for_this_boot() {
+        let disk = SimDisk::default();
+        let (store, _) = disk.open();
+        store.commit_lazily(ids_below(6)).await.unwrap();
+        store.commit_for_this_boot(epoch(1)).await.unwrap();
+        let left = disk.durable();
+        assert_eq!((left.next_link_id, left.epoch), (1, 1));
     }
 
     #[tokio::test]

@@ -184,18 +184,18 @@ impl Store for SledStore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        self.commit_durably(encode(batch)?).await
+        self.commit_durably(encode(&batch)?).await
     }
 
     async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError> {
-        match self.queue.journal(encode(batch)?) {
+        match self.queue.journal(encode(&batch)?) {
             Ok(()) => Ok(()),
             Err(batch) => self.commit_durably(batch).await,
         }
     }
 
     async fn commit_lazily(&self, batch: Batch) -> Result<(), StoreError> {
-        self.queue.push(Waiting::lazily(encode(batch)?))
+        self.queue.push(Waiting::Lazy(batch))
     }
 
     fn flushes(&self) -> u64 {
@@ -206,12 +206,12 @@ impl Store for SledStore {
 impl SledStore {
     async fn commit_durably(&self, batch: EncodedBatch) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.push(Waiting::awaited(batch, answer))?;
+        self.queue.push(Waiting::Awaited(batch, answer))?;
         answered.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
-fn encode(batch: Batch) -> Result<EncodedBatch, StoreError> {
+fn encode(batch: &Batch) -> Result<EncodedBatch, StoreError> {
     EncodedBatch::try_from(batch).map_err(|why| StoreError::Write(why.to_string()))
 }
 

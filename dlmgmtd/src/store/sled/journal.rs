@@ -44,8 +44,8 @@ impl Journal {
     }
 
     /// Appends an entry: all of it, or nothing and an error.
-    pub fn append(&mut self, commit: u64, batches: &[&EncodedBatch]) -> io::Result<()> {
-        let entry = encode(commit, batches)?;
+    pub fn append(&mut self, commit: u64, batch: &EncodedBatch) -> io::Result<()> {
+        let entry = encode(commit, &[batch])?;
         let end = self.end + entry.len() as u64;
         if end > LEN_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -147,7 +147,7 @@ mod tests {
             boot: Some(BootId("b-1".to_owned())),
             epoch: Some(4),
         };
-        (1000, vec![batch.try_into().unwrap()])
+        (1000, vec![(&batch).try_into().unwrap()])
     }
 
     /// A failure here means that a new version is due, not new bytes.

@@ -1,9 +1,11 @@
 //! Where batches wait for the writer, and for how long.
 //!
 //! What need not outlive the boot is written into the journal here, by whoever brings it, and then
-//! waits like a lazy batch. That is possible whenever all that came before is in the database, in
-//! the journal or can go there too; else it takes the way of all others, and waits for the disk.
+//! waits like a lazy batch. That is possible whenever all that came before and that somebody waits
+//! for is in the database or in the journal; else it takes the way of all others, and waits for the
+//! disk.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,14 +16,18 @@ use super::journal::Journal;
 use super::snapshot::Reserve;
 use super::state::EncodedBatch;
 use crate::crash;
-use crate::store::StoreError;
+use crate::store::codec::CodecError;
+use crate::store::{Batch, StoreError};
 
 /// A batch that waits to be written.
-pub struct Waiting {
-    pub batch: EncodedBatch,
-    /// Where the outcome goes; nobody asks for that of a lazy batch.
-    pub answer: Option<oneshot::Sender<Result<(), StoreError>>>,
-    is_journalled: bool,
+pub enum Waiting {
+    /// Somebody waits for it, and is told the outcome.
+    Awaited(EncodedBatch, oneshot::Sender<Result<(), StoreError>>),
+    /// It is in the journal.
+    Journalled(EncodedBatch),
+    /// Nobody cares when it is written. Many such are old news by then, so only the writer gives it
+    /// its durable form.
+    Lazy(Batch),
 }
 
 /// What is surely on the disk.
@@ -80,24 +86,20 @@ impl Inner {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// Writes a batch into the journal, after all that wait: they come first in the database too.
+    /// Writes a batch into the journal.
     fn journal(&mut self, batch: &EncodedBatch) -> bool {
         if self.ended || self.is_writing || self.awaited > 0 {
             return false;
         }
-        let waiting = self.waiting.iter().filter(|waiting| !waiting.is_journalled);
-        let batches: Vec<_> = waiting.map(|waiting| &waiting.batch).chain([batch]).collect();
-        let given = batches.iter().map(|batch| batch.next_link_id()).max();
-        if given.is_some_and(|given| !self.durable.reserve.covers_ids(given)) {
+        if !self.durable.reserve.covers_ids(batch.next_link_id()) {
             return false;
         }
         crash::point("journal.before_write");
-        if let Err(why) = self.journal.append(self.durable.commit + 1, &batches) {
+        if let Err(why) = self.journal.append(self.durable.commit + 1, batch) {
             tracing::warn!("the journal cannot be written: {why}");
             return false;
         }
         crash::point("journal.after_write");
-        self.waiting.iter_mut().for_each(|waiting| waiting.is_journalled = true);
         true
     }
 
@@ -131,7 +133,7 @@ impl Queue {
             return Err(ended());
         }
         let due = inner.due;
-        let is_awaited = waiting.answer.is_some();
+        let is_awaited = waiting.is_awaited();
         if is_awaited {
             inner.awaited += 1;
             inner.wait_at_most(self.options.linger);
@@ -156,7 +158,7 @@ impl Queue {
         }
         let is_first = inner.due.is_none();
         inner.wait_at_most(self.options.lazy);
-        inner.waiting.push(Waiting { is_journalled: true, ..Waiting::lazily(batch) });
+        inner.waiting.push(Waiting::Journalled(batch));
         drop(inner);
         if is_first {
             self.changed.notify_one();
@@ -177,18 +179,18 @@ impl Queue {
         self.lock().durable.reserve = reserve;
     }
 
-    /// The group that the writer took was refused: puts its lazy batches back before all others, to
-    /// be written with the next group. Once the queue has ended there is none, and those that are
-    /// not in the journal are lost. As long as it `is_open` whether the database has the group all
+    /// The group that the writer took was refused: puts what nobody waits for back before all others,
+    /// to be written with the next group. Once the queue has ended there is none, and what is not in
+    /// the journal is lost. As long as it `is_open` whether the database has the group all
     /// the same, no entry can be told to come after it.
-    pub fn put_back(&self, mut lazy: Vec<Waiting>, is_open: bool) {
+    pub fn put_back(&self, mut unawaited: Vec<Waiting>, is_open: bool) {
         let mut inner = self.lock();
         inner.is_writing = is_open;
-        if lazy.is_empty() || inner.ended {
+        if unawaited.is_empty() || inner.ended {
             return;
         }
-        lazy.append(&mut inner.waiting);
-        inner.waiting = lazy;
+        unawaited.append(&mut inner.waiting);
+        inner.waiting = unawaited;
         inner.wait_at_most(self.options.lazy);
     }
 
@@ -253,19 +255,21 @@ impl Queue {
 }
 
 impl Waiting {
-    /// A batch whose outcome goes to `answer`.
-    pub fn awaited(batch: EncodedBatch, answer: oneshot::Sender<Result<(), StoreError>>) -> Self {
-        Self { batch, answer: Some(answer), is_journalled: false }
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited(..))
     }
 
-    /// A batch that nobody waits for.
-    pub fn lazily(batch: EncodedBatch) -> Self {
-        Self { batch, answer: None, is_journalled: false }
+    /// The batch in its durable form.
+    pub fn encoded(&self) -> Result<Cow<'_, EncodedBatch>, CodecError> {
+        match self {
+            Self::Awaited(batch, _) | Self::Journalled(batch) => Ok(Cow::Borrowed(batch)),
+            Self::Lazy(batch) => batch.try_into().map(Cow::Owned),
+        }
     }
 
     /// Tells the outcome to whoever still asks for it.
     pub fn tell(self, outcome: Result<(), StoreError>) {
-        if let Some(answer) = self.answer {
+        if let Self::Awaited(_, answer) = self {
             let _ = answer.send(outcome);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dlmgmt_proto::{LinkId, LinkName, ZoneId};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::model::BootId;
 use crate::store::codec::{CodecError, Meta, decode_link, decode_zone, encode_link, encode_zone};
@@ -36,8 +37,11 @@ impl State {
             Changes { meta: self.meta.clone(), links: BTreeMap::new(), zones: BTreeMap::new() };
         changes.meta.commit += 1;
         for batch in batches {
-            changes.links.extend(batch.links.iter().cloned());
-            changes.zones.extend(batch.zones.iter().cloned());
+            let bytes = |record: &ByteBuf| record.clone().into_vec();
+            changes
+                .links
+                .extend(batch.links.iter().map(|(id, link)| (*id, link.as_ref().map(bytes))));
+            changes.zones.extend(batch.zones.iter().map(|(id, zone)| (*id, bytes(zone))));
             let meta = &mut changes.meta;
             meta.next_link_id = meta.next_link_id.max(batch.next_link_id());
             meta.epoch = batch.epoch.unwrap_or(meta.epoch);
@@ -86,8 +90,8 @@ pub struct Changes {
 /// A [`Batch`] whose records have their durable form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EncodedBatch {
-    links: Vec<(LinkId, Option<Vec<u8>>)>,
-    zones: Vec<(ZoneId, Vec<u8>)>,
+    links: Vec<(LinkId, Option<ByteBuf>)>,
+    zones: Vec<(ZoneId, ByteBuf)>,
     next_link_id: Option<u32>,
     boot: Option<BootId>,
     epoch: Option<u32>,
@@ -108,20 +112,20 @@ impl EncodedBatch {
     }
 }
 
-impl TryFrom<Batch> for EncodedBatch {
+impl TryFrom<&Batch> for EncodedBatch {
     type Error = CodecError;
 
-    fn try_from(batch: Batch) -> Result<Self, CodecError> {
-        let put = batch.put.iter().map(|link| Ok((link.id, Some(encode_link(link)?))));
+    fn try_from(batch: &Batch) -> Result<Self, CodecError> {
+        let put = batch.put.iter().map(|link| Ok((link.id, Some(encode_link(link)?.into()))));
         let delete = batch.delete.iter().map(|id| Ok((*id, None)));
-        let zones = batch.zones.iter().map(|zone| Ok((zone.id, encode_zone(zone)?)));
+        let zones = batch.zones.iter().map(|zone| Ok((zone.id, encode_zone(zone)?.into())));
         let hardware = batch.put.iter().filter(|link| link.phys.is_some());
         Ok(Self {
             hardware: hardware.map(|link| (link.id, link.name)).collect(),
             links: put.chain(delete).collect::<Result<_, CodecError>>()?,
             zones: zones.collect::<Result<_, CodecError>>()?,
             next_link_id: batch.next_link_id,
-            boot: batch.boot,
+            boot: batch.boot.clone(),
             epoch: batch.epoch,
         })
     }

@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes all batches that wait as one group, and makes it durable
 //! with one transaction, one flush and one fdatasync.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +17,10 @@ use super::journal::Entry;
 use super::queue::{Durable, Queue, Turn, Waiting};
 use super::recovery;
 use super::snapshot::{self, Reserve};
-use super::state::{Changes, State};
+use super::state::{Changes, EncodedBatch, State};
 use crate::crash;
 use crate::store::StoreError;
+use crate::store::codec::CodecError;
 
 /// What the writer owns.
 pub struct Writer {
@@ -97,12 +99,13 @@ impl Writer {
 
     /// Whether it could be written.
     fn write_group(&mut self, group: Vec<Waiting>) -> bool {
-        let changes = self.durable.changes(group.iter().map(|waiting| &waiting.batch));
+        let batches: Vec<_> = group.iter().filter_map(encoded).collect();
+        let changes = self.durable.changes(batches.iter().map(Cow::as_ref));
         let written = self.make_durable(&changes);
         match &written {
             Ok(()) => {
                 self.conclude(changes);
-                self.keep_names(&group);
+                self.keep_names(&batches);
                 group.into_iter().for_each(|waiting| waiting.tell(Ok(())));
             }
             Err(why) => self.refuse_group(group, why),
@@ -122,9 +125,9 @@ impl Writer {
     /// At the next boot udev asks for the names of hardware before the daemon runs, and gets those
     /// of the snapshot: it must not be older than a name that was acknowledged. Hardware that was
     /// only just found nobody has named yet, and udev, which may be about to, is not told otherwise.
-    fn keep_names(&mut self, group: &[Waiting]) {
+    fn keep_names(&mut self, batches: &[Cow<'_, EncodedBatch>]) {
         let mut is_renamed = false;
-        for (id, name) in group.iter().flat_map(|waiting| waiting.batch.hardware()) {
+        for (id, name) in batches.iter().flat_map(|batch| batch.hardware()) {
             let known = self.snapshot.hardware.insert(id, name);
             is_renamed |= known.is_some_and(|known| known != name);
         }
@@ -135,9 +138,9 @@ impl Writer {
 
     fn refuse_group(&self, group: Vec<Waiting>, why: &DatabaseError) {
         tracing::error!("a change could not be stored: {why}");
-        let (awaited, lazy): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|waiting| waiting.answer.is_some());
-        self.queue.put_back(lazy, self.database.is_none());
+        let (awaited, unawaited): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(Waiting::is_awaited);
+        self.queue.put_back(unawaited, self.database.is_none());
         for waiting in awaited {
             waiting.tell(Err(StoreError::Write(why.to_string())));
         }
@@ -256,6 +259,12 @@ impl Writer {
         self.queue.reserved(reserve);
         Ok(())
     }
+}
+
+/// A lazy batch without a durable form is given up, as a crash would give it up.
+fn encoded(waiting: &Waiting) -> Option<Cow<'_, EncodedBatch>> {
+    let told = |why: &CodecError| tracing::error!("a lazy change cannot be stored: {why}");
+    waiting.encoded().inspect_err(told).ok()
 }
 
 struct AbandonOnDrop(Arc<Queue>);
