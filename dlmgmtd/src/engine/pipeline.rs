@@ -798,7 +798,7 @@ impl Pipeline {
     /// The kernel agrees now, and a restart need not look after it. That this is lost in a crash
     /// does no harm, so nobody waits for the disk; except for where a link was moved to, without
     /// which it would not be known again, and for links that ended, whose place another one may
-    /// get.
+    /// get. Options would be set again, over what others have set since: but only in this boot.
     async fn settle_records(&self, plan: &Plan) {
         if plan.stored != Stored::First {
             return;
@@ -818,9 +818,13 @@ impl Pipeline {
         let batch = Batch { put, delete, ..Batch::default() };
         let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
         let moves = plan.steps.iter().any(|step| step.moves_to().is_some());
-        let stored = match moves || plan.deletes() {
-            true => self.store(batch, is_of_this_boot).await,
-            false => self.store.commit_lazily(batch).await,
+        let has_options = batch.put.iter().any(|record| wanted_options(record).is_some());
+        let stored = if moves || plan.deletes() {
+            self.store(batch, is_of_this_boot).await
+        } else if has_options {
+            self.store.commit_for_this_boot(batch).await
+        } else {
+            self.store.commit_lazily(batch).await
         };
         if let Err(why) = stored {
             tracing::warn!("{why}");

@@ -108,9 +108,10 @@ pub trait Store: Send + Sync + 'static {
     /// not withdraw its batch.
     async fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Writes a batch of nothing but links that end with this boot, as they were and as they will
-    /// be. When this returns, the batch survives a crash of the daemon; a power cut, which ends
-    /// those links too, may take it away. The ids that it gives are never given again all the same.
+    /// Writes a batch that matters in this boot alone: of links that end with it, as they were and as
+    /// they will be, or of what is noted of links for a restart of the daemon. When this returns, the
+    /// batch survives a crash of the daemon; a power cut may take it away. The ids that it gives are
+    /// never given again all the same.
     async fn commit_for_this_boot(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// Writes a batch that need not be durable before the next [`Store::commit`] is. Batches are

@@ -26,7 +26,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use tokio::task::JoinSet;
 
-use self::options::{OfBridge, Options, of_bridge};
+use self::options::{KnownOptions, OfBridge, of_bridge};
 use crate::machine::{Daemon, Machine, card, name, outcome, root, settle};
 use crate::zones::zone;
 
@@ -162,10 +162,7 @@ struct Known {
     card: Option<HwAddr>,
     /// The alias that is wanted for good; empty for none.
     alias: String,
-    /// What is wanted of options for good.
-    options: Options,
-    /// The options that the kernel has.
-    effective: Options,
+    options: KnownOptions,
 }
 
 /// The model: what each link was at the last rest, and what was wanted of it since. Of what is
@@ -255,6 +252,13 @@ impl Model {
         possible
     }
 
+    /// Whether something of this kind was asked of a link that nobody could answer any more.
+    fn was_cut_short(&self, link: LinkId, is_it: impl Fn(&Wish) -> bool) -> bool {
+        let is_cut_short = |write: &Write| write.request.is_some() && write.answered.is_none();
+        let of_it = |write: &&Write| write.link == link && is_it(&write.wish);
+        self.writes.iter().filter(of_it).any(is_cut_short)
+    }
+
     fn was_wished(&self, link: LinkId, is_it: impl Fn(&Wish) -> bool) -> Option<Fate> {
         let wished = |write: &&Write| {
             write.link == link && write.fate != Fate::Refused && is_it(&write.wish)
@@ -319,7 +323,7 @@ impl Model {
                 _ => None,
             });
             assert!(aliases.contains(&is.alias), "@{id} is {:?}, not of {aliases:?}", is.alias);
-            self.check_options(*id, known, is);
+            self.check_options(*id, &known.options, &is.options);
             let mut loans = self.possible(*id, &known.loan, |wish| match wish {
                 Wish::Loan(zone) => Some(zone.clone()),
                 _ => None,
@@ -784,8 +788,7 @@ impl Life {
             class,
             card: None,
             alias: String::new(),
-            options: Options::new(),
-            effective: Options::new(),
+            options: KnownOptions::default(),
         };
         self.made.insert(self.requests + 1, (known, peer));
         let call = CreateLink { name: a_name(called).to_string(), zone: inside, temporary, spec };
@@ -915,7 +918,6 @@ impl Life {
 
     fn known(&self, link: &LinkInfo) -> Known {
         let found = self.whereabouts(link.id);
-        let (options, effective) = self.options(link);
         Known {
             own_name: found.own_name,
             loan: found.assigned,
@@ -924,8 +926,7 @@ impl Life {
             class: link.class,
             card: link.permanent_mac,
             alias: self.wanted_alias(link.id),
-            options,
-            effective,
+            options: self.options(link),
         }
     }
 

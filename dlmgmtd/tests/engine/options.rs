@@ -224,11 +224,9 @@ async fn a_bridge_of_somebody_else_is_changed_and_keeps_its_maker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_change_is_shown_and_stays_over_a_restart() {
+async fn what_others_change_is_shown_and_stays_over_a_crash() {
     let (machine, daemon) = start().await;
     set(&daemon, "br0", &[("ageing", "77")]).await.unwrap();
-    // That the kernel agreed is written with whatever is written next.
-    daemon.rename(&[("eth1", "lan")]).await.unwrap();
     let step = machine.world.applied().into_iter().rev();
     let step = step.map(|step| step.action).find_map(|action| match action {
         Action::SetOption(mut setting) => {

@@ -24,6 +24,17 @@ const OPTIONS: [(&str, &[&str]); 3] = [
 /// Values of options, by their names.
 pub type Options = BTreeMap<&'static str, String>;
 
+/// What is known of the options of a bridge.
+#[derive(Clone, Debug, Default)]
+pub struct KnownOptions {
+    /// What is wanted for good.
+    pub for_good: Options,
+    /// What is wanted instead for as long as the link lasts.
+    pub for_now: BTreeMap<String, String>,
+    /// What the kernel has.
+    pub effective: Options,
+}
+
 /// Something that happens to a bridge. Bridges, options and values are chosen by numbers, counted
 /// round.
 #[derive(Clone, Debug)]
@@ -109,8 +120,11 @@ impl Life {
             class: LinkClass::Bridge,
             card: None,
             alias: String::new(),
-            effective: options.clone(),
-            options,
+            options: KnownOptions {
+                effective: options.clone(),
+                for_good: options,
+                ..KnownOptions::default()
+            },
         };
         self.made.insert(self.requests + 1, (known, None));
         let engine = self.daemon().engine.clone();
@@ -153,33 +167,34 @@ impl Life {
         }
     }
 
-    /// What is wanted of a bridge for good, and what the kernel has of it; nothing of what is none.
-    pub fn options(&self, link: &LinkInfo) -> (Options, Options) {
+    /// The options of a bridge; none of what is no bridge.
+    pub fn options(&self, link: &LinkInfo) -> KnownOptions {
         let record = self.machine.records().into_iter().find(|record| record.id == link.id);
-        let recipe = record.and_then(|record| record.recipe);
-        let is_bridge = link.class == LinkClass::Bridge;
-        let Some(recipe) = recipe.filter(|_| is_bridge) else { return Default::default() };
+        let of_bridge = record.filter(|_| link.class == LinkClass::Bridge);
+        let of_bridge = of_bridge.and_then(|record| Some((record.recipe?, record.properties)));
+        let Some((recipe, properties)) = of_bridge else { return KnownOptions::default() };
         let effective = self.binding(link).and_then(|at| {
             let has = self.machine.world.link(at)?.tunables.options?;
             let value = |(name, _): &(&'static str, _)| Some((*name, has.get(name)?.to_string()));
             OPTIONS.iter().map(value).collect()
         });
-        (made_with(&recipe.options), effective.unwrap_or_default())
+        KnownOptions {
+            for_good: made_with(&recipe.options),
+            for_now: properties.options,
+            effective: effective.unwrap_or_default(),
+        }
     }
 
     /// The kernel has what the records say, where nobody else set anything and nothing was refused.
     /// What was wanted for as long as the link lasted may be on the disk when another has been made.
     pub fn check_options(&self) {
-        let records = self.machine.records().into_iter();
-        let for_now: BTreeMap<LinkId, BTreeMap<String, String>> =
-            records.map(|record| (record.id, record.properties.options)).collect();
         let is_as_left = |link: &LinkInfo| self.has_refused || self.meddled_with.contains(&link.id);
         for link in self.daemon().all_links().iter().filter(|link| !is_as_left(link)) {
-            let (wanted, effective) = self.options(link);
+            let KnownOptions { for_good, for_now, effective } = self.options(link);
             for (name, value) in &effective {
-                let for_now = for_now.get(&link.id).and_then(|options| options.get(*name));
-                let is_wanted = wanted.get(name) == Some(value) || for_now == Some(value);
-                assert!(is_wanted, "{link:?}: {name} is {value}, not {wanted:?} or {for_now:?}");
+                let is_wanted =
+                    for_good.get(name) == Some(value) || for_now.get(*name) == Some(value);
+                assert!(is_wanted, "{link:?}: {name} is {value}, not {for_good:?} or {for_now:?}");
             }
         }
     }
@@ -201,10 +216,12 @@ impl Model {
         }
     }
 
-    /// Options are as somebody wanted them. A bridge that was made again is as is wanted for good.
-    pub fn check_options(&self, id: LinkId, known: &Known, is: &Known) {
-        for (name, value) in &is.options {
-            let was = known.options.get(name).cloned().unwrap_or_default();
+    /// Options are as somebody wanted them. A bridge that was made again is as is wanted for good, and
+    /// one of which an option was being changed when the daemon died is as its record says.
+    pub fn check_options(&self, id: LinkId, known: &KnownOptions, is: &KnownOptions) {
+        let is_doubted = self.was_cut_short(id, |wish| matches!(wish, Wish::Effective(..)));
+        for (name, value) in &is.for_good {
+            let was = known.for_good.get(name).cloned().unwrap_or_default();
             let possible = self.possible(id, &was, |wish| match wish {
                 Wish::Option(of, value) if of == name => Some(value.clone()),
                 _ => None,
@@ -212,12 +229,13 @@ impl Model {
             assert!(possible.contains(value), "@{id}: {name} is {value}, not of {possible:?}");
         }
         for (name, value) in &is.effective {
-            let was = known.effective.get(name).or(known.options.get(name)).cloned();
+            let was = known.effective.get(name).or(known.for_good.get(name)).cloned();
             let mut possible = self.possible(id, &was.unwrap_or_default(), |wish| match wish {
                 Wish::Effective(of, value) if of == name => Some(value.clone()),
                 _ => None,
             });
-            possible.extend(is.options.get(name).cloned());
+            possible.extend(is.for_good.get(name).cloned());
+            possible.extend(is.for_now.get(*name).filter(|_| is_doubted).cloned());
             let why = "not of what was wanted or others set";
             assert!(possible.contains(value), "@{id}: {name} is {value} {why}: {possible:?}");
         }
