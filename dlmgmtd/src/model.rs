@@ -447,8 +447,8 @@ pub struct LinkRecord {
 /// A link as the registry knows it: its record, and the kernel's view while the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// What is kept.
-    pub record: LinkRecord,
+    /// What is kept; copies of the link share it.
+    pub record: Arc<LinkRecord>,
     /// What the kernel has.
     pub kernel: Option<Bound>,
 }
@@ -492,6 +492,11 @@ impl Deref for Bound {
 }
 
 impl Link {
+    /// What is kept, to be changed in this copy of the link alone.
+    pub fn record_mut(&mut self) -> &mut LinkRecord {
+        Arc::make_mut(&mut self.record)
+    }
+
     /// The zone where the link is; its owner's for one that the kernel does not have, or has in
     /// a namespace that is no zone.
     pub fn zone(&self) -> ZoneId {

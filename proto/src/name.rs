@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -224,7 +225,7 @@ fn unescape(shown: &str) -> Option<Vec<u8>> {
 /// A zone's name: 1 to 63 bytes of letters, digits, `_`, `.`, `-`, not starting with `-` or `.`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ZoneName(Box<str>);
+pub struct ZoneName(Arc<str>);
 
 impl ZoneName {
     /// The name of the zone in which the daemon runs.
@@ -283,7 +284,7 @@ impl TryFrom<String> for ZoneName {
 
 impl From<ZoneName> for String {
     fn from(name: ZoneName) -> Self {
-        name.0.into()
+        name.as_str().to_owned()
     }
 }
 

@@ -168,7 +168,7 @@ impl<'a> Draft<'a> {
     fn add_the_unknown(&mut self) -> Result<()> {
         let added = self.unknown().map(|entry| {
             refuse_taken(&self.registry, self.document, entry)?;
-            Ok(Link { record: self.record(entry)?, kernel: None }.into())
+            Ok(Link { record: self.record(entry)?.into(), kernel: None }.into())
         });
         let changes = added.collect::<Result<_>>()?;
         self.take(Plan { changes, ..Plan::default() });
@@ -194,7 +194,7 @@ impl<'a> Draft<'a> {
             let link = self.registry.link(self.here(entry.linkid));
             let Some(link) = link.filter(|_| !wanted.is_empty()) else { continue };
             let mut link = Link::clone(link);
-            let properties = &mut link.record.properties;
+            let properties = &mut link.record_mut().properties;
             properties.persistent = wanted.over(&properties.persistent);
             let equips = vec![link.record.id];
             self.take(Plan { changes: vec![link.into()], equips, ..Plan::default() });

@@ -59,11 +59,11 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
     let zone = registry.zone(lend.zone).ok_or_else(|| no_zone(registry, lend.zone))?;
     let name_inside = lend.name_inside.unwrap_or(link.record.name);
     let mut lent = Link::clone(link);
-    lent.record.generation.0 += 1;
     let left = link.loan().and_then(|loan| loan.left.clone());
     let is_persistent = lend.is_persistent;
-    lent.record.location =
-        Location::OnLoan(Loan { zone: lend.zone, name_inside, is_persistent, left });
+    let record = lent.record_mut();
+    record.generation.0 += 1;
+    record.location = Location::OnLoan(Loan { zone: lend.zone, name_inside, is_persistent, left });
     match &zone.up {
         Some(up) => lend_now(registry, link, lent, up.ns, zone, name_inside),
         None if !is_persistent => {
@@ -77,8 +77,9 @@ pub fn plan_lend(registry: &Registry, lend: &Lend, addresses: &[String]) -> Resu
 fn lend_later(registry: &Registry, link: &Link, lent: &Link) -> Result<Plan> {
     let mut plan = plan_home_coming(registry, link, false)?;
     for home in plan.changes.iter_mut().filter_map(|change| change.after.as_mut()) {
-        home.record.location = lent.record.location.clone();
-        if let Location::OnLoan(loan) = &mut home.record.location {
+        let record = home.record_mut();
+        record.location = lent.record.location.clone();
+        if let Location::OnLoan(loan) = &mut record.location {
             loan.left = None;
         }
     }
@@ -100,7 +101,7 @@ fn lend_now(
         return Ok(Plan { changes: vec![lent.into()], ..Plan::default() });
     }
     refuse_taken_inside(registry, link, zone, name)?;
-    if let Location::OnLoan(loan) = &mut lent.record.location
+    if let Location::OnLoan(loan) = &mut lent.record_mut().location
         && link.is_at_home()
     {
         // One whose return was cut short is not yet as it was.
@@ -152,7 +153,7 @@ pub fn plan_recall(registry: &Registry, recall: &Recall, addresses: &[String]) -
 /// As [`plan_recall`], with nobody to ask: the end of a zone overrides holds and use.
 pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> Result<Plan> {
     let mut home = link.clone();
-    home.record.generation.0 += 1;
+    home.record_mut().generation.0 += 1;
     let left = take_loan(registry, &mut home, keeps_loan);
     let Some(bound) = &link.kernel else {
         return Ok(Plan { changes: vec![home.into()], ..Plan::default() });
@@ -166,7 +167,8 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
     };
     let name = registry.name_at_home(link);
     // Also a link that somebody else made was lent under its own name, and is owed that again.
-    home.record.unsettled |= name != home.record.name;
+    let record = home.record_mut();
+    record.unsettled |= name != record.name;
     let was = left.unwrap_or_else(|| Settings::at_home(bound));
     let id = link.record.id;
     let mut steps = Vec::from_iter(giving_up(link, bound, name));
@@ -225,7 +227,7 @@ fn take_loan(registry: &Registry, link: &mut Link, keeps_loan: bool) -> Option<S
     let mut loan = link.loan()?.clone();
     let left = loan.left.take();
     let up = registry.zone(loan.zone).and_then(|zone| zone.up.as_ref());
-    link.record.location = match up.filter(|up| !up.is_ending) {
+    link.record_mut().location = match up.filter(|up| !up.is_ending) {
         _ if !(keeps_loan && loan.is_persistent) => Location::Home,
         Some(up) => Location::Recalled { loan, from: up.ns },
         None => Location::OnLoan(loan),

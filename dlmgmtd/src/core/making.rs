@@ -163,7 +163,7 @@ fn link(make: &Make, id: LinkId, owner: ZoneId, name: LinkName, recipe: Recipe) 
         generation: Generation::default(),
         properties: Default::default(),
     };
-    Link { record, kernel: None }
+    Link { record: record.into(), kernel: None }
 }
 
 /// Makes a persistent link of ours again that the kernel lost, at home and with its linkid, or
@@ -224,10 +224,11 @@ pub fn plan_remake(registry: &Registry, id: LinkId) -> Option<Plan> {
 /// chooses that, by its name alone.
 fn to_be_remade(link: &Link, made_with: Option<HwAddr>) -> Link {
     let mut link = link.clone();
-    link.record.properties.forget_the_link();
-    link.record.anchor = link
-        .record
+    let record = link.record_mut();
+    record.properties.forget_the_link();
+    record.anchor = record
         .anchor
+        .take()
         .filter(|_| made_with.is_some())
         .map(|anchor| Anchor { at: Binding { ns: NsCookie::NONE, ..anchor.at }, mac: made_with });
     link
@@ -306,7 +307,7 @@ pub fn plan_change_ports(registry: &Registry, change: &PortChange) -> Result<Pla
     let leaving = stacking::leave(registry, &master, change.id, at, &change.remove)?;
     let joining = stacking::join(registry, &master, change.id, at, &change.add);
     let mut changed = Link::clone(link);
-    if let Some(recipe) = &mut changed.record.recipe {
+    if let Some(recipe) = &mut changed.record_mut().recipe {
         recipe.ports.retain(|port| !change.remove.contains(port));
         recipe.ports.extend(change.add.iter().copied());
     }

@@ -454,7 +454,7 @@ impl Draft {
         self.put(renamed);
         for link in self.changed.values_mut().filter_map(|change| change.after.as_mut()) {
             let is_settled = |bound: &Bound| bound.name == link.wanted_name();
-            link.record.unsettled &= !link.kernel.as_ref().is_none_or(is_settled);
+            link.record_mut().unsettled &= !link.kernel.as_ref().is_none_or(is_settled);
         }
         let equips = self.appeared.into_iter().collect();
         Ok(Plan { changes: self.changed.into_values().collect(), steps, equips, ..Plan::default() })
@@ -496,7 +496,7 @@ fn lost(link: &Link) -> LinkChange {
     match link.record.lifetime {
         Lifetime::Persistent => {
             let mut absent = Link { kernel: None, ..link.clone() };
-            absent.record.properties.forget_the_link();
+            absent.record_mut().properties.forget_the_link();
             absent.into()
         }
         Lifetime::Temporary | Lifetime::Transient | Lifetime::Ending => {
@@ -538,7 +538,7 @@ fn new_link(id: LinkId, space: Space, kernel: &KernelLink, name: LinkName) -> Li
         generation: Generation::default(),
         properties: Default::default(),
     };
-    Link { record, kernel: None }.bound_to(space, kernel)
+    Link { record: record.into(), kernel: None }.bound_to(space, kernel)
 }
 
 impl Link {
@@ -558,7 +558,7 @@ impl Link {
         let mut link = self.bound_to(space, kernel);
         let at = Binding { ns: space.ns, ifindex: kernel.ifindex };
         if !self.was_at(at) && !self.record.unsettled {
-            link.record.properties.forget_the_link();
+            link.record_mut().properties.forget_the_link();
         }
         link
     }
@@ -567,9 +567,10 @@ impl Link {
     fn bound_to(&self, space: Space, kernel: &KernelLink) -> Link {
         let mut link = self.clone();
         let at = Binding { ns: space.ns, ifindex: kernel.ifindex };
-        link.record.anchor = Some(Anchor { at, mac: kernel.mac });
-        link.record.phys = link.record.phys.map(|_| kernel.phys_identity());
-        link.record.media = kernel.media;
+        let record = link.record_mut();
+        record.anchor = Some(Anchor { at, mac: kernel.mac });
+        record.phys = record.phys.as_ref().map(|_| kernel.phys_identity());
+        record.media = kernel.media;
         link.kernel = Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
         link
     }
@@ -577,16 +578,17 @@ impl Link {
     /// The link where somebody moved it: at home, one that was lent is owed its own name again.
     fn brought_to(&self, space: Space, kernel: &KernelLink) -> Link {
         let mut link = self.bound_to(space, kernel);
-        link.record.unsettled |= link.is_at_home() && self.is_lent();
+        let is_home_again = link.is_at_home() && self.is_lent();
+        link.record_mut().unsettled |= is_home_again;
         link
     }
 
     /// Somebody else renamed the link: the record follows (rule 3.5).
     fn follow_name(&mut self, name: LinkName) {
         if self.is_at_home() {
-            self.record.name = name;
+            self.record_mut().name = name;
         } else if self.is_lent()
-            && let Location::OnLoan(loan) = &mut self.record.location
+            && let Location::OnLoan(loan) = &mut self.record_mut().location
         {
             loan.name_inside = name;
         }

@@ -112,20 +112,21 @@ pub(super) fn want(
     let changed = |was: LinkOptions, has_lower| {
         was.changed(wished, has_lower).map_err(|why| refused(why.to_string()))
     };
-    match &mut next.record.recipe {
+    let record = next.record_mut();
+    match &mut record.recipe {
         Some(recipe) if !is_temporary => {
             let unknown = || refused("it was made by a later dlmgmtd".to_owned());
             let made_with = recipe.settings().ok_or_else(unknown)?;
             recipe.options = texts(&changed(made_with, recipe.over.is_some())?);
             for (name, _) in wished.given() {
-                next.record.properties.options.remove(name);
+                record.properties.options.remove(name);
             }
         }
         _ => {
             let unknown = || refused("what the kernel has of its options is not known".to_owned());
             let has_lower = link.kernel.as_ref().is_some_and(|bound| bound.lower.is_some());
             changed(now(link).cloned().ok_or_else(unknown)?, has_lower)?;
-            next.record.properties.options.extend(texts(wished));
+            record.properties.options.extend(texts(wished));
         }
     }
     Ok(())
@@ -141,10 +142,12 @@ pub(super) fn want_standards(
     is_temporary: bool,
 ) -> Result<()> {
     want(registry, link, next, standards, is_temporary)?;
-    if let Some(recipe) = next.record.recipe.as_mut().filter(|_| !is_temporary) {
+    let is_there = next.kernel.is_some();
+    let record = next.record_mut();
+    if let Some(recipe) = record.recipe.as_mut().filter(|_| !is_temporary) {
         recipe.options.retain(|name, _| standards.get(name).is_none());
-        if next.kernel.is_some() {
-            next.record.properties.options.extend(texts(standards));
+        if is_there {
+            record.properties.options.extend(texts(standards));
         }
     }
     Ok(())
@@ -173,14 +176,15 @@ pub(super) fn plan_made_with(
     let wished = brought_by(&was, made_with, recipe.over.is_some());
     let values = values_of_every_link(&link.record, &was, made_with);
     let mut next = link.clone();
-    next.record.recipe = Some(Recipe { options, ..recipe.clone() });
-    next.record.properties.options.retain(|name, _| wished.get(name).is_none());
+    let record = next.record_mut();
+    record.recipe = Some(Recipe { options, ..recipe.clone() });
+    record.properties.options.retain(|name, _| wished.get(name).is_none());
     if let Some(kernel) = &link.kernel {
         // As wishes like others they are fulfilled also after a crash.
         let standards = texts(&wished).into_iter();
         let standards = standards.filter(|(name, _)| made_with.get(name).is_none());
-        next.record.properties.options.extend(standards);
-        next.record.properties.want_for_now(&values, kernel);
+        record.properties.options.extend(standards);
+        record.properties.want_for_now(&values, kernel);
     }
     Some(plan_bringing(&link, next, &values, Some(&wished)))
 }
@@ -237,6 +241,10 @@ pub(super) fn changes_to(kernel: &KernelLink, wished: &LinkOptions) -> Vec<Chang
 /// The options that a link is to have, as far as somebody asked for them and they can be changed.
 pub fn wanted_options(record: &LinkRecord) -> Option<LinkOptions> {
     let recipe = record.recipe.as_ref();
+    if record.properties.options.is_empty() && recipe.is_none_or(|recipe| recipe.options.is_empty())
+    {
+        return None;
+    }
     let found = || LinkKind::of_kernel(record.kind.as_deref()?);
     let kind = recipe.map_or_else(found, |recipe| recipe.kind())?;
     let text = |name: &str| {

@@ -50,7 +50,7 @@ pub fn plan_set_properties(registry: &Registry, wish: &Setting, asked: &Readings
     let options = options::wished(registry, link, &options)?;
     refuse_taken_altnames(registry, link, &values)?;
     let mut next = link.clone();
-    let properties = &mut next.record.properties;
+    let properties = &mut next.record_mut().properties;
     for (property, value) in values.iter() {
         if let Some(kernel) = &link.kernel {
             properties.note_found(property, kernel);
@@ -71,7 +71,7 @@ pub fn plan_reset_properties(
 ) -> Result<Plan> {
     let link = &settable(registry, wish.id, wish.is_temporary)?.knowing(asked);
     let mut next = link.clone();
-    let properties = &mut next.record.properties;
+    let properties = &mut next.record_mut().properties;
     let mut values = Settings::default();
     let (options, others) = options::apart(link, &wish.names, String::as_str);
     let options = options::standards(registry, link, &options)?;
@@ -270,11 +270,11 @@ pub(super) fn plan_bringing(
                 now.take(wished);
             }
         }));
-        if let (Some(anchor), Some(mac)) = (&mut next.record.anchor, values.mac()) {
+        if let (Some(anchor), Some(mac)) = (&mut next.record_mut().anchor, values.mac()) {
             anchor.mac = Some(mac);
         }
     }
-    if let Some(left) = next.record.location.left_mut() {
+    if let Some(left) = next.record_mut().location.left_mut() {
         for (property, value) in values.iter() {
             // Nothing else is put back at home.
             if left.get(property).is_none() {

@@ -127,9 +127,10 @@ impl Link {
 /// Case 1: the link keeps its linkid.
 fn renamed(wish: &Wish<'_>) -> Link {
     let mut link = Link::clone(wish.link);
-    link.record.name = wish.to;
-    link.record.unsettled = false;
-    link.record.properties.forget_altname(&wish.to);
+    let record = link.record_mut();
+    record.name = wish.to;
+    record.unsettled = false;
+    record.properties.forget_altname(&wish.to);
     link.kernel = link.kernel.map(|bound| bound.renamed(wish.to));
     link
 }
@@ -154,11 +155,12 @@ fn taken_over(
         return Err(Error::new(ErrorCode::Exists, text));
     }
     let mut link = Link::clone(removed);
-    link.record.phys = old.phys.clone();
-    link.record.anchor = old.anchor.clone();
-    link.record.lifetime = Lifetime::Persistent;
-    link.record.unsettled = false;
-    link.record.generation = Generation(new.generation.0.max(old.generation.0));
+    let record = link.record_mut();
+    record.phys = old.phys.clone();
+    record.anchor = old.anchor.clone();
+    record.lifetime = Lifetime::Persistent;
+    record.unsettled = false;
+    record.generation = Generation(new.generation.0.max(old.generation.0));
     link.kernel = wish.link.kernel.as_ref().map(|bound| bound.renamed(wish.to));
     Ok([LinkChange::end(old.id), link.into()])
 }

@@ -41,5 +41,5 @@ fn remembered(mut record: LinkRecord, is_same_boot: bool) -> Link {
             _ => Location::Home,
         };
     }
-    Link { record, kernel: None }
+    Link { record: record.into(), kernel: None }
 }

@@ -92,7 +92,7 @@ fn left_behind(link: &Link, ns: Option<NsCookie>, zone: Option<ZoneId>) -> LinkC
         (_, Lifetime::Persistent) if !is_orphan => Link { kernel: None, ..link.clone() }.into(),
         (None, Lifetime::Persistent) if is_phys => {
             let mut fallen = Link { kernel: None, ..link.clone() };
-            fallen.record.owner = ZoneId::GLOBAL;
+            fallen.record_mut().owner = ZoneId::GLOBAL;
             fallen.into()
         }
         _ => LinkChange::end(link.record.id),
@@ -102,10 +102,11 @@ fn left_behind(link: &Link, ns: Option<NsCookie>, zone: Option<ZoneId>) -> LinkC
 /// A link whose owner ended while it was lent is the borrower's, and called what it is called there.
 fn adopted(link: &Link, bound: &Bound) -> Link {
     let mut adopted = link.clone();
-    adopted.record.owner = bound.zone.unwrap_or(ZoneId::GLOBAL);
-    adopted.record.name = bound.name;
-    adopted.record.location = Location::Home;
-    adopted.record.generation.0 += 1;
+    let record = adopted.record_mut();
+    record.owner = bound.zone.unwrap_or(ZoneId::GLOBAL);
+    record.name = bound.name;
+    record.location = Location::Home;
+    record.generation.0 += 1;
     adopted
 }
 

@@ -214,7 +214,7 @@ impl Drop for Engine {
 fn records_of_new_boot(registry: &Registry) -> Batch {
     let is_stored = |zone: &&Arc<Zone>| zone.record.id != ZoneId::GLOBAL;
     Batch {
-        put: registry.links().map(|link| Arc::new(link.record.clone())).collect(),
+        put: registry.links().map(|link| link.record.clone()).collect(),
         zones: registry.zones().filter(is_stored).map(|zone| zone.record.clone()).collect(),
         ..Batch::default()
     }

@@ -1,5 +1,6 @@
 //! The way of every change: plan → persist → apply → commit and publish.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -463,7 +464,7 @@ impl Pipeline {
             let zone = self.registry().zone_of_ns(at.ns);
             link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
             let (properties, actions) = equipment(link, &now, options.as_ref());
-            link.record.properties = properties;
+            link.record_mut().properties = properties;
             for action in actions {
                 let is_guarded = link.record.properties.wants_rules();
                 if let Err(why) = self.apply(Step { at, action }, is_guarded).await {
@@ -493,7 +494,7 @@ impl Pipeline {
                 Some(KernelLink { ifindex: at.ifindex, ..planned })
             };
             if let Some(found) = found.or_else(presumed) {
-                link.record.anchor = Some(Anchor { at: *at, mac: found.mac });
+                link.record_mut().anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
                 link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
             }
@@ -700,9 +701,9 @@ impl Pipeline {
     /// Makes what a plan comes to visible, and tells of it.
     pub fn commit_plan(&self, plan: &Plan) -> Seq {
         self.commit_with(|registry| {
-            let zones = plan.zones.iter().cloned();
-            let with_zones =
-                zones.fold(registry.clone(), |registry, zone| registry.with_zone(zone));
+            let with_zones = plan.zones.iter().fold(Cow::Borrowed(registry), |registry, zone| {
+                Cow::Owned(registry.with_zone(zone.clone()))
+            });
             let ids: BTreeSet<LinkId> = plan.changes.iter().map(|change| change.id).collect();
             (with_zones.with(&plan.changes), ids)
         })
@@ -810,7 +811,7 @@ impl Pipeline {
             .iter()
             .filter(|change| stepped.contains(&change.id))
             .filter_map(|change| change.after.as_ref())
-            .map(|link| Arc::new(link.record.clone()))
+            .map(|link| link.record.clone())
             .collect();
         if put.is_empty() && delete.is_empty() {
             return;
@@ -914,8 +915,9 @@ impl Link {
     /// the one that its record wants.
     fn unsettled_at(mut self, at: Binding, zone: Option<ZoneId>, found: KernelLink) -> Self {
         self.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
-        self.record.unsettled =
+        let is_misnamed =
             self.kernel.as_ref().is_some_and(|bound| bound.name != self.wanted_name());
+        self.record_mut().unsettled = is_misnamed;
         self
     }
 }
@@ -950,14 +952,18 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped = stepped(plan);
     let mut batch = records(before, plan, next_link_id, |link| {
-        let unsettled = link.record.unsettled || stepped.contains(&link.record.id);
-        LinkRecord { unsettled, ..link.record.clone() }
+        let mut record = link.record.clone();
+        if !record.unsettled && stepped.contains(&record.id) {
+            Arc::make_mut(&mut record).unsettled = true;
+        }
+        record
     });
     if plan.deletes() {
         let ending = batch.delete.drain(..).filter_map(|id| before.link(id));
-        let ending = ending
-            .map(|link| Arc::new(LinkRecord { lifetime: Lifetime::Ending, ..link.record.clone() }));
-        batch.put.extend(ending);
+        batch.put.extend(ending.map(|link| {
+            let record = LinkRecord::clone(&link.record);
+            Arc::new(LinkRecord { lifetime: Lifetime::Ending, ..record })
+        }));
     }
     batch
 }
@@ -966,7 +972,7 @@ fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
 /// links that are to move may be somewhere else.
 fn marks(before: &Registry, plan: &Plan) -> Batch {
     let moved = plan.steps.iter().filter(|step| step.moves_to().is_some());
-    let records = moved.filter_map(|step| before.link(step.id)).map(|link| &link.record);
+    let records = moved.filter_map(|step| before.link(step.id)).map(|link| &*link.record);
     let put = records.map(|record| Arc::new(LinkRecord { unsettled: true, ..record.clone() }));
     Batch { put: put.collect(), ..Batch::default() }
 }
@@ -981,7 +987,7 @@ fn records(
     before: &Registry,
     plan: &Plan,
     next_link_id: u32,
-    record: impl Fn(&Link) -> LinkRecord,
+    record: impl Fn(&Link) -> Arc<LinkRecord>,
 ) -> Batch {
     let is_new =
         |zone: &&Zone| before.zone(zone.record.id).is_none_or(|known| known.record != zone.record);
@@ -994,7 +1000,7 @@ fn records(
                 if was.is_none() {
                     batch.next_link_id = Some(next_link_id);
                 }
-                batch.put.push(Arc::new(is));
+                batch.put.push(is);
             }
             None if was.is_some() => batch.delete.push(change.id),
             _ => {}
@@ -1022,7 +1028,7 @@ fn as_known(registry: &Registry, ids: &BTreeSet<LinkId>) -> Batch {
     let mut batch = Batch::default();
     for id in ids {
         match registry.link(*id) {
-            Some(link) => batch.put.push(Arc::new(link.record.clone())),
+            Some(link) => batch.put.push(link.record.clone()),
             None => batch.delete.push(*id),
         }
     }

@@ -98,9 +98,9 @@ impl LinkProperties {
     /// Whether rules keep the link from sending something.
     pub fn wants_rules(&self) -> bool {
         let is_any = |value: &Value| matches!(value, Value::Names(names) if !names.is_empty());
-        let wanted = self.wanted();
+        let wanted = |property| self.temporary.get(property).or(self.persistent.get(property));
         let rules = [Property::Protection, Property::AllowedIps];
-        rules.into_iter().any(|property| wanted.get(property).is_some_and(is_any))
+        rules.into_iter().any(|property| wanted(property).is_some_and(is_any))
     }
 
     /// The kernel has the link no more: what appears later under its record is as it is made then.

@@ -155,7 +155,8 @@ mod tests {
             name(told.unwrap().1)
         };
         let records = plan.changes.into_iter().filter_map(|change| Some(change.after?.record));
-        let links = records.map(|record| LinkRecord { name: called(&record), ..record }).collect();
+        let named = |record: &LinkRecord| LinkRecord { name: called(record), ..record.clone() };
+        let links = records.map(|record| named(&record)).collect();
         Loaded { links, next_link_id: 100, ..Loaded::default() }
     }
 

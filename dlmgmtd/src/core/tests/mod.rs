@@ -146,7 +146,7 @@ impl World {
 
     /// The daemon is restarted, on this boot or another.
     fn restart(&mut self, is_same_boot: bool) {
-        let records = self.registry.links().map(|link| link.record.clone()).collect();
+        let records = self.registry.links().map(|link| (*link.record).clone()).collect();
         self.registry = restore(records, Vec::new(), is_same_boot, HOME, Seq(0)).0;
         self.look_at_all();
     }

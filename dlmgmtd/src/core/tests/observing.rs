@@ -68,7 +68,7 @@ fn an_unsettled_rename_is_completed_by_a_restart() {
 fn unsettled(changes: Vec<LinkChange>) -> Vec<LinkChange> {
     let mark = |mut change: LinkChange| {
         if let Some(link) = &mut change.after {
-            link.record.unsettled = true;
+            link.record_mut().unsettled = true;
         }
         change
     };

@@ -149,7 +149,7 @@ fn numbers_that_are_taken_are_replaced_and_what_speaks_of_them_follows() {
     imported(&mut world, EVERYTHING.as_bytes()).unwrap();
     let record = |name: &str| {
         let id = world.id(name).unwrap();
-        world.registry.link(id).unwrap().record.clone()
+        (*world.registry.link(id).unwrap().record).clone()
     };
     assert_eq!(record("vn0").id.get(), 8, "it was free");
     let (v0, p0) = (record("v0"), record("p0"));

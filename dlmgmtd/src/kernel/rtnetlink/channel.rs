@@ -98,8 +98,11 @@ impl Channel {
         on_message: impl FnMut(Message<'_>),
     ) -> Result<Answered, KernelError> {
         let sequence = self.next_sequence();
-        let packets = requests.into_iter().map(|(one, flags)| packet(one, flags, sequence));
-        self.socket.send(&packets.collect::<Vec<_>>().concat(), 0)?;
+        let mut packets = Vec::new();
+        for (request, flags) in requests {
+            append_packet(&mut packets, request, flags, sequence);
+        }
+        self.socket.send(&packets, 0)?;
         self.hear(&Expected::to(sequence, NLM_F_ACK), on_message)
     }
 
@@ -112,7 +115,7 @@ impl Channel {
         let mut packets = Vec::new();
         let expected = requests.map(|(request, flags)| {
             let expected = Expected::to(self.next_sequence(), flags);
-            packets.extend(packet(request, flags, expected.sequence));
+            append_packet(&mut packets, request, flags, expected.sequence);
             expected
         });
         self.socket.send(&packets, 0)?;
@@ -174,15 +177,20 @@ pub(super) fn read_answer(
     Ok(false)
 }
 
-fn packet<M: NetlinkSerializable>(request: M, flags: u16, sequence: u32) -> Vec<u8> {
+fn append_packet<M: NetlinkSerializable>(
+    packets: &mut Vec<u8>,
+    request: M,
+    flags: u16,
+    sequence: u32,
+) {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | flags;
     header.sequence_number = sequence;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     message.finalize();
-    let mut packet = vec![0; message.header.length as usize];
-    message.serialize(&mut packet);
-    packet
+    let start = packets.len();
+    packets.resize(start + message.header.length as usize, 0);
+    message.serialize(&mut packets[start..]);
 }
 
 /// Receives one whole datagram and returns its length.
