@@ -56,7 +56,8 @@ pub fn whereabouts(args: &cli::Where, connect: impl Connect) -> Result<(), Failu
 }
 
 fn sentence(found: &Whereabouts) -> String {
-    let (own, there, signs) = (found.own_name, found.link.name, signs(found));
+    let (own, signs) = (found.own_name, signs(found));
+    let there = found.link.device.unwrap_or(found.link.name);
     let mut said = match &found.zone {
         Some(zone) if *zone == found.link.owner && there == own => {
             format!("{own} is at home in zone {zone}")

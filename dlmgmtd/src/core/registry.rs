@@ -346,11 +346,12 @@ impl Registry {
         link.map_or_else(|| format!("@{id}"), |link| self.shown_name(link).to_string())
     }
 
-    /// The name under which a link is shown in the zone where it is.
+    /// The name under which a link is shown in the zone where it is; one in a namespace that is no
+    /// zone is shown at home, where others may have the name that it has there.
     pub fn shown_name(&self, link: &Link) -> LinkName {
         match &link.kernel {
-            Some(kernel) => kernel.name,
-            None => self.name_at_home(link),
+            Some(kernel) if kernel.zone.is_some() => kernel.name,
+            _ => self.name_at_home(link),
         }
     }
 
@@ -370,7 +371,8 @@ impl Registry {
         flags.set(Flags::HELD, self.holders(record.id).next().is_some());
         flags.set(Flags::FOREIGN, record.origin == Origin::Foreign);
         let is_displaced = self.stand_ins.contains_key(&record.id);
-        flags.set(Flags::CONFLICT, is_displaced || self.shown_name(link) != link.wanted_name());
+        let is_misnamed = link.place().is_some() && self.shown_name(link) != link.wanted_name();
+        flags.set(Flags::CONFLICT, is_displaced || is_misnamed);
         flags
     }
 

@@ -509,7 +509,8 @@ async fn a_link_that_somebody_moved_to_where_no_zone_is_is_followed_and_reclaime
     let link = format!("@{id}");
     let call = Where { link: link.parse().unwrap() };
     let found = daemon.engine.whereabouts(&root(), call).await.unwrap();
-    assert_eq!((found.link.name, found.own_name), (name("stolen"), name("eth0")));
+    assert_eq!((found.link.name, found.own_name), (name("eth0"), name("eth0")));
+    assert_eq!(found.link.device, Some(name("stolen")));
     assert!(found.zone.is_none() && found.nsid.is_some());
     let reclaim = dlmgmt_proto::door::Reclaim { link: link.parse().unwrap() };
     daemon.engine.reclaim(&root(), reclaim).await.unwrap();

@@ -92,6 +92,26 @@ fn a_record_whose_name_others_took_is_shown_as_dl_linkid_until_it_is_free() {
 }
 
 #[test]
+fn a_link_in_a_namespace_that_is_no_zone_is_shown_under_its_name_at_home() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    let id = world.id("eth0").unwrap();
+    let there = Sighting {
+        known_as: Some(id),
+        ..Sighting::at(IfIndex::new(7).unwrap(), Some(card(7, "nic", 1, 1)))
+    };
+    world.follow(&Look { ns: NsCookie(9), ..glance(vec![there]) });
+    world.vanish(2);
+    let shown = world.link("eth0");
+    assert_eq!((shown.id, shown.name, shown.device), (id, name("eth0"), Some(name("nic"))));
+    assert_eq!(shown.flags, Flags::ACTIVE | Flags::PERSISTENT);
+    world.appear(veth(3, "eth0"));
+    assert_ne!(world.id("eth0"), Some(id));
+    let shown = world.link(&format!("dl{id}"));
+    assert_eq!((shown.id, shown.name), (id, name(&format!("dl{id}"))));
+    assert!(shown.flags.contains(Flags::CONFLICT));
+}
+
+#[test]
 fn a_device_that_returns_to_a_taken_name_is_dl_linkid_and_gets_its_name_when_it_is_free() {
     let mut world = World::with([card(2, "eth0", 1, 1)]);
     let id = world.id("eth0").unwrap();
