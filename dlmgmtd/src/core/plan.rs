@@ -94,13 +94,17 @@ impl Plan {
     /// are taken back.
     pub fn arrivals(&self) -> Vec<(NsCookie, LinkName)> {
         let made = self.create.iter().flat_map(|creation| creation.new.seats());
+        made.chain(self.moves()).collect()
+    }
+
+    /// The namespaces and names to which links are moved, also when they are taken back.
+    pub fn moves(&self) -> impl Iterator<Item = (NsCookie, LinkName)> {
         let steps =
             self.steps.iter().flat_map(|step| [Some(&step.forward), step.backward.as_ref()]);
-        let moved = steps.flatten().filter_map(|step| match step.action {
+        steps.flatten().filter_map(|step| match step.action {
             Action::Move { to, name } => Some((to, name)),
             _ => None,
-        });
-        made.chain(moved).collect()
+        })
     }
 }
 

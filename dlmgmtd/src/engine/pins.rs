@@ -107,13 +107,12 @@ impl Pipeline {
     }
 }
 
-/// Namespaces that links on loan leave or get into, or in which the plan lets links appear.
+/// Namespaces that links on loan leave or get into, or to which the plan moves links.
 pub(super) fn spaces_of(before: &Registry, plan: &Plan) -> BTreeSet<NsCookie> {
     let was = plan.changes.iter().filter_map(|change| before.link(change.id)).map(|link| &**link);
     let is = plan.changes.iter().filter_map(|change| change.after.as_ref());
     let lent = was.chain(is).filter(|link| link.is_lent()).filter_map(Link::binding);
-    let arrivals = plan.arrivals().into_iter().map(|(ns, _)| ns);
-    arrivals.chain(lent.map(|at| at.ns)).collect()
+    plan.moves().map(|(ns, _)| ns).chain(lent.map(|at| at.ns)).collect()
 }
 
 /// Links that the plan makes loans, or finds to be where they are lent to, with the namespaces.

@@ -327,7 +327,7 @@ impl Pipeline {
             let made = made.map_err(|why| cannot_make(before, creation, &why))?;
             for (id, made) in creation.ids.iter().zip(made) {
                 done.moved.insert(*id, made.at);
-                done.seen.extend(made.link.map(|link| (*id, link)));
+                done.seen.extend(made.link.map(|link| (*id, Arc::new(link))));
             }
         }
         let guarded = guarded(before, plan);
@@ -486,17 +486,17 @@ impl Pipeline {
             let Some(link) = change.and_then(|change| change.after.as_mut()) else { continue };
             let found = match done.seen.remove(id) {
                 Some(seen) => Some(seen),
-                None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten(),
+                None => self.kernel.get(at.ns, at.ifindex).await.ok().flatten().map(Arc::new),
             };
             // What is not there any more is lost when it is looked at, where it was last.
             let presumed = || {
                 let planned = KernelLink::clone(&link.kernel.as_ref()?.link);
-                Some(KernelLink { ifindex: at.ifindex, ..planned })
+                Some(Arc::new(KernelLink { ifindex: at.ifindex, ..planned }))
             };
             if let Some(found) = found.or_else(presumed) {
                 link.record_mut().anchor = Some(Anchor { at: *at, mac: found.mac });
                 let zone = registry.zone_of_ns(at.ns);
-                link.kernel = Some(Bound { ns: at.ns, zone, link: found.into() });
+                link.kernel = Some(Bound { ns: at.ns, zone, link: found });
             }
             self.kernel.hints().push(*at, Hint::default());
         }
@@ -1064,7 +1064,7 @@ struct Done {
     /// Where links are that were made or moved.
     moved: BTreeMap<LinkId, Binding>,
     /// Links that were made, as they were found there.
-    seen: BTreeMap<LinkId, KernelLink>,
+    seen: BTreeMap<LinkId, Arc<KernelLink>>,
 }
 
 impl Done {
