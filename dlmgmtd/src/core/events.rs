@@ -56,7 +56,8 @@ fn told(before: &Registry, old: &Link, after: &Registry, new: &Link) -> Vec<Even
     if was.zone != is.zone {
         events.push(Event::Moved { from: was.zone.clone(), link: is.clone() });
     }
-    if was.name != is.name {
+    let is_renamed = was.name != is.name;
+    if is_renamed {
         events.push(Event::Renamed { from: was.name, link: is.clone() });
     }
     if was.state != is.state {
@@ -69,7 +70,7 @@ fn told(before: &Registry, old: &Link, after: &Registry, new: &Link) -> Vec<Even
     }
     let told_already = LinkInfo {
         name: is.name,
-        device: is.device,
+        device: if is_renamed { is.device } else { was.device },
         zone: is.zone.clone(),
         state: is.state,
         ..was

@@ -19,7 +19,7 @@ use crate::model::{Binding, NsCookie};
 /// our own is answered meanwhile, undisturbed by looks at what it does.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// How often hints gather once more at most because changes of our own go on.
+/// How often hints gather at most, one time after the other, while changes of our own go on.
 const GATHERINGS_MAX: usize = 10;
 
 /// Follows the kernel until dropped.

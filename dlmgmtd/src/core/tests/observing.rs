@@ -95,11 +95,14 @@ fn a_record_whose_name_others_took_is_shown_as_dl_linkid_until_it_is_free() {
 fn a_link_in_a_namespace_that_is_no_zone_is_shown_under_its_name_at_home() {
     let mut world = World::with([card(2, "eth0", 1, 1)]);
     let id = world.id("eth0").unwrap();
-    let there = Sighting {
-        known_as: Some(id),
-        ..Sighting::at(IfIndex::new(7).unwrap(), Some(card(7, "nic", 1, 1)))
-    };
-    world.follow(&Look { ns: NsCookie(9), ..glance(vec![there]) });
+    for called in ["eth0", "nic"] {
+        let card = Some(card(7, called, 1, 1));
+        let there = Sighting { known_as: Some(id), ..Sighting::at(IfIndex::new(7).unwrap(), card) };
+        let before = world.registry.clone();
+        world.follow(&Look { ns: NsCookie(9), ..glance(vec![there]) });
+        let told = events_between(&before, &world.registry, [id]);
+        assert!(matches!(&told[..], [Event::Changed(_)]), "{told:?}");
+    }
     world.vanish(2);
     let shown = world.link("eth0");
     assert_eq!((shown.id, shown.name, shown.device), (id, name("eth0"), Some(name("nic"))));
