@@ -39,32 +39,26 @@ fn measure() -> Vec<Figure> {
     let door = Door::open(&host, &space);
     let bare = Bare::open(bare_host.namespace(), &bare_space);
 
-    let (alone, bare_alone) =
-        medians_in_turn(TURNS, || door.make_pairs(Pace::Alone), || bare.make_pairs(Pace::Alone));
-    let (in_row, bare_in_row) =
-        medians_in_turn(TURNS, || door.make_pairs(Pace::InARow), || bare.make_pairs(Pace::InARow));
-    let (asked, bare_again) =
-        medians_in_turn(TURNS, || bare.ask_for_pairs(), || bare.make_pairs(Pace::Alone));
+    let pairs = |pace: Pace, what, goal| {
+        let (made, sent) =
+            medians_in_turn(TURNS, || door.make_pairs(pace), || bare.make_pairs(pace));
+        let (asked, sent_again) =
+            medians_in_turn(TURNS, || bare.ask_for_pairs(pace), || bare.make_pairs(pace));
+        let asked = asked / sent_again;
+        let behind = format!(
+            "{made:.0} µs against {sent:.0} µs; {asked:.2}x where a thread that does nothing else \
+             is asked for it over a socket"
+        );
+        let unit = "x the same messages, sent bare";
+        Figure { what, value: made / sent, unit, goal, behind }
+    };
+    let bounded = Goal::AtMost { aim: 1.15, bound: 1.3 };
+    let alone = pairs(Pace::Alone, "a transient veth into a zone", bounded);
+    let in_row = pairs(Pace::InARow, "each of several transient veths in a row", Goal::None);
     let (lent, bare_lent) = medians_in_turn(TURNS, || door.lend(), || bare.lend());
-    let asked = asked / bare_again;
     vec![
-        Figure {
-            what: "a transient veth into a zone",
-            value: alone / bare_alone,
-            unit: "x the same messages, sent bare",
-            goal: Goal::AtMost { aim: 1.15, bound: 1.3 },
-            behind: format!(
-                "{alone:.0} µs against {bare_alone:.0} µs; {asked:.2}x where a thread that does \
-                 nothing else is asked for it over a socket"
-            ),
-        },
-        Figure {
-            what: "each of several transient veths in a row",
-            value: in_row / bare_in_row,
-            unit: "x the same messages, sent bare",
-            goal: Goal::None,
-            behind: format!("{in_row:.0} µs against {bare_in_row:.0} µs"),
-        },
+        alone,
+        in_row,
         Figure {
             what: "set-zone and reset-zone",
             value: lent / bare_lent,
@@ -190,8 +184,8 @@ impl Bare {
     }
 
     /// The floor under whoever asks somebody else for it.
-    fn ask_for_pairs(&self) -> f64 {
-        Pace::Alone.time(|n| self.servant.ask(n), |n| self.home.delete(&names(n).1))
+    fn ask_for_pairs(&self, pace: Pace) -> f64 {
+        pace.time(|n| self.servant.ask(n), |n| self.home.delete(&names(n).1))
     }
 
     fn lend(&self) -> f64 {

@@ -181,8 +181,8 @@ impl Queue {
 
     /// The group that the writer took was refused: puts what nobody waits for back before all others,
     /// to be written with the next group. Once the queue has ended there is none, and what is not in
-    /// the journal is lost. As long as it `is_open` whether the database has the group all
-    /// the same, no entry can be told to come after it.
+    /// the journal is lost. As long as it `is_open` whether the database has the group all the same,
+    /// no entry can be told to come after it.
     pub fn put_back(&self, mut unawaited: Vec<Waiting>, is_open: bool) {
         let mut inner = self.lock();
         inner.is_writing = is_open;
