@@ -96,11 +96,14 @@ pub struct Error {
 
 impl Error {
     /// An error with its code's own errno.
+    // Most requests succeed: what makes errors is kept out of the way of their code.
+    #[cold]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, errno: code.errno(), message: message.into() }
     }
 
     /// A refusal by the kernel, with the kernel's own errno.
+    #[cold]
     pub fn kernel(errno: i32, message: impl Into<String>) -> Self {
         Self { code: ErrorCode::Kernel, errno, message: message.into() }
     }
