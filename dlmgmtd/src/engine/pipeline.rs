@@ -817,12 +817,11 @@ impl Pipeline {
             return;
         }
         let batch = Batch { put, delete, ..Batch::default() };
-        let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
         let moves = plan.steps.iter().any(|step| step.moves_to().is_some());
-        let has_options = batch.put.iter().any(|record| wanted_options(record).is_some());
         let stored = if moves || plan.deletes() {
+            let is_of_this_boot = ends_with_this_boot(&self.registry(), &batch);
             self.store(batch, is_of_this_boot).await
-        } else if has_options {
+        } else if batch.put.iter().any(|record| wanted_options(record).is_some()) {
             self.store.commit_for_this_boot(batch).await
         } else {
             self.store.commit_lazily(batch).await
@@ -952,28 +951,33 @@ fn keys_of(registry: &Registry, plan: &Plan) -> Keys {
 fn intent(before: &Registry, plan: &Plan, next_link_id: u32) -> Batch {
     let stepped = stepped(plan);
     let mut batch = records(before, plan, next_link_id, |link| {
-        let mut record = link.record.clone();
-        if !record.unsettled && stepped.contains(&record.id) {
-            Arc::make_mut(&mut record).unsettled = true;
-        }
-        record
+        if stepped.contains(&link.record.id) { unsettled(link) } else { link.record.clone() }
     });
     if plan.deletes() {
         let ending = batch.delete.drain(..).filter_map(|id| before.link(id));
         batch.put.extend(ending.map(|link| {
-            let record = LinkRecord::clone(&link.record);
-            Arc::new(LinkRecord { lifetime: Lifetime::Ending, ..record })
+            let mut record = link.record.clone();
+            Arc::make_mut(&mut record).lifetime = Lifetime::Ending;
+            record
         }));
     }
     batch
+}
+
+/// A link's record, marked as one that the kernel may not agree with.
+fn unsettled(link: &Link) -> Arc<LinkRecord> {
+    let mut record = link.record.clone();
+    if !record.unsettled {
+        Arc::make_mut(&mut record).unsettled = true;
+    }
+    record
 }
 
 /// What is written before the kernel is touched, where the wanted result is written only after it:
 /// links that are to move may be somewhere else.
 fn marks(before: &Registry, plan: &Plan) -> Batch {
     let moved = plan.steps.iter().filter(|step| step.moves_to().is_some());
-    let records = moved.filter_map(|step| before.link(step.id)).map(|link| &*link.record);
-    let put = records.map(|record| Arc::new(LinkRecord { unsettled: true, ..record.clone() }));
+    let put = moved.filter_map(|step| before.link(step.id)).map(|link| unsettled(link));
     Batch { put: put.collect(), ..Batch::default() }
 }
 

@@ -90,6 +90,11 @@ impl LinkProperties {
         self.temporary.clone().over(&self.persistent)
     }
 
+    /// What the link is to have of one property now.
+    fn wanted_of(&self, property: Property) -> Option<&Value> {
+        self.temporary.get(property).or(self.persistent.get(property))
+    }
+
     /// Whether anything was set.
     pub fn wants_any(&self) -> bool {
         !(self.persistent.is_empty() && self.temporary.is_empty() && self.options.is_empty())
@@ -98,9 +103,8 @@ impl LinkProperties {
     /// Whether rules keep the link from sending something.
     pub fn wants_rules(&self) -> bool {
         let is_any = |value: &Value| matches!(value, Value::Names(names) if !names.is_empty());
-        let wanted = |property| self.temporary.get(property).or(self.persistent.get(property));
         let rules = [Property::Protection, Property::AllowedIps];
-        rules.into_iter().any(|property| wanted(property).is_some_and(is_any))
+        rules.into_iter().any(|property| self.wanted_of(property).is_some_and(is_any))
     }
 
     /// The kernel has the link no more: what appears later under its record is as it is made then.
