@@ -10,9 +10,9 @@ use libdlmgmt::Client;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::figure::{Figure, Goal, median, medians_in_turn, microseconds};
+use crate::processors::Placement;
 
 /// The first argument of the process that answers the bare packets.
 pub const PEER: &str = "answer-packets";
@@ -24,20 +24,14 @@ const CALLS: u32 = 1000;
 const BUFFER: usize = 4096;
 
 pub fn figures() -> Vec<Figure> {
-    let processors = processors();
-    let (one, other) = (processors[0], processors[processors.len() - 1]);
     vec![
-        figure("look-up by name, on two processors", one, other),
-        // Here nothing counts but the work itself: no processor has to wake another.
-        figure("look-up by name, on one processor", one, one),
+        figure("look-up by name, on two processors", Placement::on_two()),
+        figure("look-up by name, on one processor", Placement::on_one()),
     ]
 }
 
-/// Measures a caller on one processor, with those that answer on another: left to the scheduler,
-/// the daemon and its peer may be placed differently, and that counts more than all else.
-fn figure(what: &'static str, caller: usize, answering: usize) -> Figure {
-    let measuring = std::thread::spawn(move || measure(caller, answering));
-    let (door, bare) = measuring.join().expect("the look-ups are measured");
+fn figure(what: &'static str, placement: Placement) -> Figure {
+    let (door, bare) = placement.measure(Sides::start, Sides::measure);
     Figure {
         what,
         value: door / bare,
@@ -47,30 +41,31 @@ fn figure(what: &'static str, caller: usize, answering: usize) -> Figure {
     }
 }
 
-fn measure(caller: usize, answering: usize) -> (f64, f64) {
-    // What is started from here on stays there as well.
-    stay_on(answering);
-    let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
-    host.namespace().enter();
-    let client = Client::connect(host.door()).expect("the daemon answers");
-    let link: LinkRef = "net2".parse().expect("a name");
-    let id = client.linkid(link.clone()).expect("the link is known");
-    let mut peer = Peer::start(&link, id);
-    stay_on(caller);
-    let call = || assert_eq!(client.linkid(link.clone()).expect("the link is known"), id);
-    medians_in_turn(TURNS, || time_of_one(call), || time_of_one(|| peer.call()))
+/// The daemon and its peer, and what both are asked.
+struct Sides {
+    _host: Host,
+    client: Client,
+    link: LinkRef,
+    id: LinkId,
+    peer: Peer,
 }
 
-/// The processors that this process may use.
-fn processors() -> Vec<usize> {
-    let allowed = sched_getaffinity(None).expect("the processors of this thread");
-    (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
-}
+impl Sides {
+    fn start() -> Self {
+        let host = Host::with_links(&["net0", "net1", "net2", "net3"]);
+        host.namespace().enter();
+        let client = Client::connect(host.door()).expect("the daemon answers");
+        let link: LinkRef = "net2".parse().expect("a name");
+        let id = client.linkid(link.clone()).expect("the link is known");
+        let peer = Peer::start(&link, id);
+        Self { _host: host, client, link, id, peer }
+    }
 
-fn stay_on(processor: usize) {
-    let mut only = CpuSet::new();
-    only.set(processor);
-    sched_setaffinity(None, &only).expect("a processor that is allowed");
+    fn measure(self) -> (f64, f64) {
+        let Self { _host, client, link, id, mut peer } = self;
+        let call = || assert_eq!(client.linkid(link.clone()).expect("the link is known"), id);
+        medians_in_turn(TURNS, || time_of_one(call), || time_of_one(|| peer.call()))
+    }
 }
 
 /// The median time of a call: whatever else the machine does hits some calls, and not that.

@@ -7,6 +7,7 @@ mod figure;
 mod lookup;
 mod netlink;
 mod overflow;
+mod processors;
 mod rename;
 mod show_link;
 mod world;

@@ -12,12 +12,14 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
 
 use crate::figure::{Figure, Goal, median, medians_in_turn, microseconds};
 use crate::netlink::Netlink;
+use crate::processors::Placement;
 use crate::world::{Space, start_daemon_on_disk};
 
-const TURNS: usize = 21;
+const TURNS: usize = 11;
 const CALLS: u32 = 20;
 
 /// The number of the zone's namespace at home, for the bare requests.
@@ -27,19 +29,48 @@ const INSIDE: i32 = 1;
 const LENT: &str = "lent0";
 
 pub fn figures() -> Vec<Figure> {
-    let measuring = std::thread::spawn(measure);
-    measuring.join().expect("the links are made and moved")
+    // The bound is on the daemon's own work. Beside it is told what comes on top where the scheduler
+    // may have another processor woken, and where a pause has emptied the caches.
+    let bounded = Goal::AtMost { aim: 1.15, bound: 1.3 };
+    let mut figures = Placement::on_one().measure(Sides::start, move |sides| {
+        vec![
+            sides.pairs(Pace::InARow, "a transient veth into a zone, on one processor", bounded),
+            sides.pairs(Pace::Alone, "one after a pause, on one processor", Goal::None),
+        ]
+    });
+    figures.extend(Placement::anywhere().measure(Sides::start, |sides| {
+        [
+            sides.pairs(Pace::InARow, "a transient veth into a zone, anywhere", Goal::None),
+            sides.pairs(Pace::Alone, "one after a pause, anywhere", Goal::None),
+            sides.lent(),
+        ]
+    }));
+    figures
 }
 
-fn measure() -> Vec<Figure> {
-    let mut host = Host::new();
-    let _state = start_daemon_on_disk(&mut host);
-    let bare_host = Host::new();
-    let (space, bare_space) = (Space::new(), Space::new());
-    let door = Door::open(&host, &space);
-    let bare = Bare::open(bare_host.namespace(), &bare_space);
+/// The daemon, and what its kernel can do without it.
+struct Sides {
+    door: Door,
+    bare: Bare,
+    _spaces: [Space; 2],
+    _hosts: [Host; 2],
+    _state: TempDir,
+}
 
-    let pairs = |pace: Pace, what, goal| {
+impl Sides {
+    fn start() -> Self {
+        let mut host = Host::new();
+        let state = start_daemon_on_disk(&mut host);
+        let bare_host = Host::new();
+        let (space, bare_space) = (Space::new(), Space::new());
+        let door = Door::open(&host, &space);
+        let bare = Bare::open(bare_host.namespace(), &bare_space);
+        let _spaces = [space, bare_space];
+        Self { door, bare, _spaces, _hosts: [host, bare_host], _state: state }
+    }
+
+    fn pairs(&self, pace: Pace, what: &'static str, goal: Goal) -> Figure {
+        let Self { door, bare, .. } = self;
         let (made, sent) =
             medians_in_turn(TURNS, || door.make_pairs(pace), || bare.make_pairs(pace));
         let (asked, sent_again) =
@@ -51,22 +82,19 @@ fn measure() -> Vec<Figure> {
         );
         let unit = "x the same messages, sent bare";
         Figure { what, value: made / sent, unit, goal, behind }
-    };
-    let bounded = Goal::AtMost { aim: 1.15, bound: 1.3 };
-    let alone = pairs(Pace::Alone, "a transient veth into a zone", bounded);
-    let in_row = pairs(Pace::InARow, "each of several transient veths in a row", Goal::None);
-    let (lent, bare_lent) = medians_in_turn(TURNS, || door.lend(), || bare.lend());
-    vec![
-        alone,
-        in_row,
+    }
+
+    fn lent(&self) -> Figure {
+        let Self { door, bare, .. } = self;
+        let (lent, sent) = medians_in_turn(TURNS, || door.lend(), || bare.lend());
         Figure {
             what: "set-zone and reset-zone",
-            value: lent / bare_lent,
+            value: lent / sent,
             unit: "x the bare moves",
             goal: Goal::None,
-            behind: format!("{lent:.0} µs against {bare_lent:.0} µs"),
-        },
-    ]
+            behind: format!("{lent:.0} µs against {sent:.0} µs"),
+        }
+    }
 }
 
 /// When the next pair is made.
@@ -185,7 +213,7 @@ impl Bare {
 
     /// The floor under whoever asks somebody else for it.
     fn ask_for_pairs(&self, pace: Pace) -> f64 {
-        pace.time(|n| self.servant.ask(n), |n| self.home.delete(&names(n).1))
+        pace.time(|n| self.servant.ask(Errand::Make, n), |n| self.servant.ask(Errand::End, n))
     }
 
     fn lend(&self) -> f64 {
@@ -198,7 +226,14 @@ impl Bare {
     }
 }
 
-/// A thread that makes the pairs that it is asked for over a socket.
+/// What the servant is asked to do with a pair.
+#[derive(Clone, Copy, PartialEq)]
+enum Errand {
+    Make,
+    End,
+}
+
+/// A thread that makes and ends the pairs that it is asked for over a socket.
 struct Servant {
     socket: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
@@ -212,20 +247,27 @@ impl Servant {
                 .expect("a pair of sockets");
         let netlink = Netlink::open();
         let thread = std::thread::spawn(move || {
-            let mut number = [0; 4];
-            while recv(&theirs, &mut number, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+            let mut asked = [0; 5];
+            while recv(&theirs, &mut asked, RecvFlags::empty()).is_ok_and(|(len, _)| len > 0) {
+                let [errand, number @ ..] = asked;
                 let (name, peer) = names(u32::from_ne_bytes(number));
-                netlink.make_and_see_pair(&name, (&there, INSIDE), &peer);
+                if errand == Errand::Make as u8 {
+                    netlink.make_and_see_pair(&name, (&there, INSIDE), &peer);
+                } else {
+                    netlink.delete(&peer);
+                }
                 send(&theirs, &number, SendFlags::NOSIGNAL).expect("the bench takes answers");
             }
         });
         Self { socket: Some(socket), thread: Some(thread) }
     }
 
-    fn ask(&self, n: u32) {
+    fn ask(&self, errand: Errand, n: u32) {
         let socket = self.socket.as_ref().expect("it is open until the end");
+        let [a, b, c, d] = n.to_ne_bytes();
         let mut answer = [0; 4];
-        send(socket, &n.to_ne_bytes(), SendFlags::NOSIGNAL).expect("the servant takes packets");
+        send(socket, &[errand as u8, a, b, c, d], SendFlags::NOSIGNAL)
+            .expect("the servant takes packets");
         let (len, _) = recv(socket, &mut answer, RecvFlags::empty()).expect("the servant answers");
         assert_ne!(len, 0, "the servant ended");
     }
