@@ -87,6 +87,25 @@ fn a_rename_is_one_signal_with_the_new_values() {
 }
 
 #[test]
+fn each_link_of_one_change_is_told_of() {
+    let (host, bus) = host_on_a_bus();
+    let [a, b] = ["a", "b"].map(|name| link_path(&host, name));
+    let monitor = monitor(&host, &bus);
+    host.manager(&bus, &["Rename", "a(ss)", "2", "a", "b", "b", "a"]).ok();
+    host.manager(&bus, &["Rename", "a(ss)", "1", "a", "end"]).ok();
+    let signals = monitor.until("the second rename", |line| line.contains("\"data\":\"end\""));
+    let names = |path: &str| -> Vec<&str> {
+        let told = signals.iter().filter(|line| line.contains("PropertiesChanged"));
+        let of_it = told.filter(|line| line.contains(&format!("\"{path}\"")));
+        of_it
+            .filter_map(|line| line.split("\"Name\":{\"type\":\"s\",\"data\":\"").nth(1))
+            .map(|rest| rest.split('"').next().unwrap_or_default())
+            .collect()
+    };
+    assert_eq!((names(&a), names(&b)), (vec!["b"], vec!["a", "end"]));
+}
+
+#[test]
 fn links_that_come_and_go_are_told_by_the_object_manager() {
     let (host, bus) = host_on_a_bus();
     let monitor = monitor(&host, &bus);

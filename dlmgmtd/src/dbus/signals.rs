@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dlmgmt_proto::door::{LinkFilter, Subscribe};
-use dlmgmt_proto::{Event, LinkId, LinkInfo, Result, SequencedEvent, ZoneId, ZoneInfo};
+use dlmgmt_proto::{Event, LinkId, LinkInfo, Result, Seq, SequencedEvent, ZoneId, ZoneInfo};
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, Message, ObjectPath};
 
@@ -23,26 +23,31 @@ pub(super) fn start(
 ) -> std::result::Result<impl Future<Output = ()>, zbus::Error> {
     let wish = Subscribe { snapshot: false, since: None, participant: false };
     let refused = |why: dlmgmt_proto::Error| zbus::Error::Failure(why.to_string());
-    let before = service.snapshot();
     let (_, stream) = service.subscribe(&Caller::daemon(), &wish).map_err(refused)?;
+    let now = service.snapshot();
     let zones = zones_of(service.as_ref());
-    Ok(Herald { connection, service, stream, before, zones }.run())
+    let (before, after, compared) = (now.clone(), now, BTreeSet::new());
+    Ok(Herald { connection, service, stream, before, after, compared, zones }.run())
 }
+
+type Signal = zbus::Result<Message>;
 
 struct Herald {
     connection: Connection,
     service: Arc<dyn Service>,
     stream: Box<dyn EventStream>,
-    /// What the bus was told of last.
+    /// What the bus was told of, but for the links that are compared with `after` already.
     before: Arc<dyn Snapshot>,
+    /// What there was when an event came that `before` does not show.
+    after: Arc<dyn Snapshot>,
+    compared: BTreeSet<LinkId>,
     zones: HashMap<ZoneId, ZoneInfo>,
 }
 
 impl Herald {
     async fn run(mut self) {
-        while let Some(SequencedEvent { event, .. }) = self.stream.next().await {
-            let signals = self.signals(&event);
-            for signal in signals {
+        while let Some(event) = self.stream.next().await {
+            for signal in self.signals(&event) {
                 if let Err(why) = send(&self.connection, signal).await {
                     tracing::debug!("the bus cannot be told: {why}");
                 }
@@ -50,9 +55,7 @@ impl Herald {
         }
     }
 
-    fn signals(&mut self, event: &Event) -> Vec<zbus::Result<Message>> {
-        let after = self.service.snapshot();
-        let before = std::mem::replace(&mut self.before, after.clone());
+    fn signals(&mut self, SequencedEvent { seq, event }: &SequencedEvent) -> Vec<Signal> {
         let mut signals: Vec<_> = of_zone(event, None).into_iter().collect();
         if let Event::HoldBroken { id, name, zone } | Event::Detaching { id, name, zone } = event {
             let signal = match event {
@@ -64,27 +67,42 @@ impl Herald {
         }
         match event {
             Event::Lost { .. } | Event::Resync => {
-                let ids: BTreeSet<LinkId> = [&before, &after]
-                    .into_iter()
-                    .flat_map(|links| all_ids(links.as_ref()))
-                    .collect();
-                for id in ids {
-                    signals.extend(of_link(id, before.as_ref(), after.as_ref()));
-                }
+                signals.extend(self.link_signals(self.all_ids()));
+                self.advance_to(*seq);
+                signals.extend(self.link_signals(self.all_ids()));
                 signals.extend(self.zone_signals());
             }
             Event::ZoneReady(_) | Event::ZoneShuttingDown(_) | Event::ZoneGone { .. } => {
                 signals.extend(self.zone_signals());
             }
             event => {
-                let id = link_of(event);
-                signals.extend(id.and_then(|id| of_link(id, before.as_ref(), after.as_ref())));
+                self.advance_to(*seq);
+                signals.extend(self.link_signals(link_of(event)));
             }
         }
         signals
     }
 
-    fn zone_signals(&mut self) -> Vec<zbus::Result<Message>> {
+    /// Takes a new snapshot where the last one does not show that event. It shows all events before,
+    /// so all links that differ were compared.
+    fn advance_to(&mut self, seq: Seq) {
+        if self.after.seq() < seq {
+            self.before = std::mem::replace(&mut self.after, self.service.snapshot());
+            self.compared.clear();
+        }
+    }
+
+    /// What is new of these links, unless that was told already.
+    fn link_signals(&mut self, ids: impl IntoIterator<Item = LinkId>) -> Vec<Signal> {
+        let ids = ids.into_iter().filter(|id| self.compared.insert(*id));
+        ids.filter_map(|id| of_link(id, self.before.as_ref(), self.after.as_ref())).collect()
+    }
+
+    fn all_ids(&self) -> BTreeSet<LinkId> {
+        [&self.before, &self.after].into_iter().flat_map(|links| all_ids(links.as_ref())).collect()
+    }
+
+    fn zone_signals(&mut self) -> Vec<Signal> {
         let now = zones_of(self.service.as_ref());
         let before = std::mem::replace(&mut self.zones, now);
         let ids = before.keys().chain(self.zones.keys().filter(|id| !before.contains_key(id)));
@@ -121,11 +139,7 @@ fn all_ids(snapshot: &dyn Snapshot) -> Vec<LinkId> {
     all.unwrap_or_default().into_iter().map(|link| link.id).collect()
 }
 
-fn of_link(
-    id: LinkId,
-    before: &dyn Snapshot,
-    after: &dyn Snapshot,
-) -> Option<zbus::Result<Message>> {
+fn of_link(id: LinkId, before: &dyn Snapshot, after: &dyn Snapshot) -> Option<Signal> {
     let properties =
         |link: Result<Option<LinkInfo>>| link.ok().flatten().as_ref().map(link_properties);
     let caller = Caller::daemon();
@@ -139,7 +153,7 @@ fn of_object(
     interface: &Interface,
     was: Option<Properties>,
     is: Option<Properties>,
-) -> Option<zbus::Result<Message>> {
+) -> Option<Signal> {
     match (was, is) {
         (None, Some(is)) => {
             let interfaces = HashMap::from([(interface.name, is)]);
@@ -167,10 +181,7 @@ fn of_object(
 }
 
 /// What the manager tells of zones, to everybody or to one alone.
-pub(super) fn of_zone(
-    event: &Event,
-    to: Option<&OwnedUniqueName>,
-) -> Option<zbus::Result<Message>> {
+pub(super) fn of_zone(event: &Event, to: Option<&OwnedUniqueName>) -> Option<Signal> {
     let (name, id, zone) = match event {
         Event::ZoneReady(zone) => ("ZoneReady", zone.id, &zone.name),
         Event::ZoneShuttingDown(zone) => ("ZoneShuttingDown", zone.id, &zone.name),
@@ -180,10 +191,7 @@ pub(super) fn of_zone(
     Some(message(ROOT, MANAGER.name, name, to, &(id.0, zone.to_string())))
 }
 
-pub(super) async fn send(
-    connection: &Connection,
-    signal: zbus::Result<Message>,
-) -> zbus::Result<()> {
+pub(super) async fn send(connection: &Connection, signal: Signal) -> zbus::Result<()> {
     connection.send(&signal?).await
 }
 
@@ -193,7 +201,7 @@ fn message<B: serde::Serialize + zbus::DynamicType>(
     name: &str,
     to: Option<&OwnedUniqueName>,
     body: &B,
-) -> zbus::Result<Message> {
+) -> Signal {
     let mut signal = Message::signal(path, interface, name);
     if let Some(to) = to {
         signal = signal.destination(to);
