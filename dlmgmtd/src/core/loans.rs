@@ -12,7 +12,9 @@ use super::registry::Registry;
 use super::rename::refuse_held;
 use super::stacking::uses;
 use super::zones::refuse_ending;
-use crate::model::{Action, Bound, Link, Loan, Location, NsCookie, Settings, Step, Zone, ZoneUp};
+use crate::model::{
+    Action, AltName, Bound, Link, Loan, Location, NsCookie, Settings, Step, Zone, ZoneUp,
+};
 
 /// A link that is to be lent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ fn lend_now(
             .link,
     });
     let id = link.record.id;
-    let mut steps = Vec::from_iter(giving_up(link, bound, name));
+    let mut steps = giving_up(link, bound, |altname| altname.is(&name));
     steps.push(PlannedStep { id, forward, backward: Some(backward) });
     Ok(Plan { changes: vec![lent.into()], steps, equips: vec![id], ..Plan::default() })
 }
@@ -159,7 +161,7 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
         return Ok(Plan { changes: vec![home.into()], ..Plan::default() });
     };
     if link.is_at_home() {
-        return Ok(plan_restoring(home, bound, left));
+        return Ok(plan_restoring(registry, home, bound, left));
     }
     let owner = registry.zone(link.record.owner).and_then(|zone| zone.up.as_ref());
     let Some(ZoneUp { ns, .. }) = owner else {
@@ -169,9 +171,16 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
     // Also a link that somebody else made was lent under its own name, and is owed that again.
     let record = home.record_mut();
     record.unsettled |= name != record.name;
-    let was = left.unwrap_or_else(|| Settings::at_home(bound));
+    let is_taken =
+        |altname: &AltName| altname.is(&name) || is_taken_at_home(registry, link, altname);
+    let mut was = left.unwrap_or_else(|| Settings::at_home(bound));
+    was.keep_altnames(|altname| !is_taken(altname));
     let id = link.record.id;
-    let mut steps = Vec::from_iter(giving_up(link, bound, name));
+    let mut steps = giving_up(link, bound, is_taken);
+    let moved = bound.with(|kernel| {
+        kernel.name = name;
+        kernel.altnames.retain(|altname| !is_taken(altname));
+    });
     steps.push(PlannedStep {
         id,
         forward: Step { at: bound.at(), action: Action::Move { to: *ns, name } },
@@ -180,29 +189,48 @@ pub fn plan_home_coming(registry: &Registry, link: &Link, keeps_loan: bool) -> R
             action: Action::Move { to: bound.ns, name: bound.name },
         }),
     });
-    steps.extend(restoring(link, &bound.renamed(name), &was));
-    let link = restored(bound, &was).with(|kernel| kernel.name = name).link;
+    steps.extend(restoring(link, &moved, &was));
+    let link = restored(&moved, &was).link;
     home.kernel = Some(Bound { ns: *ns, zone: Some(home.record.owner), link });
     let stored = Stored::Last;
     Ok(Plan { changes: vec![home.into()], steps, equips: vec![id], stored, ..Plan::default() })
 }
 
-/// The kernel refuses a link the name that is an alternative one of its own: it gives that up first.
-fn giving_up(link: &Link, bound: &Bound, name: LinkName) -> Option<PlannedStep> {
-    let altname = bound.altnames.iter().find(|altname| altname.is(&name))?;
+/// The kernel refuses a link a name, or a place, where one of its alternative names is taken: it gives
+/// those up first.
+fn giving_up(link: &Link, bound: &Bound, is_taken: impl Fn(&AltName) -> bool) -> Vec<PlannedStep> {
     let step = |action| Step { at: bound.at(), action };
-    Some(PlannedStep {
-        id: link.record.id,
-        forward: step(Action::DropAltName(altname.clone())),
-        backward: Some(step(Action::AddAltName(altname.clone()))),
-    })
+    let taken = bound.altnames.iter().filter(|altname| is_taken(altname));
+    taken
+        .map(|altname| PlannedStep {
+            id: link.record.id,
+            forward: step(Action::DropAltName(altname.clone())),
+            backward: Some(step(Action::AddAltName(altname.clone()))),
+        })
+        .collect()
+}
+
+/// Whether another link has that name, as its own or beside it, where this one is at home.
+fn is_taken_at_home(registry: &Registry, link: &Link, altname: &AltName) -> bool {
+    let Ok(name) = LinkName::found(&altname.0) else { return false };
+    let home = link.record.owner;
+    let named = registry.by_name(home, name).and_then(|id| registry.link(id));
+    let has_it = named.filter(|other| other.place() == Some(home)).map(|other| other.record.id);
+    let others = [has_it, registry.by_altname(home, &name)];
+    others.into_iter().flatten().any(|other| other != link.record.id)
 }
 
 /// A link that is at home again, though not by this daemon's hand or not to the end, becomes as it
 /// was when it left.
-fn plan_restoring(mut home: Link, bound: &Bound, left: Option<Settings>) -> Plan {
+fn plan_restoring(
+    registry: &Registry,
+    mut home: Link,
+    bound: &Bound,
+    left: Option<Settings>,
+) -> Plan {
     let mut steps = Vec::new();
-    if let Some(was) = left {
+    if let Some(mut was) = left {
+        was.keep_altnames(|altname| !is_taken_at_home(registry, &home, altname));
         steps = restoring(&home, bound, &was);
         home.kernel = Some(restored(bound, &was));
     }
@@ -210,15 +238,12 @@ fn plan_restoring(mut home: Link, bound: &Bound, left: Option<Settings>) -> Plan
     Plan { changes: vec![home.into()], steps, equips, stored, ..Plan::default() }
 }
 
-/// Links that an earlier run of the daemon would have brought home, or to how they were at home:
-/// their zone ended meanwhile.
-pub fn to_bring_home(registry: &Registry) -> Vec<LinkId> {
-    let is_over = |link: &&Arc<Link>| {
-        let Some(loan) = link.loan() else { return false };
-        let is_down = registry.zone(loan.zone).is_none_or(|zone| zone.up.is_none());
-        is_down && (loan.left.is_some() || !loan.is_persistent)
-    };
-    registry.links().filter(is_over).map(|link| link.record.id).collect()
+/// Whether an earlier run of the daemon would have brought the link home, or to how it was at home:
+/// its zone ended meanwhile.
+pub fn is_overdue(registry: &Registry, link: &Link) -> bool {
+    let Some(loan) = link.loan() else { return false };
+    let is_down = registry.zone(loan.zone).is_none_or(|zone| zone.up.is_none());
+    is_down && (loan.left.is_some() || !loan.is_persistent)
 }
 
 /// Ends the loan or, if it is persistent and is to be kept, makes it wait for the zone to come up

@@ -26,6 +26,9 @@ pub struct Plan {
     pub presumes: Vec<LinkId>,
     /// When the store is told.
     pub stored: Stored,
+    /// Whether what the kernel refuses of links that are where they are to be stays as it is,
+    /// instead of the whole plan being taken back.
+    pub is_lenient: bool,
 }
 
 /// When the store is told of what a plan comes to.
@@ -76,6 +79,12 @@ impl Plan {
     /// Whether links end in the kernel.
     pub fn deletes(&self) -> bool {
         self.steps.iter().any(|step| step.forward.action == Action::Delete)
+    }
+
+    /// Whether the plan is carried out without the `n`th of its steps where the kernel refuses that.
+    pub fn can_spare(&self, n: usize) -> bool {
+        let moves = |step: &PlannedStep| step.moves_to().is_some();
+        self.is_lenient && !self.steps.iter().skip(n).any(moves)
     }
 
     /// Where links are that become ports or are none any more: only the kernel knows what that makes

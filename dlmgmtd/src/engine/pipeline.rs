@@ -331,12 +331,15 @@ impl Pipeline {
             }
         }
         let guarded = guarded(before, plan);
-        for step in &plan.steps {
+        for (n, step) in plan.steps.iter().enumerate() {
             let is_guarded = guarded.contains(&step.id);
             let applied = self.apply(done.now(step), is_guarded).await;
             crash::point("kernel.after_step");
-            let at = applied.map_err(|why| refusal(before, step.id, &why))?;
-            done.note(step, at);
+            match applied.map_err(|why| refusal(before, step.id, &why)) {
+                Ok(at) => done.note(step, at),
+                Err(why) if plan.can_spare(n) => tracing::warn!("left as it is: {why}"),
+                Err(why) => return Err(why),
+            }
         }
         Ok(())
     }
@@ -378,25 +381,32 @@ impl Pipeline {
     }
 
     async fn take_back(&self, plan: &Plan, done: &Done) {
-        let mut left = BTreeMap::new();
+        let (mut left, mut places) = (BTreeMap::new(), done.moved.clone());
         let guarded = guarded(&self.registry(), plan);
         for step in plan.steps[..done.steps].iter().rev() {
             let Some(backward) = &step.backward else { continue };
-            let at = done.moved.get(&step.id).copied().unwrap_or(backward.at);
+            let at = places.get(&step.id).copied().unwrap_or(backward.at);
             let backward = Step { at, action: backward.action.clone() };
             crash::point("take_back.before_step");
             let is_guarded = guarded.contains(&step.id);
-            if let Err(why) = self.apply(backward, is_guarded).await {
-                let link = self.label(step.id);
-                tracing::error!(
-                    LINKID = step.id.get(),
-                    LINK = link,
-                    "cannot be taken back yet: {why}"
-                );
-                left.insert(step.id, at);
+            match self.apply(backward, is_guarded).await {
+                Ok(now) => {
+                    places.insert(step.id, now);
+                }
+                Err(why) => {
+                    let link = self.label(step.id);
+                    tracing::error!(
+                        LINKID = step.id.get(),
+                        LINK = link,
+                        "cannot be taken back yet: {why}"
+                    );
+                    left.insert(step.id, at);
+                }
             }
             crash::point("take_back.after_step");
         }
+        places.retain(|id, _| !left.contains_key(id));
+        self.show_where_moved_back(places).await;
         self.leave_unsettled(left).await;
         let made = plan.create.as_ref().and_then(|creation| creation.ids.first());
         if let Some(at) = made.and_then(|id| done.moved.get(id)) {
@@ -511,6 +521,26 @@ impl Pipeline {
             if let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await {
                 port.link = found.into();
             }
+        }
+    }
+
+    /// Links that were moved back may have other indexes there than before.
+    async fn show_where_moved_back(&self, links: BTreeMap<LinkId, Binding>) {
+        let registry = self.registry();
+        let mut changes = Vec::new();
+        for (id, at) in links {
+            let known =
+                registry.link(id).filter(|link| link.binding().is_some_and(|was| was != at));
+            let Some(mut link) = known.map(|link| Link::clone(link)) else { continue };
+            let Ok(Some(found)) = self.kernel.get(at.ns, at.ifindex).await else { continue };
+            link.record_mut().anchor = Some(Anchor { at, mac: found.mac });
+            link.kernel =
+                Some(Bound { ns: at.ns, zone: registry.zone_of_ns(at.ns), link: found.into() });
+            changes.push(link.into());
+            self.store_later([id]);
+        }
+        if !changes.is_empty() {
+            self.commit(&changes);
         }
     }
 

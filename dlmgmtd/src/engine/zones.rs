@@ -15,9 +15,9 @@ use super::participants::Participants;
 use super::perimeter::{Key, Perimeter, Perimeters};
 use super::pipeline::{Pipeline, Stranger, ends};
 use crate::core::{
-    Lend, Plan, Registry, Stored, is_incomplete, plan_end, plan_forget_lost, plan_home_coming,
-    plan_lend, plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending, plan_zone_up,
-    refuse_ending, to_bring_home, zone_named,
+    Lend, Plan, Registry, Stored, is_incomplete, is_overdue, plan_end, plan_forget_lost,
+    plan_home_coming, plan_lend, plan_remake, plan_space_lost, plan_zone_down, plan_zone_ending,
+    plan_zone_up, refuse_ending, zone_named,
 };
 use crate::crash;
 use crate::kernel::{Doorway, Hint, HintBatch, NsOpener};
@@ -476,15 +476,19 @@ impl ZoneKeeper {
     }
 
     async fn bring_loans_home(&self, zone: ZoneId) {
-        let registry = self.pipeline.registry();
-        self.bring_all_home(registry.lent_to(zone).map(|link| link.record.id).collect()).await;
+        let is_lent = |link: &Link| link.loan().is_some_and(|loan| loan.zone == zone);
+        self.bring_all_home(|_, link| is_lent(link)).await;
     }
 
-    async fn bring_all_home(&self, lent: Vec<LinkId>) {
-        for id in lent {
+    /// Brings home what is due. The last try does without what the kernel refuses to restore: else
+    /// the link would go down with its namespace.
+    async fn bring_all_home(&self, is_due: impl Fn(&Registry, &Link) -> bool + Send + Sync) {
+        let registry = self.pipeline.registry();
+        for link in registry.links().filter(|link| is_due(&registry, link)) {
             crash::point("zone_end.before_home_coming");
-            for _ in 0..TRIES {
-                match self.bring_home(id).await {
+            let id = link.record.id;
+            for tries_left in (0..TRIES).rev() {
+                match self.bring_home(id, &is_due, tries_left == 0).await {
                     Ok(()) => break,
                     Err(why) => tracing::warn!(
                         LINKID = id.get(),
@@ -496,16 +500,22 @@ impl ZoneKeeper {
         }
     }
 
-    async fn bring_home(&self, id: LinkId) -> Result<()> {
+    /// Brings a link home, unless it is not due any more: somebody may have lent it on meanwhile.
+    async fn bring_home(
+        &self,
+        id: LinkId,
+        is_due: impl Fn(&Registry, &Link) -> bool + Send + Sync,
+        is_lenient: bool,
+    ) -> Result<()> {
         observer::refresh(&self.pipeline, id).await;
         let (plan, _perimeter) = self
             .pipeline
             .plan_inside(|registry, _| match registry.link(id) {
-                Some(link) => {
+                Some(link) if is_due(registry, link) => {
                     let plan = plan_home_coming(registry, link, true)?;
-                    Ok(Plan { stored: Stored::Eventually, ..plan })
+                    Ok(Plan { stored: Stored::Eventually, is_lenient, ..plan })
                 }
-                None => Ok(Plan::default()),
+                _ => Ok(Plan::default()),
             })
             .await?;
         let result = self.pipeline.carry_out(plan).await;
@@ -580,7 +590,7 @@ impl ZoneKeeper {
         self.follow_planned(plan_forget_lost).await;
         self.delete_the_ending().await;
         self.remake_lost_links().await;
-        self.bring_all_home(to_bring_home(&self.pipeline.registry())).await;
+        self.bring_all_home(is_overdue).await;
     }
 
     /// Deletions that were begun are done.

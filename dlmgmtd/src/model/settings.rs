@@ -55,6 +55,13 @@ impl Settings {
         self
     }
 
+    /// Leaves out the alternative names that do not pass.
+    pub fn keep_altnames(&mut self, passes: impl Fn(&AltName) -> bool) {
+        if let Some(Value::Names(names)) = self.0.get_mut(&Property::AltNames) {
+            names.retain(|name| passes(&AltName(name.clone())));
+        }
+    }
+
     /// The link's address, where it is among them.
     pub fn mac(&self) -> Option<HwAddr> {
         match self.get(Property::Mac) {
@@ -117,9 +124,7 @@ impl LinkProperties {
     /// An alternative name has become the link's own, and is none any more.
     pub fn forget_altname(&mut self, name: &LinkName) {
         for settings in [&mut self.persistent, &mut self.temporary, &mut self.found] {
-            if let Some(Value::Names(names)) = settings.0.get_mut(&Property::AltNames) {
-                names.retain(|altname| altname != name.as_bytes());
-            }
+            settings.keep_altnames(|altname| !altname.is(name));
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dlmgmt_proto::door::{
     AttachZone, CreateLink, DeleteLink, ResetZone, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::{
-    ErrorCode, Event, Flags, Generation, LinkClass, LinkSpec, LinkState, Result, ZoneId, ZoneName,
-    ZoneState,
+    ErrorCode, Event, Flags, Generation, LinkClass, LinkSpec, LinkState, MacvlanMode, Result,
+    ZoneId, ZoneName, ZoneState,
 };
 use dlmgmtd::crash;
 use dlmgmtd::engine::{EventStream, Service};
@@ -650,7 +651,6 @@ async fn a_link_gives_up_the_alternative_name_that_it_is_to_be_called_and_has_it
     let machine = Machine::with_cards([card("eth0", 1, 1)]);
     let daemon = machine.start().await;
     let web = machine.zone_up(&daemon, "web").await;
-    let altname = |text: &str| Action::AddAltName(AltName(text.as_bytes().to_vec()));
     machine.world.by_others(&Step { at: machine.at("eth0"), action: altname("up0") }).unwrap();
     daemon.look_everywhere().await;
     let inside = SetZone { name_inside: Some("up0".to_owned()), ..lend("eth0", "web") };
@@ -737,4 +737,110 @@ async fn what_is_kept_for_loans_is_in_custody_whoever_brought_them_there() {
     assert_eq!(custody.kept(), [zone("db"), zone("web")].into());
     daemon.recall(recall(&link)).await.unwrap();
     assert_eq!(custody.kept(), [zone("db")].into());
+}
+
+/// An alternative name of a link, as an action of others.
+fn altname(text: &str) -> Action {
+    Action::AddAltName(AltName(text.as_bytes().to_vec()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loan_comes_home_though_it_was_given_the_name_of_a_link_there() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    for zone_ends in [false, true] {
+        daemon.lend(lend("eth0", "web")).await.unwrap();
+        let at = machine.world.find(web, &name("eth0")).unwrap();
+        machine.world.by_others(&Step { at, action: altname("eth1") }).unwrap();
+        settle().await;
+        if zone_ends {
+            daemon.engine.end_zone(ZoneId(1)).await;
+        } else {
+            daemon.recall(recall("web/eth0")).await.unwrap();
+        }
+        machine.assert_agrees(&daemon);
+        assert!(daemon.link("eth0").unwrap().flags.contains(Flags::ACTIVE));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loan_comes_home_without_the_alternative_name_that_is_taken_there_by_now() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    for text in ["up0", "up1"] {
+        machine.world.by_others(&Step { at: machine.at("eth0"), action: altname(text) }).unwrap();
+    }
+    daemon.look_everywhere().await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    let at = machine.world.find(web, &name("eth0")).unwrap();
+    let drop = Action::DropAltName(AltName(b"up0".to_vec()));
+    machine.world.by_others(&Step { at, action: drop }).unwrap();
+    machine.create("up0");
+    settle().await;
+    daemon.recall(recall("web/eth0")).await.unwrap();
+    let home = machine.world.links(machine.world.home());
+    let eth0 = home.iter().find(|link| link.name == name("eth0")).unwrap();
+    assert_eq!(eth0.altnames, [AltName(b"up1".to_vec())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loan_comes_home_at_the_end_of_a_zone_also_where_the_kernel_refuses_it_what_it_had() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    machine
+        .world
+        .by_others(&Step { at: machine.at("eth0"), action: Action::SetMtu(9000) })
+        .unwrap();
+    let spec =
+        LinkSpec::Vnic { over: "eth0".parse().unwrap(), mac: None, mode: MacvlanMode::Bridge };
+    let call = CreateLink { name: "v0".to_owned(), zone: None, temporary: false, spec };
+    let id = daemon.engine.create_link(&root(), call).await.unwrap().id;
+    for action in [Action::SetMtu(9000), Action::SetUp(true)] {
+        machine.world.by_others(&Step { at: machine.at("v0"), action }).unwrap();
+    }
+    settle().await;
+    daemon.lend(lend("v0", "web")).await.unwrap();
+    machine
+        .world
+        .by_others(&Step { at: machine.at("eth0"), action: Action::SetMtu(1500) })
+        .unwrap();
+    settle().await;
+    let refused = daemon.recall(recall("web/v0")).await.unwrap_err();
+    assert_eq!((refused.code, machine.names_in(web)), (ErrorCode::Kernel, vec!["v0".to_owned()]));
+    daemon.engine.end_zone(ZoneId(1)).await;
+    settle().await;
+    let v0 = daemon.link("v0").unwrap();
+    assert_eq!((v0.id, v0.mtu, v0.state), (id, Some(1500), LinkState::Up));
+    machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_zone_leaves_alone_what_was_lent_on_meanwhile() {
+    for seed in 0..200 {
+        let machine = Machine::new(seed);
+        machine.world.plug(card("eth0", 1, 1));
+        machine.world.plug(card("eth1", 2, 2));
+        let daemon = machine.start().await;
+        machine.zone_up(&daemon, "web").await;
+        let db = machine.zone_up(&daemon, "db").await;
+        let ids = ["eth0", "eth1"].map(|link| daemon.id(link));
+        for link in ["eth0", "eth1"] {
+            daemon.lend(lend(link, "web")).await.unwrap();
+        }
+        let lent_on = async {
+            tokio::time::sleep(Duration::from_micros(seed * 20)).await;
+            daemon.lend(lend(&format!("@{}", ids[1]), "db")).await
+        };
+        let (_, lent_on) = tokio::join!(daemon.engine.end_zone(ZoneId(1)), lent_on);
+        lent_on.unwrap();
+        settle().await;
+        assert_eq!(
+            (machine.kernel_names(), machine.names_in(db)),
+            (vec!["eth0".to_owned()], vec!["eth1".to_owned()]),
+            "seed {seed}"
+        );
+    }
 }
