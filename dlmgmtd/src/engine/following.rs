@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::observer::{Clue, Glance, reconcile};
 use super::perimeter::{Key, Keys};
 use super::pipeline::Pipeline;
-use super::zones::{ZoneKeeper, lent_and_home_again};
+use super::zones::ZoneKeeper;
 use crate::core::Registry;
 use crate::kernel::{Hint, HintBatch};
 use crate::model::{Binding, NsCookie};
@@ -51,11 +51,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, zones: Arc<ZoneKeeper>) {
             let zones = zones.clone();
             tokio::spawn(async move { zones.remake_owed_links().await });
         }
-        let returned = lent_and_home_again(&before, &pipeline.registry());
-        if !returned.is_empty() {
-            let zones = zones.clone();
-            tokio::spawn(async move { zones.send_to(returned).await });
-        }
+        zones.send_those_back(&before);
     }
 }
 

@@ -130,13 +130,17 @@ impl Service for Engine {
     async fn rename(&self, caller: &Caller, call: Rename) -> Result<Changed> {
         let scope = authorise(caller, Action::Rename)?;
         let items = call.items.iter().map(checked).collect::<Result<Vec<_>>>()?;
-        self.change(move |registry, _| {
+        let before = self.pipeline.registry();
+        let changed = self.change(move |registry, _| {
             let known = |(link, to): &(LinkRef, LinkName)| {
                 Ok((resolve(registry, scope, link)?.record.id, *to))
             };
             plan_rename(registry, &items.iter().map(known).collect::<Result<Vec<_>>>()?)
-        })
-        .await
+        });
+        let changed = changed.await?;
+        // What took over the record of a link is lent where that was.
+        self.zones.send_those_back(&before);
+        Ok(changed)
     }
 
     async fn delete_phys(&self, caller: &Caller, call: DeletePhys) -> Result<Changed> {

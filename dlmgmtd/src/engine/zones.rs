@@ -4,7 +4,7 @@ mod taking_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Result, ZoneId, ZoneName};
@@ -99,6 +99,8 @@ pub(super) struct ZoneKeeper {
     unclaimed: Unclaimed,
     /// Persistent virtual links that died with a namespace, or with the machine.
     owed: Mutex<BTreeSet<LinkId>>,
+    /// Links that are tried to be sent to their zones again and again.
+    late: Mutex<BTreeSet<LinkId>>,
     ended: broadcast::Sender<NsCookie>,
 }
 
@@ -114,6 +116,7 @@ impl ZoneKeeper {
             deaths: Mutex::default(),
             unclaimed: Unclaimed::default(),
             owed: Mutex::default(),
+            late: Mutex::default(),
             ended: broadcast::Sender::new(1024),
         }
     }
@@ -234,25 +237,20 @@ impl ZoneKeeper {
         Err(Error::new(ErrorCode::NoZone, format!("zone {name} ended while it was attached")))
     }
 
-    /// Every link that is lent to the zone goes there.
-    async fn send_loans(&self, zone: ZoneId) {
+    /// Every link that is lent to the zone goes there: what cannot go now, as soon as it can.
+    async fn send_loans(self: &Arc<Self>, zone: ZoneId) {
         let _gate = self.enter(zone).await;
-        let registry = self.pipeline.registry();
-        let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
-        let Some(ns) = up.map(|up| up.ns) else { return };
-        let waiting: Vec<LinkId> = registry
-            .lent_to(zone)
-            .filter(|link| link.kernel.is_some() && !link.is_lent() && link.is_for(ns))
-            .map(|link| link.record.id)
-            .collect();
-        for id in waiting {
+        for id in waiting_for(&self.pipeline.registry(), zone) {
             crash::point("zone_up.before_loan");
-            if let Err(why) = self.send_loan(id, zone).await {
+            if let Err(why) = self.send_loan(id, zone).await
+                && self.late().insert(id)
+            {
                 tracing::warn!(
                     LINKID = id.get(),
                     LINK = self.pipeline.label(id),
-                    "a link stays at home: {why}"
+                    "a link stays at home for now: {why}"
                 );
+                tokio::spawn(send_when_possible(Arc::downgrade(self), id, zone));
             }
         }
     }
@@ -409,7 +407,7 @@ impl ZoneKeeper {
     }
 
     /// A namespace that was no zone is dead.
-    async fn forget_stranger(&self, ns: NsCookie) {
+    async fn forget_stranger(self: &Arc<Self>, ns: NsCookie) {
         self.follow_planned(|registry| plan_space_lost(registry, ns)).await;
         self.pipeline.strangers().remove(&ns);
         self.pipeline.kernel.unwatch(ns).await;
@@ -435,7 +433,7 @@ impl ZoneKeeper {
 
     /// Ends a zone while it is that namespace: its loans come home first, then the namespace is let
     /// go. Another one of the name, which came up meanwhile, is left alone.
-    pub async fn end_zone(&self, zone: ZoneId, ns: NsCookie) {
+    pub async fn end_zone(self: &Arc<Self>, zone: ZoneId, ns: NsCookie) {
         self.take_down(zone, ns).await;
         crash::point("zone_end.before_remake");
         self.remake_lost_links().await;
@@ -586,7 +584,7 @@ impl ZoneKeeper {
     /// What the daemon's absence left behind: links of namespaces that are no zones any more,
     /// deletions that were begun, links that a reboot or a dead namespace took, and loans of zones
     /// that ended meanwhile.
-    pub async fn finish_start(&self) {
+    pub async fn finish_start(self: &Arc<Self>) {
         self.follow_planned(plan_forget_lost).await;
         self.delete_the_ending().await;
         self.remake_lost_links().await;
@@ -621,7 +619,7 @@ impl ZoneKeeper {
     }
 
     /// Persistent virtual links of ours that went down with a namespace are made again at home.
-    pub async fn remake_lost_links(&self) {
+    pub async fn remake_lost_links(self: &Arc<Self>) {
         let registry = self.pipeline.registry();
         let is_lost = |link: &&Arc<Link>| {
             link.record.recipe.is_some() && is_kept(link) && is_incomplete(&registry, link)
@@ -638,7 +636,7 @@ impl ZoneKeeper {
     /// Makes those of them again for which it is possible now: the other end of a pair may not have
     /// ended yet, or a lower link be absent. What was made may be the lower link of others, in
     /// whatever order they have their ids.
-    pub async fn remake_owed_links(&self) {
+    pub async fn remake_owed_links(self: &Arc<Self>) {
         let registry = self.pipeline.registry();
         loop {
             let owed = std::mem::take(&mut *self.owed());
@@ -650,13 +648,14 @@ impl ZoneKeeper {
                 break;
             }
         }
-        self.send_to(lent_and_home_again(&registry, &self.pipeline.registry())).await;
+        self.send_those_back(&registry);
     }
 
-    /// Loans of these zones go there.
-    pub async fn send_to(&self, zones: BTreeSet<ZoneId>) {
-        for zone in zones {
-            self.send_loans(zone).await;
+    /// Links that became active at home since `before` go where they are lent to, in their own time.
+    pub fn send_those_back(self: &Arc<Self>, before: &Registry) {
+        for zone in lent_and_home_again(before, &self.pipeline.registry()) {
+            let keeper = self.clone();
+            tokio::spawn(async move { keeper.send_loans(zone).await });
         }
     }
 
@@ -709,6 +708,11 @@ impl ZoneKeeper {
         if registry.link(id).is_some_and(|link| is_incomplete(&registry, link)) {
             self.owed().insert(id);
         }
+    }
+
+    fn late(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
+        // Every statement leaves the set whole, so a poisoned lock does no harm.
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owed(&self) -> MutexGuard<'_, BTreeSet<LinkId>> {
@@ -779,13 +783,36 @@ pub struct Still<'a> {
     _birth: tokio::sync::MutexGuard<'a, ()>,
 }
 
+/// Links that are to go to a zone that is up.
+fn waiting_for(registry: &Registry, zone: ZoneId) -> Vec<LinkId> {
+    let up = registry.zone(zone).and_then(|zone| zone.up.as_ref());
+    let Some(ns) = up.map(|up| up.ns) else { return Vec::new() };
+    let is_waiting =
+        |link: &&Arc<Link>| link.kernel.is_some() && !link.is_lent() && link.is_for(ns);
+    registry.lent_to(zone).filter(is_waiting).map(|link| link.record.id).collect()
+}
+
+/// Tries to send a loan until that is done, or not to be done any more.
+async fn send_when_possible(keeper: Weak<ZoneKeeper>, id: LinkId, zone: ZoneId) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        let Some(keeper) = keeper.upgrade() else { return };
+        let _gate = keeper.enter(zone).await;
+        let is_waiting = waiting_for(&keeper.pipeline.registry(), zone).contains(&id);
+        if !is_waiting || keeper.send_loan(id, zone).await.is_ok() {
+            keeper.late().remove(&id);
+            return;
+        }
+    }
+}
+
 /// Whether a link of ours is to be as its record says: while it is there, or for good.
 fn is_kept(link: &Link) -> bool {
     link.kernel.is_some() || link.record.lifetime == Lifetime::Persistent
 }
 
 /// Zones to which links are lent that became active, at home, between two moments.
-pub(super) fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeSet<ZoneId> {
+fn lent_and_home_again(before: &Registry, after: &Registry) -> BTreeSet<ZoneId> {
     let was_absent = |id| before.link(id).is_none_or(|link| link.kernel.is_none());
     let is_up = |zone| after.zone(zone).is_some_and(|zone| zone.up.is_some());
     let returned = after

@@ -844,3 +844,39 @@ async fn the_end_of_a_zone_leaves_alone_what_was_lent_on_meanwhile() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_loan_that_is_refused_when_its_zone_comes_up_is_tried_until_it_is_there() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    for link in ["eth0", "eth1"] {
+        daemon.lend(lend(link, "web")).await.unwrap();
+    }
+    let hold = daemon.engine.hold(&root(), "eth0".parse().unwrap()).await.unwrap();
+    let web = machine.world.add_namespace();
+    let thief = machine.world.create(web, virtual_link("eth1")).unwrap();
+    machine.named(&daemon, "web", web).await;
+    settle().await;
+    assert_eq!(machine.kernel_names(), ["eth0", "eth1"]);
+    drop(hold);
+    settle().await;
+    assert_eq!(machine.kernel_names(), ["eth1"]);
+    machine.world.delete(thief).unwrap();
+    settle().await;
+    assert_eq!(machine.names_in(web), ["eth0", "eth1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_takes_over_a_lent_link_goes_where_that_is_lent_to() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    machine.world.plug(card("eth1", 2, 2));
+    settle().await;
+    daemon.rename(&[("eth1", "eth0")]).await.unwrap();
+    settle().await;
+    assert_eq!(machine.names_in(web), ["eth0"]);
+}

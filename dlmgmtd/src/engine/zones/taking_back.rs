@@ -72,7 +72,7 @@ impl ZoneKeeper {
     }
 
     /// A zone that was taken back has its source again.
-    pub(super) async fn claim(&self, found: Found) -> Result<ZoneId> {
+    pub(super) async fn claim(self: &Arc<Self>, found: Found) -> Result<ZoneId> {
         let Arrival { name, ns, opener, pid, path, attached } = found.into();
         let (zone, ns) = {
             let _birth = self.births.lock().await;
