@@ -277,7 +277,7 @@ fn no_zone(registry: &Registry, zone: ZoneId) -> Error {
 }
 
 /// A late request does nothing, so that it never hurts the link's next user.
-fn refuse_stale(registry: &Registry, link: &Link, known: Option<Generation>) -> Result<()> {
+pub fn refuse_stale(registry: &Registry, link: &Link, known: Option<Generation>) -> Result<()> {
     let now = link.record.generation;
     if known.is_none_or(|known| known == now) {
         return Ok(());

@@ -25,7 +25,7 @@ mod zones;
 
 pub use events::{changed, detaching, events_between};
 pub use import::{Asked, known_virtual_links, links_to_change, links_to_lend, plan_import};
-pub use loans::{Lend, Recall, is_overdue, plan_home_coming, plan_lend, plan_recall};
+pub use loans::{Lend, Recall, is_overdue, plan_home_coming, plan_lend, plan_recall, refuse_stale};
 pub use lookup::{Scope, describe_to, resolve, veiled, visible_zone};
 pub use making::{
     Make, PortChange, plan_change_ports, plan_delete, plan_end, plan_make, plan_remake,

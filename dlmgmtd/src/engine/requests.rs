@@ -32,7 +32,8 @@ use crate::core::{
     Resetting, Scope, Setting, describe_properties, describe_to, describe_zone, export, is_shown,
     known_virtual_links, links_to_change, links_to_lend, plan_change_ports, plan_delete,
     plan_delete_phys, plan_import, plan_lend, plan_make, plan_recall, plan_rename,
-    plan_reset_properties, plan_set_properties, refuse_ending, resolve, veiled, visible_zone,
+    plan_reset_properties, plan_set_properties, refuse_ending, refuse_stale, resolve, veiled,
+    visible_zone, zone_named,
 };
 use crate::model::{Lifetime, Link, Readings, Zone};
 use crate::zones::{Found, SourceError, ZoneSources};
@@ -161,23 +162,26 @@ impl Service for Engine {
         }
         let name_inside = call.name_inside.as_deref().map(given).transpose()?;
         self.pipeline.refuse_if_read_only()?;
-        let zone = match self.pipeline.registry().zone_by_name(&call.zone) {
-            Some(zone) => zone,
-            None if call.temporary => {
-                let text = format!("no zone {}", call.zone);
-                return Err(Error::new(ErrorCode::NoZone, text));
-            }
-            None => self.zones.ensure_zone(&call.zone).await?,
-        };
-        let lend = Lend {
+        let registry = self.pipeline.registry();
+        let zone = zone_named(&registry, &call.zone);
+        let is_new = registry.zone(zone.record.id).is_none();
+        if is_new && call.temporary {
+            return Err(Error::new(ErrorCode::NoZone, format!("no zone {}", call.zone)));
+        }
+        let mut lend = Lend {
             id,
-            zone,
+            zone: zone.record.id,
             name_inside,
             is_persistent: !call.temporary,
             force: call.force,
             generation: call.generation,
         };
-        let gate = self.zones.enter_unless_ending([zone].into()).await?;
+        if is_new {
+            // A refused loan leaves no zone behind.
+            plan_lend(&registry.with_zone(zone), &lend, &self.addresses_of(&link).await?)?;
+            lend.zone = self.zones.ensure_zone(&call.zone).await?;
+        }
+        let gate = self.zones.enter_unless_ending([lend.zone].into()).await?;
         let addresses = self.addresses_of(&link).await?;
         let changed = self.change(move |registry, _| plan_lend(registry, &lend, &addresses)).await;
         drop(gate);
@@ -188,6 +192,7 @@ impl Service for Engine {
         let scope = authorise(caller, Action::Lend)?;
         let link = resolve(&self.pipeline.registry(), scope, &call.link)?.clone();
         if link.loan().is_none() {
+            refuse_stale(&self.pipeline.registry(), &link, call.generation)?;
             let text = format!("{} is not lent to a zone", call.link);
             return Err(Error::new(ErrorCode::Invalid, text));
         }

@@ -364,7 +364,20 @@ async fn a_late_request_that_names_an_older_generation_does_nothing() {
     assert_eq!(daemon.recall(late).await.unwrap_err().code, ErrorCode::Stale);
     assert_eq!(machine.names_in(web), ["eth0"]);
     let now = Generation(old.0 + 1);
-    daemon.recall(ResetZone { generation: Some(now), ..recall("eth0") }).await.unwrap();
+    let late = ResetZone { generation: Some(now), ..recall("eth0") };
+    daemon.recall(late.clone()).await.unwrap();
+    assert_eq!(daemon.recall(late).await.unwrap_err().code, ErrorCode::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loan_that_is_refused_leaves_no_zone_behind() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let _hold = daemon.engine.hold(&root(), "eth0".parse().unwrap()).await.unwrap();
+    assert_eq!(daemon.lend(lend("eth0", "web")).await.unwrap_err().code, ErrorCode::Busy);
+    let zones = daemon.engine.list_zones(&root()).unwrap();
+    assert_eq!(zones.iter().map(|zone| zone.id).collect::<Vec<_>>(), [ZoneId::GLOBAL]);
+    assert!(machine.disk.durable().zones.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
