@@ -118,7 +118,8 @@ fn start(host: &mut Host) -> Result<(), String> {
 }
 
 /// A library that makes flushes to the disk fail while the file that `SYNC_FAILS` names is there,
-/// and writes while the one that `WRITE_FAILS` names is.
+/// writes while the one that `WRITE_FAILS` names is, and what a write left behind to be written while
+/// the one that `WRITE_BACK_FAILS` names is.
 const FAILING_DISK: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -135,6 +136,9 @@ int fdatasync(int fd) { return fails("SYNC_FAILS", EIO) ? -1 : syscall(SYS_fdata
 int fsync(int fd) { return fails("SYNC_FAILS", EIO) ? -1 : syscall(SYS_fsync, fd); }
 ssize_t pwrite64(int fd, const void *bytes, size_t len, off64_t at) {
     return fails("WRITE_FAILS", EROFS) ? -1 : syscall(SYS_pwrite64, fd, bytes, len, at);
+}
+int sync_file_range(int fd, off64_t at, off64_t len, unsigned flags) {
+    return fails("WRITE_BACK_FAILS", EIO) ? -1 : syscall(SYS_sync_file_range, fd, at, len, flags);
 }
 "#;
 
@@ -177,14 +181,23 @@ fn assert_refused_while_failing(host: &mut Host, flag: &Path, why: &str) {
     assert!(!host.log().contains("the database was damaged"), "{}", host.log());
 }
 
-#[test]
-fn a_disk_that_cannot_sync_refuses_changes_until_it_can_again() {
-    let (mut host, flag) = host_with_failing_disk("SYNC_FAILS");
+/// The kernel may have dropped what it could not write: nothing is to follow such a hole.
+fn assert_log_replaced_after(way: &str) {
+    let (mut host, flag) = host_with_failing_disk(way);
     let log = |host: &Host| fs::metadata(state(host).join("db/db")).unwrap().ino();
     let refused_log = log(&host);
     assert_refused_while_failing(&mut host, &flag, "Input/output error");
-    // The kernel may have dropped what it could not write: nothing is to follow such a hole.
     assert_ne!(log(&host), refused_log, "the log that the disk refused is written on");
+}
+
+#[test]
+fn a_disk_that_cannot_sync_refuses_changes_until_it_can_again() {
+    assert_log_replaced_after("SYNC_FAILS");
+}
+
+#[test]
+fn a_disk_that_loses_what_was_written_refuses_changes_until_it_does_so_no_more() {
+    assert_log_replaced_after("WRITE_BACK_FAILS");
 }
 
 /// As when the file system was made read-only after an error.

@@ -67,6 +67,20 @@ fn is_refusal(why: &io::Error) -> bool {
     why.raw_os_error().is_some() && why.kind() != io::ErrorKind::NotFound
 }
 
+/// sled waits until the disk has what it writes, so a failure may be the disk's, unless nothing was
+/// written. It has no error number by then.
+fn not_written(why: sled::Error) -> DatabaseError {
+    match why {
+        sled::Error::Io(why) if was_not_begun(&why) => DatabaseError::Refused(why.to_string()),
+        why => DatabaseError::NotSynced(why.to_string()),
+    }
+}
+
+fn was_not_begun(why: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(why.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
 impl From<io::Error> for DatabaseError {
     fn from(why: io::Error) -> Self {
         Self::Refused(why.to_string())
@@ -184,14 +198,14 @@ impl Database {
                 Ok::<(), ConflictableTransactionError>(())
             });
             written.map_err(|why| match why {
-                TransactionError::Storage(why) | TransactionError::Abort(why) => why.into(),
+                TransactionError::Storage(why) | TransactionError::Abort(why) => not_written(why),
             })
         })
     }
 
     /// Hands everything written to the kernel. sled 0.34 calls this durable, which it is not.
     pub fn flush(&self) -> Result<(), DatabaseError> {
-        guarded(|| Ok(self.db.flush().map(drop)?))
+        guarded(|| self.db.flush().map(drop).map_err(not_written))
     }
 
     /// Makes everything flushed survive a power cut.

@@ -156,7 +156,7 @@ impl Writer {
             return Err(why);
         }
         let written = self.write(&database, changes);
-        self.has_hole = matches!(written, Err(DatabaseError::NotSynced(_)));
+        self.has_hole = is_hole(&written);
         if written.is_ok() {
             self.database = Some(database);
         } else {
@@ -197,6 +197,12 @@ impl Writer {
 
     /// Opens the database again and makes it hold what is durable, no more and no less.
     fn reopen(&mut self) -> Result<Database, DatabaseError> {
+        let reopened = self.try_to_reopen();
+        self.has_hole |= is_hole(&reopened);
+        reopened
+    }
+
+    fn try_to_reopen(&mut self) -> Result<Database, DatabaseError> {
         if self.has_hole {
             recovery::rebuild(&self.dir, &self.durable)?;
             self.dir.replace_database()?;
@@ -265,6 +271,11 @@ impl Writer {
 fn encoded(waiting: &Waiting) -> Option<Cow<'_, EncodedBatch>> {
     let told = |why: &CodecError| tracing::error!("a lazy change cannot be stored: {why}");
     waiting.encoded().inspect_err(told).ok()
+}
+
+/// Whether something may be missing in the log, behind which nothing more is found.
+fn is_hole<T>(written: &Result<T, DatabaseError>) -> bool {
+    matches!(written, Err(DatabaseError::NotSynced(_)))
 }
 
 struct AbandonOnDrop(Arc<Queue>);
