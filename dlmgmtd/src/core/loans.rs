@@ -212,11 +212,11 @@ fn giving_up(link: &Link, bound: &Bound, is_taken: impl Fn(&AltName) -> bool) ->
 
 /// Whether another link has that name, as its own or beside it, where this one is at home.
 fn is_taken_at_home(registry: &Registry, link: &Link, altname: &AltName) -> bool {
-    let Ok(name) = LinkName::found(&altname.0) else { return false };
     let home = link.record.owner;
-    let named = registry.by_name(home, name).and_then(|id| registry.link(id));
-    let has_it = named.filter(|other| other.place() == Some(home)).map(|other| other.record.id);
-    let others = [has_it, registry.by_altname(home, &name)];
+    let is_there = |id: &LinkId| registry.link(*id).is_some_and(|it| it.place() == Some(home));
+    let name = LinkName::found(&altname.0).ok();
+    let named = name.and_then(|name| registry.by_name(home, name)).filter(is_there);
+    let others = [named, registry.with_altname(home, altname)];
     others.into_iter().flatten().any(|other| other != link.record.id)
 }
 

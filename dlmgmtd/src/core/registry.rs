@@ -236,7 +236,12 @@ impl Registry {
 
     /// The link that has this alternative name in a zone.
     pub fn by_altname(&self, zone: ZoneId, name: &LinkName) -> Option<LinkId> {
-        self.altnames.get(&(zone, AltName(name.as_bytes().to_vec()))).copied()
+        self.with_altname(zone, &AltName(name.as_bytes().to_vec()))
+    }
+
+    /// As [`Registry::by_altname`]; alternative names can be longer than a link's own.
+    pub fn with_altname(&self, zone: ZoneId, altname: &AltName) -> Option<LinkId> {
+        self.altnames.get(&(zone, altname.clone())).copied()
     }
 
     /// The link that the kernel has there.

@@ -337,7 +337,10 @@ impl Pipeline {
             crash::point("kernel.after_step");
             match applied.map_err(|why| refusal(before, step.id, &why)) {
                 Ok(at) => done.note(step, at),
-                Err(why) if plan.can_spare(n) => tracing::warn!("left as it is: {why}"),
+                Err(why) if plan.can_spare(n) => {
+                    let link = before.label(step.id);
+                    tracing::warn!(LINKID = step.id.get(), LINK = link, "left as it is: {why}");
+                }
                 Err(why) => return Err(why),
             }
         }

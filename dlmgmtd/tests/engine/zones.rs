@@ -762,10 +762,15 @@ async fn a_loan_comes_home_though_it_was_given_the_name_of_a_link_there() {
     let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 2, 2)]);
     let daemon = machine.start().await;
     let web = machine.zone_up(&daemon, "web").await;
+    let long = altname("longer-than-any-name-of-its-own");
+    machine.world.by_others(&Step { at: machine.at("eth1"), action: long.clone() }).unwrap();
+    daemon.look_everywhere().await;
     for zone_ends in [false, true] {
         daemon.lend(lend("eth0", "web")).await.unwrap();
         let at = machine.world.find(web, &name("eth0")).unwrap();
-        machine.world.by_others(&Step { at, action: altname("eth1") }).unwrap();
+        for action in [altname("eth1"), long.clone()] {
+            machine.world.by_others(&Step { at, action }).unwrap();
+        }
         settle().await;
         if zone_ends {
             daemon.engine.end_zone(ZoneId(1)).await;
