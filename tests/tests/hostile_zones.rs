@@ -116,6 +116,21 @@ fn a_caller_inside_a_zone_is_told_of_its_own_links_alone() {
     }
 }
 
+/// The kernel moves no link to where one of its alternative names is taken.
+#[test]
+fn a_zone_cannot_keep_a_loan_by_giving_it_names_that_are_taken_at_home() {
+    let host = divided();
+    let id = host.everywhere()["web/a"];
+    let long = "longer-than-any-name-of-its-own";
+    host.ip(&format!("link property add dev home altname {long}"));
+    for name in ["home", long] {
+        host.ip_in("web", &format!("link property add dev a altname {name}"));
+    }
+    host.end_zone("web");
+    assert_eq!(host.everywhere()["global/a"], id);
+    assert!(host.kernel().contains_key("a"));
+}
+
 #[test]
 fn a_caller_whose_namespace_is_no_zone_gets_nothing() {
     let host = divided();
