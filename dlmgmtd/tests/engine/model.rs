@@ -20,7 +20,7 @@ use dlmgmt_proto::{
 };
 use dlmgmtd::engine::{HoldGuard, Service};
 use dlmgmtd::kernel::sim::{HintFaults, VirtualLink};
-use dlmgmtd::model::{Action, Binding, NsCookie, Step};
+use dlmgmtd::model::{Action, AltName, Binding, NsCookie, Step};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -59,6 +59,7 @@ enum Happening {
     OthersRename(usize, usize),
     OthersMove { link: usize, zone: usize },
     OthersSet(usize, u32),
+    OthersCall { link: usize, altname: usize },
     Plug { card: u8, slot: u8, name: usize },
     Unplug(usize),
     OfBridge(OfBridge),
@@ -103,6 +104,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (any(), any()).prop_map(|(link, name)| OthersRename(link, name)),
         1 => (any(), any()).prop_map(|(link, zone)| OthersMove { link, zone }),
         1 => (any(), 1400..1500u32).prop_map(|(link, mtu)| OthersSet(link, mtu)),
+        1 => (any(), any()).prop_map(|(link, altname)| OthersCall { link, altname }),
         2 => (1..5u8, 1..5u8, any()).prop_map(|(card, slot, name)| Plug { card, slot, name }),
         1 => any().prop_map(Unplug),
         8 => of_bridge().prop_map(OfBridge),
@@ -715,6 +717,13 @@ impl Life {
             Happening::OthersSet(link, mtu) => {
                 if let Some((_, at)) = self.known_in_kernel(link) {
                     let _ = self.machine.world.by_others(&Step { at, action: Action::SetMtu(mtu) });
+                }
+            }
+            Happening::OthersCall { link, altname } => {
+                if let Some((_, at)) = self.known_in_kernel(link) {
+                    let altname = AltName(NAMES[altname % NAMES.len()].as_bytes().to_vec());
+                    let action = Action::AddAltName(altname);
+                    let _ = self.machine.world.by_others(&Step { at, action });
                 }
             }
             Happening::Plug { card: number, slot, name } => self.plug(number, slot, name),
