@@ -20,7 +20,7 @@ use dlmgmt_proto::{
 };
 use dlmgmtd::engine::{HoldGuard, Service};
 use dlmgmtd::kernel::sim::{HintFaults, VirtualLink};
-use dlmgmtd::model::{Action, AltName, Binding, NsCookie, Step};
+use dlmgmtd::model::{Action, AltName, Binding, Location, NsCookie, Step};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -397,6 +397,8 @@ struct Life {
     /// What was brought in since the last rest.
     imported: Vec<SavedLink>,
     holds: Vec<Box<dyn HoldGuard>>,
+    /// Where they are is not the daemon's doing.
+    moved_by_others: BTreeSet<LinkId>,
     model: Model,
     requests: usize,
     macs: u8,
@@ -427,6 +429,7 @@ impl Life {
             saved: None,
             imported: Vec::new(),
             holds: Vec::new(),
+            moved_by_others: BTreeSet::new(),
             model: Model::default(),
             requests: 0,
             macs: 0,
@@ -773,7 +776,11 @@ impl Life {
     fn others_move(&mut self, link: LinkId, at: Binding, to: NsCookie, name: LinkName) {
         let had_name = self.machine.world.find(at.ns, &name) == Some(at);
         let step = Step { at, action: Action::Move { to, name } };
-        if self.machine.world.by_others(&step).is_ok() && !had_name {
+        if self.machine.world.by_others(&step).is_err() {
+            return;
+        }
+        self.moved_by_others.insert(link);
+        if !had_name {
             self.model.by_others(link, Wish::Name(name));
         }
     }
@@ -907,6 +914,7 @@ impl Life {
         let world = &self.machine.world;
         self.named.retain(|_, ns| world.is_alive(*ns));
         self.check_kernel();
+        self.check_loans();
         self.check_disk();
         self.check_options();
         let shown = self.daemon().all_links();
@@ -945,6 +953,39 @@ impl Life {
         match properties.get(Property::Alias) {
             Some(Value::Text(alias)) => alias.clone(),
             _ => String::new(),
+        }
+    }
+
+    /// SPEC.md section 6: whenever the zone is up, the link is there, if it can be.
+    fn check_loans(&self) {
+        let spaces = self.spaces();
+        for record in self.machine.records() {
+            let Location::OnLoan(loan) = &record.location else { continue };
+            let found = self.whereabouts(record.id);
+            let Some(ns) = found.assigned.as_ref().and_then(|zone| spaces.get(zone)) else {
+                continue;
+            };
+            let is_at_home = found.zone.as_ref() == Some(&ZoneName::global());
+            let is_free =
+                found.link.flags.contains(Flags::ACTIVE) && !found.link.flags.contains(Flags::HELD);
+            let Some(at) = self.binding(&found.link).filter(|_| is_at_home && is_free) else {
+                continue;
+            };
+            if self.moved_by_others.contains(&record.id) {
+                continue;
+            }
+            let there = self.machine.world.links(*ns);
+            let has_name = |name: &[u8]| {
+                there.iter().any(|other| {
+                    other.name.as_bytes() == name
+                        || other.altnames.iter().any(|altname| altname.0 == name)
+                })
+            };
+            let altnames =
+                self.machine.world.link(at).map(|link| link.altnames).unwrap_or_default();
+            let is_taken = has_name(loan.name_inside.as_bytes())
+                || altnames.iter().any(|altname| has_name(&altname.0));
+            assert!(is_taken, "@{} waits at home for {:?}", record.id, found.assigned);
         }
     }
 
