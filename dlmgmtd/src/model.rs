@@ -289,7 +289,7 @@ pub enum Lifetime {
     Persistent,
     /// While the kernel has the link, at most until the next reboot.
     Temporary,
-    /// As `Temporary`, and at most until its zone ends.
+    /// As `Temporary`, and at most until its zone ends, or that of its other end.
     Transient,
     /// Until the kernel no longer has the link, which is being deleted: after a crash, a restart
     /// goes on with that.

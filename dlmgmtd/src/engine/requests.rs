@@ -206,7 +206,9 @@ impl Service for Engine {
             _ => Some(self.limits.load().transient_links),
         };
         let make = asked(&self.pipeline.registry(), scope, &call, quota)?;
-        let gates = self.zones.enter_unless_ending(zones_of(&make)).await?;
+        // These zones must not end in between.
+        let zones = ending_zones(make.zone, make.peer);
+        let gates = self.zones.enter_unless_ending(zones).await?;
         let plan = move |registry: &Registry, ids: &mut LinkIds| {
             plan_make(registry, ids, &asked(registry, scope, &call, quota)?)
         };
@@ -544,24 +546,26 @@ fn asked(registry: &Registry, scope: Scope, call: &MakeLink, quota: Option<usize
     let link = |link: &LinkRef| Ok(resolve(registry, scope, link)?.record.id);
     let (zone, name) = (zone_of(&call.zone)?, given(&call.name)?);
     let peer = call.peer.as_ref().map(|peer| Ok((zone_of(&peer.zone)?, given(&peer.name)?)));
+    let peer = peer.transpose()?;
     Ok(Make {
         zone,
         name,
-        lifetime: lifetime(call.temporary, zone, name)?,
+        lifetime: lifetime(call.temporary, &ending_zones(zone, peer), name)?,
         settings: settings(call)?,
         over: call.over.as_ref().map(link).transpose()?,
-        peer: peer.transpose()?,
+        peer,
         ports: call.ports.iter().map(link).collect::<Result<_>>()?,
         quota,
     })
 }
 
-fn lifetime(is_temporary: bool, zone: ZoneId, name: LinkName) -> Result<Lifetime> {
-    match (is_temporary, zone) {
-        (true, ZoneId::GLOBAL) => Ok(Lifetime::Temporary),
-        (true, _) => Ok(Lifetime::Transient),
-        (false, ZoneId::GLOBAL) => Ok(Lifetime::Persistent),
-        (false, _) => {
+/// A pair ends with the zone of either end, so both ends have one lifetime.
+fn lifetime(is_temporary: bool, zones: &BTreeSet<ZoneId>, name: LinkName) -> Result<Lifetime> {
+    match (is_temporary, zones.is_empty()) {
+        (true, true) => Ok(Lifetime::Temporary),
+        (true, false) => Ok(Lifetime::Transient),
+        (false, true) => Ok(Lifetime::Persistent),
+        (false, false) => {
             let why = "a link made in a zone is temporary; make it in global and lend it";
             Err(Error::new(ErrorCode::Invalid, format!("{name}: {why}")))
         }
@@ -579,11 +583,10 @@ fn settings(call: &MakeLink) -> Result<LinkOptions> {
         .map_err(|why| Error::new(ErrorCode::Invalid, format!("{}: {why}", quotable(&call.name))))
 }
 
-/// The zones whose ends must not come between: those where a link and its peer are made.
-fn zones_of(make: &Make) -> BTreeSet<ZoneId> {
-    let peer_zone = make.peer.map(|(zone, _)| zone);
-    // `global` never ends, so there is nothing to wait for.
-    peer_zone.into_iter().chain([make.zone]).filter(|zone| *zone != ZoneId::GLOBAL).collect()
+/// The zones with which a link and its peer end; `global` never does.
+fn ending_zones(zone: ZoneId, peer: Option<(ZoneId, LinkName)>) -> BTreeSet<ZoneId> {
+    let zones = peer.map(|(zone, _)| zone).into_iter().chain([zone]);
+    zones.filter(|zone| *zone != ZoneId::GLOBAL).collect()
 }
 
 fn find_zone(

@@ -2,7 +2,7 @@
 
 use dlmgmt_proto::door::{ChangePorts, DeleteLink, LinkOption, MakeLink, Peer};
 use dlmgmt_proto::kind::{KINDS, LinkKind};
-use dlmgmt_proto::{ErrorCode, LinkClass, Result};
+use dlmgmt_proto::{ErrorCode, Flags, LinkClass, Result, ZoneId};
 use dlmgmtd::engine::Service;
 use dlmgmtd::kernel::sim::VirtualLink;
 use dlmgmtd::model::{NewKind, NewLink};
@@ -18,6 +18,12 @@ pub fn made(called: &str, kind: &str, options: &[(&str, &str)]) -> MakeLink {
 
 pub fn over(lower: &str, link: MakeLink) -> MakeLink {
     MakeLink { over: lower.parse().ok(), ..link }
+}
+
+/// A pair whose ends are made in these zones.
+fn pair(called: &str, inside: Option<&str>, peer: &str, peer_inside: Option<&str>) -> MakeLink {
+    let peer = Peer { name: peer.to_owned(), zone: peer_inside.map(zone) };
+    MakeLink { zone: inside.map(zone), peer: Some(peer), ..made(called, "veth", &[]) }
 }
 
 fn with_ports(ports: &[&str], link: MakeLink) -> MakeLink {
@@ -255,6 +261,39 @@ async fn bad_requests_are_refused_each_with_its_reason() {
         assert!(refused.message.contains(why), "{refused}");
     }
     assert_eq!((daemon.all_links(), machine.records()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_ends_with_the_zone_of_either_end_also_where_the_namespace_lives_on() {
+    let machine = Machine::new(0);
+    let daemon = machine.start().await;
+    for (inside, peer_inside) in [(Some("web"), None), (None, Some("web"))] {
+        let ns = machine.zone_up(&daemon, "web").await;
+        let link = MakeLink { temporary: true, ..pair("t0", inside, "t1", peer_inside) };
+        daemon.make(link).await.unwrap();
+        let links = daemon.all_links();
+        assert_eq!(links.len(), 2);
+        assert!(links.iter().all(|link| link.flags.contains(Flags::TRANSIENT)));
+        daemon.engine.end_zone(ZoneId(1)).await;
+        settle().await;
+        assert_eq!(daemon.all_links(), []);
+        assert_eq!(machine.names_in(ns), Vec::<String>::new());
+        assert_eq!(machine.kernel_names(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_with_an_end_in_a_zone_is_not_persistent() {
+    let machine = Machine::new(0);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    for (inside, peer_inside) in [(Some("web"), None), (None, Some("web"))] {
+        let refused = daemon.make(pair("v0", inside, "v1", peer_inside)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Invalid, "{refused}");
+        assert!(refused.message.contains("a link made in a zone is temporary"), "{refused}");
+        assert_eq!(machine.names_in(web), Vec::<String>::new());
+        assert_eq!((daemon.all_links(), machine.kernel_names()), (vec![], vec![]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
