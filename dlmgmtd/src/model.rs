@@ -384,6 +384,15 @@ impl Recipe {
         LinkOptions::parse(self.kind()?, options, self.over.is_some()).ok()
     }
 
+    /// One of the links below has become another one, which may have been below as well.
+    pub fn put_over(&mut self, old: LinkId, heir: LinkId) {
+        self.over = self.over.map(|over| if over == old { heir } else { over });
+        if self.ports.contains(&heir) {
+            self.ports.retain(|port| *port != old);
+        }
+        self.ports.iter_mut().filter(|port| **port == old).for_each(|port| *port = heir);
+    }
+
     /// The links without which it cannot be as it is to be: what it lies over, and its ports.
     pub fn below(&self) -> impl Iterator<Item = LinkId> + '_ {
         self.over.into_iter().chain(self.ports.iter().copied())

@@ -22,6 +22,7 @@ pub fn plan_rename(registry: &Registry, wishes: &[(LinkId, LinkName)]) -> Result
     refuse_doubles(registry, &wishes)?;
     let leaving: BTreeSet<LinkId> = wishes.iter().map(|wish| wish.link.record.id).collect();
     let mut plan = Plan::default();
+    let mut heirs = Vec::new();
     for wish in &wishes {
         refuse_unmovable(registry, wish)?;
         match occupant(registry, wish, &leaving)? {
@@ -29,9 +30,11 @@ pub fn plan_rename(registry: &Registry, wishes: &[(LinkId, LinkName)]) -> Result
             Some(removed) => {
                 plan.changes.extend(taken_over(registry, wish, removed)?);
                 plan.equips.push(removed.record.id);
+                heirs.push((wish.link.record.id, removed.record.id));
             }
         }
     }
+    heirs.iter().for_each(|(old, heir)| put_above(registry, &mut plan.changes, *old, *heir));
     plan.steps = kernel_steps(registry, &moves(&wishes))?;
     let is_so = wishes.iter().filter(|wish| wish.link.is_named(wish.to));
     plan.presumes = is_so.map(|wish| wish.link.record.id).collect();
@@ -163,6 +166,21 @@ fn taken_over(
     record.generation = Generation(new.generation.0.max(old.generation.0));
     link.kernel = wish.link.kernel.as_ref().map(|bound| bound.renamed(wish.to));
     Ok([LinkChange::end(old.id), link.into()])
+}
+
+/// What lies over a device lies over the link that it became, as the changes so far have it.
+fn put_above(registry: &Registry, changes: &mut Vec<LinkChange>, old: LinkId, heir: LinkId) {
+    for upper in registry.made_over(old) {
+        let planned = changes.iter().position(|change| change.id == upper.record.id);
+        let at = planned.unwrap_or_else(|| {
+            changes.push(Link::clone(upper).into());
+            changes.len() - 1
+        });
+        let upper = changes[at].after.as_mut().map(Link::record_mut);
+        if let Some(recipe) = upper.and_then(|record| record.recipe.as_mut()) {
+            recipe.put_over(old, heir);
+        }
+    }
 }
 
 impl Bound {

@@ -28,6 +28,52 @@ fn case_2_a_device_takes_over_a_removed_link() {
     assert_eq!(world.kernel_name(3), "eth0");
 }
 
+/// A bridge and a vlan that are to be made when their lower link is there.
+const OVER_A_CARD: &str = r#"{"format":3,"links":[
+    {"linkid":40,"link":"br0","class":"bridge","media":"Ethernet","ports":["eth1"]},
+    {"linkid":41,"link":"v7","class":"vlan","media":"Ethernet","over":"eth1",
+     "options":{"vid":"7"}}]}"#;
+
+#[test]
+fn case_2_what_lies_over_the_device_lies_over_the_link_that_it_becomes() {
+    let mut world = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 2, 2)]);
+    let taken_over = world.id("eth0").unwrap();
+    transferring::imported(&mut world, OVER_A_CARD.as_bytes()).unwrap();
+    world.vanish(2);
+    world.rename(&[("eth1", "eth0")]).unwrap();
+    let below = |upper: &str| {
+        let link = world.registry.link(world.id(upper).unwrap()).unwrap();
+        link.record.recipe.as_ref().unwrap().below().collect::<Vec<_>>()
+    };
+    assert_eq!((below("br0"), below("v7")), (vec![taken_over], vec![taken_over]));
+    assert_eq!(world.registry.made_over(taken_over).count(), 2);
+}
+
+#[test]
+fn case_2_what_lay_over_several_devices_lies_over_all_that_they_become() {
+    let mut world = World::with((1..5).map(|n| card(n + 1, &format!("eth{n}"), n as u8, n as u8)));
+    let text = OVER_A_CARD.replacen(r#"["eth1"]"#, r#"["eth1","eth2"]"#, 1);
+    transferring::imported(&mut world, text.as_bytes()).unwrap();
+    let removed = ["eth3", "eth4"].map(|called| world.id(called).unwrap());
+    world.vanish(4);
+    world.vanish(5);
+    world.rename(&[("eth1", "eth3"), ("eth2", "eth4")]).unwrap();
+    let br0 = world.registry.link(world.id("br0").unwrap()).unwrap();
+    assert_eq!(br0.record.recipe.as_ref().unwrap().ports, removed);
+}
+
+#[test]
+fn case_2_a_bridge_that_had_both_has_one_port() {
+    let mut world = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 2, 2)]);
+    let text = OVER_A_CARD.replacen(r#"["eth1"]"#, r#"["eth0","eth1"]"#, 1);
+    transferring::imported(&mut world, text.as_bytes()).unwrap();
+    let removed = world.id("eth0").unwrap();
+    world.vanish(2);
+    world.rename(&[("eth1", "eth0")]).unwrap();
+    let br0 = world.registry.link(world.id("br0").unwrap()).unwrap();
+    assert_eq!(br0.record.recipe.as_ref().unwrap().ports, [removed]);
+}
+
 #[test]
 fn case_2_of_another_media_is_refused_naming_both() {
     let ib = KernelLink { media: Media::Infiniband, ..card(3, "ib0", 2, 2) };

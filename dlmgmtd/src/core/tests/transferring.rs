@@ -5,7 +5,7 @@ use dlmgmt_proto::{ErrorCode, Flags, ZoneName};
 use super::*;
 use crate::model::{Location, Zone, ZoneRecord};
 
-fn imported(world: &mut World, text: &[u8]) -> Result<(), Error> {
+pub fn imported(world: &mut World, text: &[u8]) -> Result<(), Error> {
     let document = Document::parse(text)?;
     let plan = plan_import(&world.registry, &mut world.ids, &document, &Asked::default())?;
     world.carry_out(plan);
