@@ -6,6 +6,7 @@ use super::lookup::{known, title};
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
 use super::rename::refuse_held;
+use super::stacking::refuse_under_others;
 
 /// Ends the record of a physical link whose hardware is absent.
 pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
@@ -20,5 +21,6 @@ pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
         return Err(Error::new(ErrorCode::Busy, text));
     }
     refuse_held(registry, link)?;
+    refuse_under_others(registry, link)?;
     Ok(Plan { changes: vec![LinkChange::end(id)], ..Plan::default() })
 }

@@ -99,6 +99,19 @@ fn the_record_of_absent_hardware_stays_until_delete_phys() {
 }
 
 #[test]
+fn absent_hardware_is_not_deleted_while_others_wait_for_it() {
+    let mut world = World::with([card(2, "eth0", 1, 1)]);
+    let id = world.id("eth0").unwrap();
+    let vlan = r#"{"format":3,"links":[{"linkid":9,"link":"v7","class":"vlan",
+        "media":"Ethernet","over":"eth0","options":{"vid":"7"}}]}"#;
+    transferring::imported(&mut world, vlan.as_bytes()).unwrap();
+    world.vanish(2);
+    let refused = plan_delete_phys(&world.registry, id).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.message.ends_with("is in use: lower link of v7"), "{refused}");
+}
+
+#[test]
 fn a_reboot_keeps_linkids_and_names_of_hardware() {
     let mut world = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 2, 2)]);
     let ids = (world.id("eth0"), world.id("eth1"));
