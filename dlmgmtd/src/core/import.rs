@@ -194,8 +194,7 @@ impl<'a> Draft<'a> {
             let link = self.registry.link(self.here(entry.linkid));
             let Some(link) = link.filter(|_| !wanted.is_empty()) else { continue };
             let mut link = Link::clone(link);
-            let properties = &mut link.record_mut().properties;
-            properties.persistent = wanted.over(&properties.persistent);
+            link.record_mut().properties.want_for_good(&wanted);
             let equips = vec![link.record.id];
             self.take(Plan { changes: vec![link.into()], equips, ..Plan::default() });
         }

@@ -313,6 +313,13 @@ impl LinkProperties {
         }
     }
 
+    /// The link is to have these values, whatever was wanted of them before.
+    pub(super) fn want_for_good(&mut self, values: &Settings) {
+        for (property, value) in values.iter() {
+            self.want(property, Some(value.clone()), false);
+        }
+    }
+
     fn want(&mut self, property: Property, value: Option<Value>, is_temporary: bool) {
         self.temporary.remove(property);
         let target = if is_temporary { &mut self.temporary } else { &mut self.persistent };

@@ -207,6 +207,19 @@ async fn setting_what_is_there_already_writes_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_brings_properties_back_that_were_reset_and_leaves_others() {
+    let (machine, daemon) = one_card().await;
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    let text = daemon.engine.export(&root()).await.unwrap();
+    reset(&daemon, "eth0").await.unwrap();
+    set_for(&daemon, "eth0", &[("txqueuelen", "7")], true).await.unwrap();
+    daemon.engine.import(&root(), text).await.unwrap();
+    let link = in_kernel(&machine, "eth0");
+    assert_eq!((link.mtu, link.tunables.txqueuelen), (9000, 7));
+    assert_eq!(shown(&daemon, "eth0", "mtu").await, ("9000".to_owned(), "9000".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_that_cannot_guard_a_link_changes_nothing_of_it() {
     let (machine, daemon) = one_card().await;
     let before = (in_kernel(&machine, "eth0"), machine.records());
