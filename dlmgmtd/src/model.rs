@@ -324,9 +324,20 @@ pub enum Location {
 impl Location {
     /// How a lent link was at home.
     pub fn left_mut(&mut self) -> Option<&mut Settings> {
+        self.loan_mut().and_then(|loan| loan.left.as_mut())
+    }
+
+    /// The link is another device by now, which never was as the one before.
+    pub fn forget_left(&mut self) {
+        if let Some(loan) = self.loan_mut() {
+            loan.left = None;
+        }
+    }
+
+    fn loan_mut(&mut self) -> Option<&mut Loan> {
         match self {
             Self::Home => None,
-            Self::OnLoan(loan) | Self::Recalled { loan, .. } => loan.left.as_mut(),
+            Self::OnLoan(loan) | Self::Recalled { loan, .. } => Some(loan),
         }
     }
 }

@@ -569,6 +569,9 @@ impl Link {
         let at = Binding { ns: space.ns, ifindex: kernel.ifindex };
         let record = link.record_mut();
         record.anchor = Some(Anchor { at, mac: kernel.mac });
+        if record.phys.as_ref().is_some_and(|phys| phys.mac != kernel.permanent_mac) {
+            record.location.forget_left();
+        }
         record.phys = record.phys.as_ref().map(|_| kernel.phys_identity());
         record.media = kernel.media;
         link.kernel = Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });

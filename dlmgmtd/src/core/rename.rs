@@ -163,6 +163,7 @@ fn taken_over(
     record.anchor = old.anchor.clone();
     record.lifetime = Lifetime::Persistent;
     record.unsettled = false;
+    record.location.forget_left();
     record.generation = Generation(new.generation.0.max(old.generation.0));
     link.kernel = wish.link.kernel.as_ref().map(|bound| bound.renamed(wish.to));
     Ok([LinkChange::end(old.id), link.into()])

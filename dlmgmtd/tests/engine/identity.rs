@@ -7,6 +7,7 @@ use dlmgmtd::kernel::{Hint, Kernel};
 use dlmgmtd::model::{Action, Step};
 
 use crate::machine::{Daemon, Machine, card, mac, name, settle};
+use crate::zones::{lend, recall};
 
 /// A machine in which the card in slot 1 is named `lan`, and the id of that.
 async fn machine_with_lan() -> (Machine, LinkId) {
@@ -174,4 +175,36 @@ async fn a_card_that_was_first_seen_in_a_zone_is_the_same_when_the_zone_has_ende
     settle().await;
     assert_eq!(daemon.id("eth0"), id);
     machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_replaces_a_lent_one_comes_home_with_an_address_of_its_own() {
+    let (machine, id) = machine_with_lan().await;
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("lan", "web")).await.unwrap();
+    machine.world.unplug(machine.world.find(web, &name("lan")).unwrap()).unwrap();
+    settle().await;
+    machine.world.plug(card("eth0", 7, 1));
+    settle().await;
+    assert_eq!(daemon.id("web/lan"), id, "it goes where the old one was");
+    let at = machine.world.find(web, &name("lan")).unwrap();
+    machine.world.by_others(&Step { at, action: Action::SetMac(mac(99)) }).unwrap();
+    settle().await;
+    daemon.recall(recall("lan")).await.unwrap();
+    assert_eq!(machine.world.link(machine.at("lan")).unwrap().mac, Some(mac(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_takes_over_a_link_removed_while_lent_keeps_its_own_address() {
+    let machine = Machine::with_cards([card("eth0", 1, 1), card("eth1", 7, 7)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    machine.world.unplug(machine.world.find(web, &name("eth0")).unwrap()).unwrap();
+    settle().await;
+    daemon.rename(&[("eth1", "eth0")]).await.unwrap();
+    settle().await;
+    daemon.recall(recall("eth0")).await.unwrap();
+    assert_eq!(machine.world.link(machine.at("eth0")).unwrap().mac, Some(mac(7)));
 }
