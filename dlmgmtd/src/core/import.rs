@@ -91,6 +91,7 @@ struct Draft<'a> {
     registry: Registry,
     plan: Plan,
     changes: BTreeMap<LinkId, LinkChange>,
+    /// Which link here each linkid of the text meant before anything changed.
     known: BTreeMap<LinkId, LinkId>,
     /// Which link here each linkid of the text means.
     ids: BTreeMap<LinkId, LinkId>,
@@ -158,11 +159,21 @@ impl<'a> Draft<'a> {
             others.into_iter().map(|(link, name)| (link.record.id, name)).collect();
         let presumes = named.into_iter().map(|(link, _)| link.record.id).collect();
         if !wishes.is_empty() {
-            let plan = plan_rename(&self.registry, &wishes)?;
+            let before = self.registry.clone();
+            let plan = plan_rename(&before, &wishes)?;
             self.take(plan);
+            self.follow_devices(&before);
         }
         self.take(Plan { presumes, ..Plan::default() });
         Ok(())
+    }
+
+    /// A device that took over a removed link is meant as that from now on.
+    fn follow_devices(&mut self, before: &Registry) {
+        for id in self.ids.values_mut() {
+            let at = before.link(*id).and_then(|link| link.binding());
+            *id = at.and_then(|at| self.registry.by_binding(at)).unwrap_or(*id);
+        }
     }
 
     fn add_the_unknown(&mut self) -> Result<()> {
@@ -266,7 +277,8 @@ impl<'a> Draft<'a> {
                 force: false,
                 generation: None,
             };
-            let addresses = addresses.get(&id).map(Vec::as_slice).unwrap_or_default();
+            let asked = self.known.get(&entry.linkid).and_then(|found| addresses.get(found));
+            let addresses = asked.map(Vec::as_slice).unwrap_or_default();
             let plan = plan_lend(&self.registry, &lend, addresses)?;
             self.take(plan);
         }

@@ -2,11 +2,12 @@
 //! restarts and reboots.
 
 use dlmgmt_proto::{Flags, HwAddr, LinkId};
+use dlmgmtd::engine::Service;
 use dlmgmtd::kernel::sim::PhysDevice;
 use dlmgmtd::kernel::{Hint, Kernel};
 use dlmgmtd::model::{Action, Step};
 
-use crate::machine::{Daemon, Machine, card, mac, name, settle};
+use crate::machine::{Daemon, Machine, card, mac, name, root, settle};
 use crate::zones::{lend, recall};
 
 /// A machine in which the card in slot 1 is named `lan`, and the id of that.
@@ -207,4 +208,28 @@ async fn a_card_that_takes_over_a_link_removed_while_lent_keeps_its_own_address(
     settle().await;
     daemon.recall(recall("eth0")).await.unwrap();
     assert_eq!(machine.world.link(machine.at("eth0")).unwrap().mac, Some(mac(7)));
+}
+
+/// `net0` and all that is to be with it, for the card with the address 2.
+const NET0: &str = r#"{"format":3,"zones":[{"zoneid":9,"zone":"web"}],"links":[
+    {"linkid":4,"link":"net0","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:02",
+     "path":"pci-0000:00:02.0","properties":{"mtu":"9000"},"loan":{"zone":"web","name":"up0"}},
+    {"linkid":6,"link":"v7","class":"vlan","media":"Ethernet","over":4,"options":{"vid":"7"}}]}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_card_that_takes_over_a_removed_link_by_an_import_gets_all_that_the_text_says_of_it() {
+    let machine = Machine::with_cards([card("net0", 1, 1), card("eth1", 2, 2)]);
+    let daemon = machine.start().await;
+    let id = daemon.id("net0");
+    let web = machine.zone_up(&daemon, "web").await;
+    machine.world.unplug(machine.at("net0")).unwrap();
+    settle().await;
+    daemon.engine.import(&root(), NET0.into()).await.unwrap();
+    settle().await;
+    let net0 = daemon.link("web/up0").unwrap();
+    assert_eq!((net0.id, net0.permanent_mac, net0.mtu), (id, Some(mac(2)), Some(9000)));
+    assert_eq!(machine.names_in(web), ["up0"]);
+    assert_eq!(daemon.link("v7").unwrap().over[0].to_string(), "web/up0");
+    assert!(machine.kernel_names().contains(&"v7".to_owned()));
+    assert!(daemon.link("eth1").is_err());
 }

@@ -103,6 +103,22 @@ fn a_text_of_format_2_is_read() {
     assert!(vnic.options.iter().map(|(name, value)| (&**name, &**value)).eq(options));
 }
 
+#[test]
+fn a_card_in_use_is_not_lent_whichever_link_it_becomes() {
+    let text = br#"{"format":3,"zones":[{"zoneid":7,"zone":"web"}],"links":[{"linkid":4,
+        "link":"net0","class":"phys","media":"Ethernet","mac":"02:00:00:00:00:02",
+        "path":"pci-0000:00:02.0","loan":{"zone":"web","name":"up0"}}]}"#;
+    let mut world = World::with([card(2, "net0", 1, 1), card(3, "eth1", 2, 2)]);
+    world.vanish(2);
+    let document = Document::parse(text).unwrap();
+    let lent = links_to_lend(&world.registry, &document);
+    let addresses = lent.iter().map(|id| (*id, vec!["192.0.2.1/24".to_owned()])).collect();
+    let asked = Asked { addresses, ..Asked::default() };
+    let refused = plan_import(&world.registry, &mut world.ids, &document, &asked).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.message.contains("address 192.0.2.1/24"), "{refused}");
+}
+
 /// Entries of zones `web` and `db`, of a card that is lent, and of virtual links of every kind.
 const EVERYTHING: &str = r#"{"format":3,
     "zones":[{"zoneid":7,"zone":"web"},{"zoneid":3,"zone":"db"}],
