@@ -69,11 +69,10 @@ fn candidates<'a>(
     Box::new(by_mac.chain(by_path))
 }
 
-/// A device that tells nothing of itself is known only while it keeps its place in the kernel.
+/// A device that tells the same of itself as others do, or nothing, is known by its place in the
+/// kernel while it keeps that.
 fn same_seat(_: &Registry, device: &Device<'_>, link: &Link) -> bool {
-    let is_nameless = |identity: &PhysIdentity| !identity.is_known();
-    is_nameless(&device.kernel.phys_identity())
-        && link.record.phys.as_ref().is_some_and(is_nameless)
+    link.record.phys.as_ref() == Some(&device.kernel.phys_identity())
         && link.record.anchor.as_ref().is_some_and(|anchor| anchor.at == device.at)
 }
 

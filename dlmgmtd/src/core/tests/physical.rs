@@ -112,6 +112,18 @@ fn absent_hardware_is_not_deleted_while_others_wait_for_it() {
 }
 
 #[test]
+fn a_restart_tells_devices_of_one_identity_apart_by_their_places() {
+    let mut world = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 1, 1)]);
+    let ids = (world.id("eth0"), world.id("eth1"));
+    let seen: Vec<_> = world.kernel.values().rev().cloned().collect();
+    let records = world.registry.links().map(|link| (*link.record).clone()).collect();
+    world.registry = restore(records, Vec::new(), true, HOME, Seq(0)).0;
+    world.follow(&Look::whole(HOME, seen));
+    assert_eq!((world.id("eth0"), world.id("eth1")), ids);
+    assert_eq!(world.kernel_name(2), "eth0");
+}
+
+#[test]
 fn a_reboot_keeps_linkids_and_names_of_hardware() {
     let mut world = World::with([card(2, "eth0", 1, 1), card(3, "eth1", 2, 2)]);
     let ids = (world.id("eth0"), world.id("eth1"));
