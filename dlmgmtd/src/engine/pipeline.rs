@@ -477,7 +477,11 @@ impl Pipeline {
             let zone = self.registry().zone_of_ns(at.ns);
             link.kernel = Some(Bound { ns: at.ns, zone, link: Arc::new(now.clone()) });
             let (properties, actions) = equipment(link, &now, options.as_ref());
+            let finds_more = properties.found != link.record.properties.found;
             link.record_mut().properties = properties;
+            if finds_more && !actions.is_empty() && plan.stored == Stored::First {
+                self.keep_found(link).await;
+            }
             for action in actions {
                 let is_guarded = link.record.properties.wants_rules();
                 if let Err(why) = self.apply(Step { at, action }, is_guarded).await {
@@ -488,6 +492,15 @@ impl Pipeline {
             }
             done.seen.remove(&id);
             done.moved.insert(id, at);
+        }
+    }
+
+    /// A restart would take what the link is about to get for what it had before. While a plan is
+    /// stored only when it is done, the store must not have its links yet.
+    async fn keep_found(&self, link: &Link) {
+        let batch = Batch { put: vec![unsettled(link)], ..Batch::default() };
+        if let Err(why) = self.store.commit_for_this_boot(batch).await {
+            tracing::warn!("{why}");
         }
     }
 

@@ -14,7 +14,7 @@ use dlmgmt_proto::{
 use dlmgmtd::crash;
 use dlmgmtd::engine::Service;
 use dlmgmtd::model::{
-    Action, AltName, LinkProperties, LinkRecord, NsCookie, Recipe, Settings, Step, Tunables,
+    Action, AltName, LinkProperties, LinkRecord, NsCookie, Recipe, Step, Tunables,
 };
 
 use crate::classes::made;
@@ -141,6 +141,7 @@ impl Stage {
         let call = Where { link: dlmgmt_proto::LinkRef::Id(id) };
         // A whereabouts is answered from memory, without ever waiting.
         let found = now(self.daemon.engine.whereabouts(&root(), call)).unwrap();
+        let record = self.record(id);
         Seen {
             id,
             name: found.link.name,
@@ -151,17 +152,11 @@ impl Stage {
             mac: found.link.mac,
             mtu: found.link.mtu,
             state: found.link.state,
-            properties: self.properties(id),
+            properties: record.properties,
             tunables: self.tunables(&found.link),
             port_of: self.master(&found.link),
-            recipe: self.record(id).recipe,
+            recipe: record.recipe,
         }
-    }
-
-    /// What is wanted for good, and what for now.
-    fn properties(&self, id: LinkId) -> ([Settings; 2], BTreeMap<String, String>) {
-        let LinkProperties { persistent, temporary, options, .. } = self.record(id).properties;
-        ([persistent, temporary], options)
     }
 
     fn record(&self, id: LinkId) -> LinkRecord {
@@ -241,7 +236,7 @@ struct Seen {
     mac: Option<HwAddr>,
     mtu: Option<u32>,
     state: LinkState,
-    properties: ([Settings; 2], BTreeMap<String, String>),
+    properties: LinkProperties,
     tunables: Option<(Tunables, Vec<AltName>)>,
     port_of: Option<LinkName>,
     recipe: Option<Recipe>,

@@ -92,6 +92,22 @@ async fn a_card_gets_its_properties_wherever_it_appears() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reset_comes_to_what_a_card_appeared_with_also_where_the_daemon_died_since() {
+    let (machine, daemon) = one_card().await;
+    set(&daemon, "eth0", &[("mtu", "9000")]).await.unwrap();
+    machine.world.unplug(machine.at("eth0")).unwrap();
+    settle().await;
+    machine.world.plug(card("eth0", 1, 1));
+    settle().await;
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 9000);
+    machine.disk.crash();
+    drop(daemon);
+    let daemon = machine.start().await;
+    reset(&daemon, "eth0").await.unwrap();
+    assert_eq!(in_kernel(&machine, "eth0").mtu, 1500);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_absent_link_is_given_properties_for_when_it_appears() {
     let (machine, daemon) = one_card().await;
     machine.world.unplug(machine.at("eth0")).unwrap();
