@@ -397,7 +397,8 @@ struct Life {
     /// What was brought in since the last rest.
     imported: Vec<SavedLink>,
     holds: Vec<Box<dyn HoldGuard>>,
-    /// Where they are is not the daemon's doing.
+    /// Links that others moved, and cards that were pulled: one that is back at home at once looks
+    /// moved, and so it stays there.
     moved_by_others: BTreeSet<LinkId>,
     model: Model,
     requests: usize,
@@ -735,6 +736,7 @@ impl Life {
                     && link.class == LinkClass::Phys
                 {
                     let _ = self.machine.world.unplug(at);
+                    self.moved_by_others.insert(link.id);
                 }
             }
             Happening::OfBridge(happening) => self.happen_to_bridge(happening),
