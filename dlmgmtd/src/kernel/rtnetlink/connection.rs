@@ -1,5 +1,6 @@
 //! A connection to the kernel's part for links: every request about them.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use dlmgmt_proto::kind::LinkOptions;
@@ -78,6 +79,15 @@ impl Connection {
         // The sort is stable: of a link that is shown twice, the newer picture stays the last.
         links.sort_by_key(|link: &KernelLink| link.ifindex);
         Ok(Dump { links, is_consistent: !answered.is_interrupted })
+    }
+
+    /// The indexes of all links of this namespace.
+    pub fn indexes(&mut self) -> Result<BTreeSet<IfIndex>, KernelError> {
+        let mut indexes = BTreeSet::new();
+        self.exchange(request::indexes(), NLM_F_DUMP, |message| {
+            indexes.extend(index_told(message.payload));
+        })?;
+        Ok(indexes)
     }
 
     /// The link of an index, if there is one.
@@ -275,6 +285,7 @@ pub(super) fn take_for_an_answer(datagram: &[u8], sequence: u32) {
         details::facts(message.payload, &Topic::ALL);
         super::ethtool::take_for_an_answer(message.payload);
         super::nftables::take_for_an_answer(message.payload);
+        index_told(message.payload);
         one.and_then(|ifindex| decode_address(message.payload, ifindex));
     });
 }
@@ -290,6 +301,11 @@ fn decode_address(payload: &[u8], ifindex: IfIndex) -> Option<String> {
     address
         .filter(|_| is_global && message.header.index == ifindex.get())
         .map(|address| format!("{address}/{}", message.header.prefix_len))
+}
+
+/// The index in a `struct if_stats_msg`.
+fn index_told(payload: &[u8]) -> Option<IfIndex> {
+    payload.get(4..8)?.try_into().ok().map(u32::from_ne_bytes).and_then(IfIndex::new)
 }
 
 fn decode(message: Message<'_>) -> Option<KernelLink> {

@@ -30,6 +30,7 @@ mod tun;
 mod zone_tests;
 mod zones;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -342,6 +343,33 @@ impl RtnetlinkKernel {
         }
     }
 
+    /// Every link of a watched namespace, seen from home. A part of a dump has room for as much as a
+    /// link at home tells of itself: where one elsewhere tells more, the dump ends, and newer kernels
+    /// say nothing of it. So which links there are is asked inside, if that can be entered, and those
+    /// that the dump lacks are looked at one by one.
+    async fn dump_elsewhere(&self, ns: NsCookie) -> Result<Dump, KernelError> {
+        let listed = self.request_in(ns, Connection::indexes).await;
+        let dumped = self.request_about(ns, |connection, nsid| connection.dump(nsid)).await;
+        let (mut dump, listed) = match (dumped, listed) {
+            (dumped, Err(_)) => return dumped,
+            (Err(why), Ok(listed)) if why.errno == libc::EMSGSIZE => {
+                (Dump { links: Vec::new(), is_consistent: true }, listed)
+            }
+            (dumped, Ok(listed)) => (dumped?, listed),
+        };
+        let seen: BTreeSet<IfIndex> = dump.links.iter().map(|link| link.ifindex).collect();
+        let lacking: Vec<IfIndex> = listed.difference(&seen).copied().collect();
+        if !lacking.is_empty() {
+            let look = move |connection: &mut Connection, nsid| {
+                lacking.iter().map(|ifindex| connection.get(nsid, *ifindex)).collect()
+            };
+            let found: Vec<Option<KernelLink>> = self.request_about(ns, look).await?;
+            dump.links.extend(found.into_iter().flatten());
+            dump.links.sort_by_key(|link| link.ifindex);
+        }
+        Ok(dump)
+    }
+
     /// Where the link of a name is.
     async fn named(&self, ns: NsCookie, name: LinkName) -> Result<Binding, KernelError> {
         let found =
@@ -506,7 +534,10 @@ impl Kernel for RtnetlinkKernel {
     }
 
     async fn dump(&self, ns: NsCookie) -> Result<Dump, KernelError> {
-        let mut dump = self.request_about(ns, |connection, nsid| connection.dump(nsid)).await?;
+        let mut dump = match ns == self.home() {
+            true => self.home.request(|connection| connection.dump(None)).await?,
+            false => self.dump_elsewhere(ns).await?,
+        };
         dump.links.iter_mut().for_each(|link| self.place_lower(link));
         Ok(dump)
     }

@@ -13,6 +13,7 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_packet_route::stats::{StatsFilterMask, StatsMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::port;
@@ -57,6 +58,14 @@ pub fn get_named(nsid: Option<i32>, name: &LinkName) -> RouteNetlinkMessage {
 /// As [`get`], for every link.
 pub fn dump(nsid: Option<i32>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(looked_at(nsid, LinkMessage::default(), 0))
+}
+
+/// Asks for the indexes of all links of this namespace: for what is counted of each of some protocols,
+/// which nearly none has, so that each takes a few bytes.
+pub fn indexes() -> RouteNetlinkMessage {
+    let mut message = StatsMessage::default();
+    message.header.filter_mask = StatsFilterMask::AfSpec;
+    RouteNetlinkMessage::GetStats(message)
 }
 
 /// As [`get`], with all that the kernel tells of a link.

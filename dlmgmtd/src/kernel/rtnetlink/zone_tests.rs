@@ -1,6 +1,5 @@
 //! The real kernel with more than one namespace: each test has a home and others of its own.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -181,6 +180,26 @@ fn the_links_of_a_watched_namespace_are_shown_and_what_others_do_to_them_is_hint
         assert_eq!(batch.links[&at].moved_to, None);
         assert!(batch.links.keys().all(|at| at.ns == ns), "home had no part in it");
         assert_eq!(kernel.get(ns, left.ifindex).await, Ok(None));
+    });
+}
+
+#[test]
+fn a_link_with_more_names_than_any_at_home_hides_none_of_its_namespace() {
+    in_new_namespace(async || {
+        let (kernel, other) = (RtnetlinkKernel::open().unwrap(), Other::new());
+        let ns = other.watched_by(&kernel).await;
+        other.ip("link add left type veth peer name right");
+        let before = kernel.dump(ns).await.unwrap();
+        let lo = kernel.at_in(ns, "lo").await;
+        // Together they take more room than the kernel has for a part of any dump by itself.
+        let names: Vec<_> = (0..260).map(|n| altname(&format!("{n:0>127}"))).collect();
+        for name in &names {
+            kernel.act(lo, Action::AddAltName(name.clone())).await.unwrap();
+        }
+        let mut after = kernel.dump(ns).await.unwrap();
+        let seen = after.links.iter_mut().find(|link| link.ifindex == lo.ifindex).unwrap();
+        assert_eq!(std::mem::take(&mut seen.altnames), names);
+        assert_eq!(after, before);
     });
 }
 
