@@ -123,10 +123,9 @@ fn glances(registry: &Registry, hints: HintBatch) -> Vec<(NsCookie, Glance)> {
         let there = glances.entry(to.ns).or_default().links.entry(to.ifindex).or_default();
         there.known_as = Some(*id);
     }
-    if hints.overrun {
-        for ns in registry.known_spaces() {
-            glances.entry(ns).or_default().is_whole = true;
-        }
+    let everywhere = if hints.overrun { registry.known_spaces() } else { BTreeSet::new() };
+    for ns in everywhere.into_iter().chain(hints.whole) {
+        glances.entry(ns).or_default().is_whole = true;
     }
     let arrivals: BTreeSet<NsCookie> = moves.values().map(|(to, _)| to.ns).collect();
     let mut glances: Vec<(NsCookie, Glance)> = glances.into_iter().collect();

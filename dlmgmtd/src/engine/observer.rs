@@ -18,7 +18,10 @@ const SINGLE_LOOKS_MAX: usize = 256;
 /// How long the kernel is left alone after it refused to be read.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How often all is looked at once more, at once, where names change meanwhile.
+/// How long a namespace other than home is left alone where it cannot be read.
+const NEXT_LOOK_ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// How often all is looked at once more, at once, where names change meanwhile or a look fails.
 const LOOKS_AT_ONCE: usize = 3;
 
 /// How long links that come and go have to settle until all are looked at once more. With very
@@ -69,8 +72,11 @@ impl Glance {
 }
 
 /// Brings registry and kernel to agree where something happened, and does not give up while the
-/// namespace is one to look at.
+/// namespace is one to look at. Nothing works where home cannot be read; another namespace that
+/// cannot be is looked at later, since what happens there must hold up no other.
 pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Glance) {
+    let is_home = ns == pipeline.kernel.home();
+    let mut tries = 0;
     while pipeline.is_watched(ns) {
         match look_and_follow(pipeline, ns, &mut glance).await {
             Ok(()) => return,
@@ -78,8 +84,14 @@ pub(super) async fn reconcile(pipeline: &Pipeline, ns: NsCookie, mut glance: Gla
             Err(LookError::Kernel(why)) if why.is_no_namespace() => return,
             Err(why) => {
                 tracing::warn!("cannot follow the kernel in namespace {ns}, trying again: {why}");
-                tokio::time::sleep(RETRY).await;
                 glance.is_whole = true;
+                tries += 1;
+                if is_home {
+                    tokio::time::sleep(RETRY).await;
+                } else if tries >= LOOKS_AT_ONCE {
+                    pipeline.look_again(Where::AllOf(ns), NEXT_LOOK_ELSEWHERE);
+                    return;
+                }
             }
         }
     }

@@ -730,6 +730,7 @@ impl Pipeline {
             looks(&looks_to_come).remove(&place);
             match place {
                 Where::Everywhere => kernel.hints().push_overrun(),
+                Where::AllOf(ns) => kernel.hints().push_whole(ns),
                 Where::At(at) => kernel.hints().push(at, Hint::default()),
             }
         });
@@ -947,6 +948,7 @@ impl Draft {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Where {
     Everywhere,
+    AllOf(NsCookie),
     At(Binding),
 }
 

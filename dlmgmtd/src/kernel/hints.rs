@@ -61,6 +61,8 @@ pub struct MovedTo {
 pub struct HintBatch {
     /// Hints were lost: only a full dump tells what happened.
     pub overrun: bool,
+    /// Namespaces of which only a full dump tells what happened.
+    pub whole: BTreeSet<NsCookie>,
     /// Where something happened.
     pub links: BTreeMap<Binding, Hint>,
     /// Watched namespaces that died, with all that was in them. They are watched no more. A death
@@ -71,7 +73,7 @@ pub struct HintBatch {
 
 impl HintBatch {
     fn is_empty(&self) -> bool {
-        !self.overrun && self.links.is_empty() && self.ended.is_empty()
+        !self.overrun && self.whole.is_empty() && self.links.is_empty() && self.ended.is_empty()
     }
 }
 
@@ -103,6 +105,12 @@ impl HintQueue {
     /// A watched namespace died.
     pub fn push_ended(&self, ns: NsCookie) {
         self.waiting().ended.insert(ns);
+        self.arrived.notify_one();
+    }
+
+    /// A namespace is to be looked at as a whole.
+    pub fn push_whole(&self, ns: NsCookie) {
+        self.waiting().whole.insert(ns);
         self.arrived.notify_one();
     }
 

@@ -1,6 +1,6 @@
-//! SPEC.md rule 3.5 where no dump of the kernel is of one moment.
+//! SPEC.md rule 3.5 where no dump of the kernel is of one moment, or there is none.
 
-use crate::machine::{Machine, card, settle};
+use crate::machine::{Machine, card, outcome, settle, virtual_link};
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_a_torn_dump_lacks_is_not_taken_for_gone() {
@@ -73,4 +73,27 @@ async fn a_link_made_since_a_dump_that_is_answered_late_is_not_taken_for_gone() 
     machine.world.release_dumps();
     settle().await;
     assert_eq!(daemon.links(), made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_cannot_be_read_holds_up_no_other_and_is_followed_when_it_can() {
+    let machine = Machine::new(0);
+    let [good, bad] = [(); 2].map(|()| machine.world.add_namespace());
+    machine.world.create(bad, virtual_link("found")).unwrap();
+    machine.world.refuse_dumps_of(Some(bad));
+    let daemon = machine.start().await;
+    for (called, ns) in [("bad", bad), ("good", good)] {
+        assert!(outcome(machine.named(&daemon, called, ns)).await.is_some(), "{called} comes up");
+    }
+
+    machine.create("v0");
+    machine.world.create(good, virtual_link("v1")).unwrap();
+    daemon.hear_that_hints_were_lost();
+    settle().await;
+    let names = || daemon.all_links().iter().map(|link| link.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(), ["v0", "v1"]);
+
+    machine.world.refuse_dumps_of(None);
+    settle().await;
+    assert_eq!(names(), ["v0", "v1", "found"]);
 }

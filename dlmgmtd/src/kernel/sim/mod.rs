@@ -275,6 +275,11 @@ impl SimWorld {
         self.world().armed_dumps.push_back(refusal(errno));
     }
 
+    /// Every dump of this namespace is refused from now on; of none, where that is `None`.
+    pub fn refuse_dumps_of(&self, ns: Option<NsCookie>) {
+        self.world().unreadable = ns;
+    }
+
     /// So many of 100 dumps are of no one moment from now on: each link in them may be missing or
     /// be there twice.
     pub fn set_inconsistent_dumps(&self, percent: u8) {

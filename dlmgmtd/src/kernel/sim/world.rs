@@ -31,6 +31,8 @@ pub struct World {
     /// What becomes of the steps to come, the next one first.
     pub armed: VecDeque<Option<KernelError>>,
     pub armed_dumps: VecDeque<KernelError>,
+    /// The namespace of which every dump is refused.
+    pub unreadable: Option<NsCookie>,
     /// What becomes of the next look at a link, once a step was refused.
     pub hides_after_refusal: Option<KernelError>,
     armed_get: Option<KernelError>,
@@ -82,6 +84,7 @@ impl World {
             holding_hints: false,
             armed: VecDeque::new(),
             armed_dumps: VecDeque::new(),
+            unreadable: None,
             hides_after_refusal: None,
             armed_get: None,
             hangs_next: false,
@@ -143,6 +146,9 @@ impl World {
     pub fn dump(&mut self, ns: NsCookie) -> Result<Dump, KernelError> {
         if let Some(error) = self.armed_dumps.pop_front() {
             return Err(error);
+        }
+        if self.unreadable == Some(ns) {
+            return Err(refusal(libc::EMSGSIZE));
         }
         let mut links: Vec<KernelLink> = self.links(ns)?.iter().map(told).collect();
         let is_consistent = !self.random.chance(self.inconsistent_dumps_percent);
