@@ -30,10 +30,6 @@ const DUMP_ATTEMPTS: u32 = 3;
 /// The multicast group of links (`RTNLGRP_LINK`).
 const LINK_GROUP: u32 = 1;
 
-/// Bytes of notifications that can wait while a link is moved: all others of the namespace come
-/// too, and a move takes long.
-const MOVE_BUFFER: usize = 4 << 20;
-
 /// Flags of a request that makes a link.
 const CREATES: u16 = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
 
@@ -236,16 +232,18 @@ impl Connection {
     }
 
     /// Moves a link to another namespace. Answers how that ended, and its index there if it left
-    /// at all: the kernel gives it its name only once it is there, and may refuse that.
+    /// at all: the kernel gives it its name only once it is there, and may refuse that. Where more
+    /// than `buffer` bytes of notifications come meanwhile, both can be lost.
     ///
     /// Use the connection for nothing afterwards: it hears of every link.
     pub fn move_away(
         &mut self,
         ifindex: IfIndex,
         request: RouteNetlinkMessage,
+        buffer: usize,
     ) -> (Result<(), KernelError>, Option<IfIndex>) {
         let mut now = None;
-        let outcome = self.hear_of_links().map_err(KernelError::from).and_then(|()| {
+        let outcome = self.hear_of_links(buffer).map_err(KernelError::from).and_then(|()| {
             self.exchange(request, NLM_F_ACK, |message| {
                 let link = RawLink::parse(message.payload).filter(|link| link.ifindex() == ifindex);
                 if let (RTM_DELLINK, Some(link)) = (message.kind, link) {
@@ -258,8 +256,8 @@ impl Connection {
 
     /// Only the notification tells the new index beyond doubt: who asks for the link by its name
     /// may get another one that has the name by then.
-    fn hear_of_links(&mut self) -> io::Result<()> {
-        set_receive_buffer(self.channel.socket(), MOVE_BUFFER)?;
+    fn hear_of_links(&mut self, buffer: usize) -> io::Result<()> {
+        set_receive_buffer(self.channel.socket(), buffer)?;
         self.channel.socket_mut().add_membership(LINK_GROUP)
     }
 

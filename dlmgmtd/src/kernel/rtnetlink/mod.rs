@@ -61,6 +61,10 @@ use zones::{Zone, Zones};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 
+/// Bytes of notifications that can wait while a link is moved: all others of the namespace come
+/// too, and a move takes long.
+const MOVE_BUFFER: usize = 4 << 20;
+
 /// The connection to the kernel cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot talk to the kernel about links: {0}")]
@@ -109,6 +113,7 @@ pub struct RtnetlinkKernel {
     zones: Arc<Zones>,
     hints: Arc<HintQueue>,
     listener: Listener,
+    move_buffer: usize,
 }
 
 impl RtnetlinkKernel {
@@ -126,7 +131,7 @@ impl RtnetlinkKernel {
         let hints = Arc::new(HintQueue::default());
         let buffer = options.notification_buffer;
         let listener = Listener::open(Arc::clone(&zones), Arc::clone(&hints), buffer)?;
-        Ok(Self { home, zones, hints, listener })
+        Ok(Self { home, zones, hints, listener, move_buffer: MOVE_BUFFER })
     }
 
     /// A watched namespace; `None` for home.
@@ -234,10 +239,11 @@ impl RtnetlinkKernel {
         self.check_free(to, name).await?;
         let mut inside = self.enter(at.ns).await?;
         let request = request::move_to(at.ifindex, &target, &name)?;
+        let buffer = self.move_buffer;
         let (moved, now) = blocking(move || {
             // The target stays open until the link is there.
             let _target = target;
-            Ok(inside.connection.move_away(at.ifindex, request))
+            Ok(inside.connection.move_away(at.ifindex, request, buffer))
         })
         .await?;
         match (moved, now) {
@@ -247,7 +253,24 @@ impl RtnetlinkKernel {
                 self.move_back(Binding { ns: to, ifindex }, at).await;
                 Err(refusal)
             }
+            (Err(lost), None) if lost.errno == libc::ENOBUFS => {
+                self.moved_unheard(at, to, name, lost).await
+            }
             (Err(refusal), None) => Err(refusal),
+        }
+    }
+
+    /// How a move ended whose answer was `lost` among notifications.
+    async fn moved_unheard(
+        &self,
+        at: Binding,
+        to: NsCookie,
+        name: LinkName,
+        lost: KernelError,
+    ) -> Result<Binding, KernelError> {
+        match self.get(at.ns, at.ifindex).await? {
+            Some(_) => Err(lost),
+            None => self.named(to, name).await,
         }
     }
 
@@ -268,10 +291,11 @@ impl RtnetlinkKernel {
         let undone = async {
             let target = self.target(now.ns, old.ns).await?;
             let request = request::move_back(now.ifindex, &target, old.ifindex)?;
+            let buffer = self.move_buffer;
             let mut inside = self.enter(now.ns).await?;
             blocking(move || {
                 let _target = target;
-                inside.connection.move_away(now.ifindex, request).0
+                inside.connection.move_away(now.ifindex, request, buffer).0
             })
             .await
         };

@@ -352,6 +352,24 @@ fn a_move_that_stops_half_way_is_undone() {
 }
 
 #[test]
+fn a_move_is_known_to_be_done_though_its_answer_was_lost_among_notifications() {
+    in_new_namespace(async || {
+        let (mut kernel, other) = (RtnetlinkKernel::open().unwrap(), Other::new());
+        let ns = other.watched_by(&kernel).await;
+        ip("link add left type veth peer name right");
+        ip("link set left up");
+        let at = kernel.at("left").await;
+        // The first notification, that it is down, is larger than what can wait.
+        kernel.move_buffer = 1;
+        for n in 0..40 {
+            kernel.act(at, Action::AddAltName(altname(&format!("{n:0>127}")))).await.unwrap();
+        }
+        let there = kernel.move_to(at, ns, "eth0").await;
+        assert_eq!(there, Ok(kernel.at_in(ns, "eth0").await));
+    });
+}
+
+#[test]
 fn a_pair_is_made_with_each_end_where_it_is_wanted() {
     in_new_namespace(async || {
         let kernel = RtnetlinkKernel::open().unwrap();
