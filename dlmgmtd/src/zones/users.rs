@@ -55,12 +55,17 @@ fn has_open(process: &Path, ns: &str) -> bool {
 
 fn is_mounted(ns: &str) -> bool {
     let mut seen = HashSet::new();
-    let is_root_of = |line: &str| line.split(' ').nth(3) == Some(ns);
     others().any(|process| {
-        let is_new = fs::read_link(process.join("ns/mnt")).is_ok_and(|mnt| seen.insert(mnt));
-        let mounts = || fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-        is_new && mounts().lines().any(is_root_of)
+        let unseen = fs::read_link(process.join("ns/mnt")).ok().filter(|mnt| !seen.contains(mnt));
+        let read = unseen.and_then(|mnt| Some((mnt, fs::read(process.join("mountinfo")).ok()?)));
+        read.is_some_and(|(mnt, mounts)| seen.insert(mnt) && has_root(&mounts, ns))
     })
+}
+
+/// Whether a table of mounts has one whose root is called so. Places in it may be called by any bytes.
+fn has_root(mounts: &[u8], root: &str) -> bool {
+    let is_so = |line: &[u8]| line.split(|byte| *byte == b' ').nth(3) == Some(root.as_bytes());
+    mounts.split(|byte| *byte == b'\n').any(is_so)
 }
 
 /// The service manager, if there is one.
@@ -136,6 +141,23 @@ mod tests {
         drop(mounted);
         assert!(is_used(inode));
         drop(open);
+        assert!(!is_used(inode));
+    }
+
+    #[test]
+    fn who_has_it_mounted_is_a_user_also_where_places_are_called_by_odd_bytes() {
+        let inside = Other::run("true");
+        let (pid, inode) = (inside.0.id(), inside.inode());
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let odd = tempfile::tempdir().unwrap();
+        let (path, odd) = (place.path().display(), odd.path().display());
+        let mounted = Other::run(&format!(
+            "odd={odd}/$(printf '\\377'); mkdir $odd; mount --bind $odd $odd;
+             mount --bind /proc/{pid}/ns/net {path}"
+        ));
+        drop(inside);
+        assert!(is_used(inode));
+        drop(mounted);
         assert!(!is_used(inode));
     }
 }
