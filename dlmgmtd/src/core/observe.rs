@@ -573,7 +573,7 @@ impl Link {
             record.location.forget_left();
         }
         record.phys = record.phys.as_ref().map(|_| kernel.phys_identity());
-        record.media = kernel.media;
+        record.media = kernel.medium(space.zone, record.media);
         link.kernel = Some(Bound { ns: space.ns, zone: space.zone, link: kernel.clone().into() });
         link
     }

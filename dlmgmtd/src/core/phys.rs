@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dlmgmt_proto::LinkId;
+use dlmgmt_proto::{LinkId, Media, ZoneId};
 
 use super::registry::Registry;
 use crate::model::{Binding, KernelLink, Link, PhysIdentity};
@@ -18,6 +18,13 @@ impl KernelLink {
     /// What makes the device the same wherever it appears.
     pub(super) fn phys_identity(&self) -> PhysIdentity {
         PhysIdentity { mac: self.permanent_mac, path: self.path.clone() }
+    }
+
+    /// Its medium as it is seen in a zone, where it is `known` to have had one: elsewhere than at
+    /// home, WiFi looks like Ethernet.
+    pub(super) fn medium(&self, zone: Option<ZoneId>, known: Media) -> Media {
+        let may_be_wifi = zone != Some(ZoneId::GLOBAL) && self.media == Media::Ethernet;
+        if may_be_wifi && known == Media::WiFi { known } else { self.media }
     }
 }
 
@@ -45,8 +52,8 @@ pub(super) fn match_devices(registry: &Registry, devices: &[Device<'_>]) -> Vec<
                 continue;
             }
             let link = candidates(registry, device)
-                .filter(|link| link.is_removed() && link.record.media == device.kernel.media)
-                .find(|link| !taken.contains(&link.record.id) && rule(registry, device, link));
+                .filter(|link| link.is_removed() && !taken.contains(&link.record.id))
+                .find(|link| rule(registry, device, link));
             if let Some(link) = link {
                 taken.insert(link.record.id);
                 *found = Some(link.record.id);
@@ -71,8 +78,9 @@ fn candidates<'a>(
 
 /// A device that tells the same of itself as others do, or nothing, is known by its place in the
 /// kernel while it keeps that.
-fn same_seat(_: &Registry, device: &Device<'_>, link: &Link) -> bool {
-    link.record.phys.as_ref() == Some(&device.kernel.phys_identity())
+fn same_seat(registry: &Registry, device: &Device<'_>, link: &Link) -> bool {
+    same_medium(registry, device, link)
+        && link.record.phys.as_ref() == Some(&device.kernel.phys_identity())
         && link.record.anchor.as_ref().is_some_and(|anchor| anchor.at == device.at)
 }
 
@@ -92,5 +100,13 @@ fn replaced_card(registry: &Registry, device: &Device<'_>, link: &Link) -> bool 
     let is_unknown =
         device.kernel.permanent_mac.is_none_or(|mac| registry.by_mac(mac).next().is_none());
     let path = &device.kernel.path;
-    is_unknown && path.is_some() && link.record.phys.as_ref().is_some_and(|phys| phys.path == *path)
+    same_medium(registry, device, link)
+        && is_unknown
+        && path.is_some()
+        && link.record.phys.as_ref().is_some_and(|phys| phys.path == *path)
+}
+
+fn same_medium(registry: &Registry, device: &Device<'_>, link: &Link) -> bool {
+    let zone = registry.zone_of_ns(device.at.ns);
+    device.kernel.medium(zone, link.record.media) == link.record.media
 }

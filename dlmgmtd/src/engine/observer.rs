@@ -341,8 +341,7 @@ async fn moved_here(
         if registry.by_mac(mac).any(|link| link.binding() == Some(at)) {
             continue;
         }
-        let known = registry.by_mac(mac).filter(|link| link.record.media == kernel.media);
-        for (link, was) in known.filter_map(|link| Some((link, link.binding()?))) {
+        for (link, was) in registry.by_mac(mac).filter_map(|link| Some((link, link.binding()?))) {
             let there = match pipeline.kernel.get(was.ns, was.ifindex).await {
                 Err(why) if why.is_no_namespace() => None,
                 there => there?,

@@ -1,7 +1,7 @@
 //! SPEC.md section 5: a physical link is the same link wherever its card appears, also over
 //! restarts and reboots.
 
-use dlmgmt_proto::{Flags, HwAddr, LinkId};
+use dlmgmt_proto::{Flags, HwAddr, LinkId, Media};
 use dlmgmtd::engine::Service;
 use dlmgmtd::kernel::sim::PhysDevice;
 use dlmgmtd::kernel::{Hint, Kernel};
@@ -65,7 +65,7 @@ async fn a_card_that_is_replaced_while_the_daemon_runs_is_the_link_of_its_slot()
 #[tokio::test(start_paused = true)]
 async fn a_card_of_another_media_does_not_become_the_link_of_its_slot() {
     let (mut machine, id) = machine_with_lan().await;
-    let other = PhysDevice { media: dlmgmt_proto::Media::Infiniband, ..card("ib0", 2, 1) };
+    let other = PhysDevice { media: Media::Infiniband, ..card("ib0", 2, 1) };
     machine.reboot([other]);
     let daemon = machine.start().await;
     assert!(daemon.id("ib0") > id);
@@ -232,4 +232,27 @@ async fn a_card_that_takes_over_a_removed_link_by_an_import_gets_all_that_the_te
     assert_eq!(daemon.link("v7").unwrap().over[0].to_string(), "web/up0");
     assert!(machine.kernel_names().contains(&"v7".to_owned()));
     assert!(daemon.link("eth1").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wifi_card_stays_itself_when_the_namespace_dies_in_which_it_looks_like_ethernet() {
+    for is_restarted in [false, true] {
+        let wifi = PhysDevice { media: Media::WiFi, ..card("wlan0", 1, 1) };
+        let machine = Machine::with_cards([wifi]);
+        let mut daemon = machine.start().await;
+        let id = daemon.id("wlan0");
+        let web = machine.zone_up(&daemon, "web").await;
+        machine.brought_by_others(&daemon, "wlan0", web).await;
+        if is_restarted {
+            drop(daemon);
+            machine.world.end_users(web).unwrap();
+            daemon = machine.start().await;
+        } else {
+            machine.world.end_users(web).unwrap();
+        }
+        settle().await;
+        let home_again = daemon.link("wlan0").unwrap();
+        assert_eq!((home_again.id, home_again.media), (id, Media::WiFi));
+        assert_eq!(daemon.links().len(), 1);
+    }
 }

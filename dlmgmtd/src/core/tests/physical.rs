@@ -3,6 +3,7 @@
 use dlmgmt_proto::{ErrorCode, Flags, LinkClass};
 
 use super::*;
+use crate::model::ZoneUp;
 
 #[test]
 fn a_link_without_a_kernel_type_is_phys_and_persistent() {
@@ -134,4 +135,28 @@ fn a_reboot_keeps_linkids_and_names_of_hardware() {
     world.restart(false);
     assert_eq!((world.id("eth1"), world.id("eth0")), ids);
     assert_eq!((world.kernel_name(2), world.kernel_name(3)), ("eth1".into(), "eth0".into()));
+}
+
+#[test]
+fn a_known_address_is_the_same_link_though_its_medium_was_told_otherwise() {
+    let mut world = World::with([card(2, "wlan0", 1, 1)]);
+    let id = world.id("wlan0");
+    world.vanish(2);
+    world.appear(KernelLink { media: Media::WiFi, ..card(3, "wlan0", 1, 1) });
+    assert_eq!(world.id("wlan0"), id);
+    assert_eq!(world.link("wlan0").media, Media::WiFi);
+}
+
+#[test]
+fn wifi_is_wifi_though_it_is_seen_in_a_zone_where_it_looks_like_ethernet() {
+    let mut world = World::with([KernelLink { media: Media::WiFi, ..card(2, "wlan0", 1, 1) }]);
+    let id = world.id("wlan0").unwrap();
+    let inside = NsCookie(2);
+    let up = ZoneUp { ns: inside, is_ending: false, pid: None, path: None };
+    world.carry_out(plan_zone_up(&world.registry, &"web".parse().unwrap(), up, None));
+    let seen = Sighting { known_as: Some(id), ..Sighting::of(card(2, "wlan0", 1, 1)) };
+    world.follow(&Look { ns: inside, ..glance(vec![seen]) });
+    let lent = world.registry.link(id).unwrap();
+    assert_eq!(lent.binding().unwrap().ns, inside);
+    assert_eq!(lent.record.media, Media::WiFi);
 }

@@ -378,6 +378,15 @@ pub fn told(link: &KernelLink) -> KernelLink {
     told
 }
 
+/// As [`told`], of a link that is elsewhere than who asks: that it is WiFi is seen only where it is.
+pub fn told_elsewhere(link: &KernelLink) -> KernelLink {
+    let mut told = told(link);
+    if told.media == Media::WiFi {
+        told.media = Media::Ethernet;
+    }
+    told
+}
+
 /// What a link of a kind has of options that nobody gave.
 pub fn standards(kind: &'static LinkKind) -> LinkOptions {
     let standard = |option: &'static OptionSpec| Some((option, option.standard()?));

@@ -8,7 +8,8 @@ use dlmgmt_proto::{HwAddr, IfIndex, LinkName, LinkState, Topic};
 use tokio::sync::watch;
 
 use super::namespace::{
-    Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told, unsettle,
+    Namespace, bare_link, is_hardware, place_of, refusal, refusal_saying, standards, told,
+    told_elsewhere, unsettle,
 };
 use super::random::Random;
 use super::view::View;
@@ -166,8 +167,16 @@ impl World {
     ) -> Result<Option<KernelLink>, KernelError> {
         match self.armed_get.take() {
             Some(error) => Err(error),
-            None => Ok(self.namespace(ns)?.link(ifindex).map(told)),
+            None => {
+                let view = self.view_of(ns);
+                Ok(self.namespace(ns)?.link(ifindex).map(view))
+            }
         }
+    }
+
+    /// How links of a namespace are told.
+    fn view_of(&self, ns: NsCookie) -> fn(&KernelLink) -> KernelLink {
+        if ns == self.home { told } else { told_elsewhere }
     }
 
     fn as_often_as_chance_has_it(&mut self, link: KernelLink) -> Vec<KernelLink> {
