@@ -129,6 +129,16 @@ class Classes(VmTest):
         self.guest.sh("dladm delete-vlan vlan6 && dladm delete-etherstub own6")
         self.guest.sh("dladm delete-aggr bond6")
 
+    def test_links_are_made_in_zones_under_names_that_links_at_home_have(self):
+        # Debian's kernel looks for them at home, too.
+        self.guest.sh("ip netns add same && ip link add same0 type dummy")
+        self.guest.sh("dladm create-veth -t -z same same0 peer0")
+        self.guest.sh("ip -n same link show same0 && ip link show peer0")
+        self.guest.sh("ip -n same link del same0")
+        self.guest.sh("dladm create-vnic -t -z same -l base1 same0")
+        self.guest.sh("ip -n same link show same0 && ip link show same0")
+        self.guest.sh("ip netns del same && ip link del same0")
+
     def test_what_the_kernel_moves_can_be_lent_and_comes_home_and_the_rest_is_refused(self):
         self.guest.sh("ip netns add trip")
         for kind, (how, _) in KINDS.items():

@@ -209,8 +209,13 @@ impl Connection {
     }
 
     /// Makes a link in the namespace of `target`, and its peer, if it has one, in this one.
-    pub fn create(&mut self, new: &NewLink, target: Option<&Target>) -> Result<(), KernelError> {
-        self.exchange(request::create(new, target)?, CREATES, |_| ())?;
+    pub fn create(
+        &mut self,
+        new: &NewLink,
+        target: Option<&Target>,
+        index: Option<IfIndex>,
+    ) -> Result<(), KernelError> {
+        self.exchange(request::create(new, target, index)?, CREATES, |_| ())?;
         Ok(())
     }
 
@@ -220,10 +225,11 @@ impl Connection {
         &mut self,
         new: &NewLink,
         target: Option<&Target>,
+        index: Option<IfIndex>,
         [one, other]: [(Option<i32>, LinkName); 2],
     ) -> Result<[Option<KernelLink>; 2], KernelError> {
         let named = |(nsid, name)| (request::get_named(nsid, &name), ONE_MESSAGE);
-        let create = (request::create(new, target)?, CREATES);
+        let create = (request::create(new, target, index)?, CREATES);
         let [created, one, other] = self.channel.send_each([create, named(one), named(other)])?;
         self.channel.hear(&created, |_| ())?;
         // The pair is made, so what cannot be seen of it now is no refusal.

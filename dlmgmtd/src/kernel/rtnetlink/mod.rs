@@ -341,7 +341,27 @@ impl RtnetlinkKernel {
         Ok(vec![Made { at: Binding { ns: new.ns, ifindex }, link }])
     }
 
+    /// Kernels before 6.15 refuse a name that is taken where the request is made, though the link is
+    /// to be elsewhere. They look only for the index where one is given.
     async fn create_by_message(&self, new: &NewLink) -> Result<Vec<Made>, KernelError> {
+        match self.create_numbered(new, None).await {
+            Err(refusal)
+                if refusal.errno == libc::EEXIST
+                    && new.other_side() != new.ns
+                    && self.check_free(new.ns, new.name).await.is_ok() =>
+            {
+                self.create_numbered(new, index_by_chance()).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Makes a link under this index, or under one that the kernel chooses.
+    async fn create_numbered(
+        &self,
+        new: &NewLink,
+        index: Option<IfIndex>,
+    ) -> Result<Vec<Made>, KernelError> {
         let from = new.other_side();
         let target = match from == new.ns {
             true => None,
@@ -355,13 +375,14 @@ impl RtnetlinkKernel {
         let (new, sought) = (new.clone(), Sought::of(new, self.home()));
         if from == self.home() {
             let made = self.home.request_here(move |connection| {
-                sought.make(&new, connection, target.as_ref(), nsid_of)
+                sought.make(&new, connection, target.as_ref(), index, nsid_of)
             });
             made.await.map_err(|refusal| self.explain(refused_in.as_ref(), refusal))
         } else {
             let wanted = new.clone();
-            let make =
-                move |connection: &mut Connection| connection.create(&wanted, target.as_ref());
+            let make = move |connection: &mut Connection| {
+                connection.create(&wanted, target.as_ref(), index)
+            };
             self.request_in(from, make).await?;
             self.home.request(move |connection| sought.find(&new, connection, nsid_of)).await
         }
@@ -451,6 +472,11 @@ fn find_numbered(connection: &mut Connection, nsid: i32) -> Result<Option<Doorwa
     Ok(None)
 }
 
+/// An index that no link is likely to have in any namespace: the kernel counts from 1.
+fn index_by_chance() -> Option<IfIndex> {
+    IfIndex::new(fastrand::u32(1 << 24..1 << 31))
+}
+
 fn gone_already() -> KernelError {
     let text = "the link is there no more under its new name".to_owned();
     KernelError { errno: libc::ENODEV, text: Some(text) }
@@ -499,15 +525,16 @@ impl Sought {
         new: &NewLink,
         connection: &mut Connection,
         target: Option<&Target>,
+        index: Option<IfIndex>,
         nsid_of: impl Fn(NsCookie) -> Option<i32>,
     ) -> Result<Vec<Made>, KernelError> {
         let NewKind::Veth { peer_ns, peer_name, .. } = &new.kind else {
-            connection.create(new, target)?;
+            connection.create(new, target, index)?;
             return self.find(new, connection, nsid_of);
         };
         let ends = [(nsid_of(new.ns), new.name), (nsid_of(*peer_ns), *peer_name)];
         // Whoever makes a pair from home has its peer there, which is the end that is looked for.
-        match connection.create_pair(new, target, ends)? {
+        match connection.create_pair(new, target, index, ends)? {
             [other, Some(found)] => self.made(new, found, other, connection, nsid_of),
             [_, None] => self.find(new, connection, nsid_of),
         }

@@ -104,9 +104,14 @@ pub fn delete(nsid: Option<i32>, ifindex: IfIndex) -> Result<RouteNetlinkMessage
 }
 
 /// Asks for a link in the namespace of `target`, or in this one; its peer is made in this one, or
-/// the link that it lies over is here.
-pub fn create(new: &NewLink, target: Option<&Target>) -> Result<RouteNetlinkMessage, KernelError> {
+/// the link that it lies over is here. The kernel chooses its index where none is given.
+pub fn create(
+    new: &NewLink,
+    target: Option<&Target>,
+    index: Option<IfIndex>,
+) -> Result<RouteNetlinkMessage, KernelError> {
     let mut link = LinkMessage::default();
+    link.header.index = index.map(existing).transpose()?.unwrap_or_default();
     link.attributes.extend(target.map(Target::attribute));
     link.attributes.push(ifname(&new.name));
     link.attributes.extend(new.mtu.map(LinkAttribute::Mtu));

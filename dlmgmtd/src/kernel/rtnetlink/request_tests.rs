@@ -46,7 +46,7 @@ fn sent(kind: &str, options: Options<'_>, over: Option<u32>) -> (Attributes, Att
         mtu: settings.mtu(),
         kind: NewKind::Single { settings, over },
     };
-    let message = request::create(&new, None).unwrap();
+    let message = request::create(&new, None, None).unwrap();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     let told = read(&bytes[HEADER_LEN..]);

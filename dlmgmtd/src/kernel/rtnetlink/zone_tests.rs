@@ -427,6 +427,34 @@ fn a_macvlan_is_made_over_a_link_of_any_namespace_in_any() {
     });
 }
 
+/// Older kernels look for the name of a link that is given no index where the request is made.
+#[test]
+fn a_link_is_made_under_an_index_and_a_name_that_one_has_where_the_request_is_made() {
+    in_new_namespace(async || {
+        let kernel = RtnetlinkKernel::open().unwrap();
+        let others = [Other::new(), Other::new()];
+        let (one, two) = (others[0].watched_by(&kernel).await, others[1].watched_by(&kernel).await);
+        for all in [&ip as &dyn Fn(&'static str), &|command| others[0].ip(command)] {
+            all("link add lower type veth peer name right");
+            all("link add taken type bridge");
+        }
+        let (over_home, over_one) = (kernel.at("lower").await, kernel.at_in(one, "lower").await);
+        for new in [
+            veth(two, "taken", kernel.home(), "peer"),
+            veth(two, "taken", one, "peer"),
+            macvlan(two, "taken", over_home),
+            macvlan(two, "taken", over_one),
+        ] {
+            let index = index_by_chance();
+            let made = kernel.create_numbered(&new, index).await.unwrap();
+            assert_eq!(made[0].at, kernel.at_in(two, "taken").await, "{new:?}");
+            assert_eq!(Some(made[0].at.ifindex), index);
+            kernel.act(made[0].at, Action::Delete).await.unwrap();
+        }
+        assert_eq!(kernel.names_in(two).await, ["lo"]);
+    });
+}
+
 #[test]
 fn what_cannot_be_made_leaves_nothing() {
     in_new_namespace(async || {
