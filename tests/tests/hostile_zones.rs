@@ -292,6 +292,18 @@ fn links_get_no_names_that_cannot_be() {
 }
 
 #[test]
+fn names_without_end_of_a_link_inside_hide_no_link_of_anybody() {
+    let mut host = divided();
+    let everything = host.everywhere();
+    for first in (0..260).step_by(4) {
+        let names: Vec<_> = (first..first + 4).map(|n| format!("altname {n:0>127}")).collect();
+        host.ip_in("web", &format!("link property add dev lo {}", names.join(" ")));
+    }
+    host.kill9_and_restart();
+    assert_eq!(host.everywhere(), everything);
+}
+
+#[test]
 fn the_connections_of_a_zone_are_bounded_and_others_have_their_own() {
     let (host, guest) = with_guest();
     let other = host.guest_zone("other");

@@ -396,7 +396,8 @@ impl RtnetlinkKernel {
         let listed = self.request_in(ns, Connection::indexes).await;
         let dumped = self.request_about(ns, |connection, nsid| connection.dump(nsid)).await;
         let (mut dump, listed) = match (dumped, listed) {
-            (dumped, Err(_)) => return dumped,
+            (dumped, Err(why)) if why.is_no_namespace() => return dumped,
+            (_, Err(why)) => return Err(why),
             (Err(why), Ok(listed)) if why.errno == libc::EMSGSIZE => {
                 (Dump { links: Vec::new(), is_consistent: true }, listed)
             }
