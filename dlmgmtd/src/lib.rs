@@ -19,6 +19,7 @@ mod files;
 pub mod fuzzing;
 pub mod kernel;
 pub mod model;
+mod seats;
 pub mod service_manager;
 pub mod store;
 pub mod sys;

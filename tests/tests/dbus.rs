@@ -369,6 +369,24 @@ fn polkit_lets_users_do_what_its_rules_say() {
     assert!(denied.contains("may not reclaim links"), "{denied}");
 }
 
+/// A bus with room for more calls than the daemon takes, on which root may be polkit.
+const ROOMY: &str = r#"
+<limit name="max_replies_per_connection">10000</limit>
+<policy context="default"><allow send_destination="org.freedesktop.PolicyKit1"/></policy>
+<policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>"#;
+
+#[test]
+fn root_is_answered_however_many_calls_of_a_user_wait_for_polkit() {
+    let mut host = Host::new();
+    host.ip("link add name a type veth peer name b");
+    host.sh(&format!("chmod 755 {}", host.dir().display()));
+    let bus = host.start_bus(ROOMY);
+    host.start_daemon_on(&bus);
+    let client = host.python(&bus, "crowd.py", "");
+    assert_eq!((client.status, client.stdout.as_str()), (0, "done\n"), "{client:?}");
+    assert!(host.kernel().contains_key("lan"));
+}
+
 #[test]
 fn what_the_kernel_has_of_links_is_told_at_once_and_of_one_link_by_its_object() {
     let (host, bus) = host_on_a_bus();

@@ -26,7 +26,7 @@ use std::time::Duration;
 use dlmgmt_proto::{Error, ErrorCode, ZoneId};
 use futures_util::StreamExt;
 use serde::Serialize;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use zbus::fdo::{DBusProxy, RequestNameFlags};
 use zbus::message::{Header, Type};
@@ -42,6 +42,7 @@ use self::table::{BUS_NAME, Interface, Method};
 use self::tokens::Participants;
 use crate::engine::{Caller, Service};
 use crate::model::NsCookie;
+use crate::seats::{Bounds, Seats};
 
 /// Tells which zone a namespace is.
 pub type ZoneOf = Arc<dyn Fn(NsCookie) -> Option<ZoneId> + Send + Sync>;
@@ -49,8 +50,11 @@ pub type ZoneOf = Arc<dyn Fn(NsCookie) -> Option<ZoneId> + Send + Sync>;
 /// How long to wait before the bus is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Calls that are answered at once; more wait on the bus.
-const CALLS_MAX: usize = 256;
+/// Calls whose callers are being looked for; more are refused. That waits for nobody but the bus.
+const ARRIVING_MAX: usize = 1024;
+
+/// Calls under way whose callers are known; more are refused.
+const CALLS: Bounds = Bounds { all: 1024, for_root: 256, per_user: 256 };
 
 /// Why the bus cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -173,22 +177,26 @@ pub(crate) async fn serve_connection(
     followers.spawn(signals);
     claim_name(&connection).await?;
     ready();
-    let room = Arc::new(Semaphore::new(CALLS_MAX));
+    // Nothing here waits for an answer of the bus: it comes behind what is not taken from it.
     while let Some(message) = calls.next().await {
         let message = message?;
         if message.message_type() != Type::MethodCall {
             continue;
         }
-        // It is never closed.
-        let Ok(seat) = room.clone().acquire_owned().await else { break };
         while followers.try_join_next().is_some() {}
-        let face = face.clone();
-        followers.spawn(async move {
-            face.handle(&message).await;
-            drop(seat);
-        });
+        match face.arriving.clone().try_acquire_owned() {
+            Ok(arrival) => {
+                let face = face.clone();
+                followers.spawn(async move { face.handle(&message, arrival).await });
+            }
+            Err(_) => face.reply(&message, Err(too_many("too many calls come at once"))).await,
+        }
     }
     Err(BusError::Closed)
+}
+
+fn too_many(why: impl Into<String>) -> Failure {
+    fdo::Error::LimitsExceeded(why.into()).into()
 }
 
 async fn connect(which: &str) -> Result<Connection, BusError> {
@@ -239,6 +247,8 @@ struct Face {
     parts: Arc<Parts>,
     participants: Participants,
     authority: polkit::Authority,
+    arriving: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 impl Face {
@@ -249,12 +259,19 @@ impl Face {
             connection,
             parts,
             participants: Participants::default(),
+            arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
+            seats: Seats::new("calls under way", CALLS),
         })
     }
 
-    async fn handle(&self, message: &Message) {
+    async fn handle(&self, message: &Message, arrival: OwnedSemaphorePermit) {
+        let answer = self.answer(message, arrival).await;
+        self.reply(message, answer).await;
+    }
+
+    async fn reply(&self, message: &Message, answer: calls::Answer) {
         let header = message.header();
-        let reply = match self.answer(message).await {
+        let reply = match answer {
             Ok(reply) => Ok(reply),
             Err(Failure::Refused(why)) => {
                 Message::error(&header, error_name(why.code)).build(&(why.message,))
@@ -270,7 +287,7 @@ impl Face {
         }
     }
 
-    async fn answer(&self, message: &Message) -> Result<Message, Failure> {
+    async fn answer(&self, message: &Message, arrival: OwnedSemaphorePermit) -> calls::Answer {
         let header = message.header();
         let path = header.path().map_or("", |path| path.as_str());
         let unknown = || fdo::Error::UnknownObject(format!("no object {path}"));
@@ -278,6 +295,8 @@ impl Face {
         let (interface, method) = find_method(object, &header)?;
         let sender = header.sender().ok_or_else(|| fdo::Error::Failed("no sender".into()))?;
         let mut caller = callers::identify(&self.bus, sender, &self.parts.zone_of).await?;
+        let _seat = self.seats.take(&caller).map_err(|why| too_many(why.message))?;
+        drop(arrival);
         self.authority.ask(&header, method, &mut caller).await;
         let sender = sender.to_owned().into();
         let call = Call { message, header, sender, caller };

@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Desk;
 use super::outbox::{Outbox, Overflow};
-use super::seats::is_host_root;
 use super::socket::{Address, Incoming, Packet, Socket, invalid};
 use super::subscriptions::Subscriptions;
 use super::{pages, transfer};
 use crate::begun::{Begun, begin};
 use crate::engine::{Caller, HoldGuard, Service, Snapshot};
 use crate::files;
+use crate::seats::is_host_root;
 
 /// Longest message of an error and longest name of a client, in characters.
 const MESSAGE_MAX: usize = 4096;

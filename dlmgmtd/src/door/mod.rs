@@ -5,7 +5,6 @@ mod listener;
 mod outbox;
 mod pages;
 mod presence;
-mod seats;
 mod socket;
 mod subscriptions;
 mod transfer;
@@ -28,12 +27,12 @@ use tokio::task::JoinSet;
 use crate::auth::Process;
 use crate::engine::{Caller, Service};
 use crate::model::NsCookie;
+use crate::seats::{Bounds, Seat, Seats};
 use crate::sys;
 
 use connection::{Connection, End, Served};
 use listener::Listener;
 use presence::{Presence, Stay};
-use seats::{Seat, Seats};
 use socket::Socket;
 
 /// Which zone a network namespace is, if any.
@@ -76,6 +75,16 @@ pub struct Limits {
     pub farewell_within: Duration,
     /// How long, at the end, changes under way and unread replies may take.
     pub drain_within: Duration,
+}
+
+impl Limits {
+    fn seats(&self) -> Bounds {
+        Bounds {
+            all: self.connections,
+            for_root: self.connections_for_root,
+            per_user: self.connections_per_user,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -229,7 +238,7 @@ pub(crate) async fn serve_connected(
 impl Reception {
     fn new(service: Arc<dyn Service>, options: DoorOptions) -> Self {
         let DoorOptions { zone_of, limits } = options;
-        let seats = Seats::new(limits.clone());
+        let seats = Seats::new("connections", limits.seats());
         let imports = Arc::new(Semaphore::new(limits.imports));
         let desk = Arc::new(Desk { service, limits, imports });
         Self { desk, seats, presence: Arc::default(), zone_of }

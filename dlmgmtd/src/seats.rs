@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! How much callers may have at one time: connections of the door, and calls on the bus.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,14 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dlmgmt_proto::{Error, ErrorCode, Result, ZoneId};
 
-use super::Limits;
 use crate::engine::Caller;
 
 const ROOT: u32 = 0;
 
-/// Counts connections, in all and by those who share a bound.
-pub(super) struct Seats {
-    limits: Limits,
+/// How many places there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// At one time.
+    pub all: usize,
+    /// How many of these are kept for root in zone `global`.
+    pub for_root: usize,
+    /// Of one user at one time; root counts for each zone but `global`, which is not bounded.
+    pub per_user: usize,
+}
+
+/// Counts places, in all and by those who share a bound.
+pub(crate) struct Seats {
+    /// What takes the places, for messages.
+    what: &'static str,
+    bounds: Bounds,
     taken: Mutex<HashMap<Party, usize>>,
 }
 
@@ -50,23 +62,23 @@ impl fmt::Display for Party {
 }
 
 /// Whether a caller can already do to the host what bounds are there to prevent.
-pub(super) fn is_host_root(caller: &Caller) -> bool {
+pub(crate) fn is_host_root(caller: &Caller) -> bool {
     Party::of(caller) == Party::HostRoot
 }
 
-/// One connection's place; dropping it gives it back.
-pub(super) struct Seat {
+/// One place; dropping it gives it back.
+pub(crate) struct Seat {
     seats: Arc<Seats>,
     party: Party,
 }
 
 impl Seats {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, taken: Mutex::default() })
+    pub(crate) fn new(what: &'static str, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { what, bounds, taken: Mutex::default() })
     }
 
-    /// A place for one more connection of this caller.
-    pub(super) fn take(self: &Arc<Self>, caller: &Caller) -> Result<Seat> {
+    /// One more place for this caller.
+    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<Seat> {
         let party = Party::of(caller);
         let mut taken = self.lock();
         let (all, own) = (taken.values().sum(), taken.get(&party).copied().unwrap_or(0));
@@ -76,14 +88,14 @@ impl Seats {
     }
 
     fn check(&self, party: Party, all: usize, own: usize) -> Result<()> {
-        let Limits { connections, connections_for_root, connections_per_user, .. } = self.limits;
+        let (what, Bounds { all: most, for_root, per_user }) = (self.what, self.bounds);
         let quota = |why| Err(Error::new(ErrorCode::Quota, why));
-        let kept = if party == Party::HostRoot { 0 } else { connections_for_root };
-        if all + kept >= connections {
-            return quota(format!("the door has {all} connections and takes no more of {party}"));
+        let kept = if party == Party::HostRoot { 0 } else { for_root };
+        if all + kept >= most {
+            return quota(format!("there are {all} {what}, and {party} gets no more of them"));
         }
-        if party != Party::HostRoot && own >= connections_per_user {
-            return quota(format!("{party} has {own} connections, which is all it may have"));
+        if party != Party::HostRoot && own >= per_user {
+            return quota(format!("{party} has {own} {what}, which is all it may have"));
         }
         Ok(())
     }
@@ -112,10 +124,8 @@ mod tests {
 
     const GLOBAL: Option<ZoneId> = Some(ZoneId::GLOBAL);
 
-    fn seats(connections: usize, connections_for_root: usize) -> Arc<Seats> {
-        let connections_per_user = 2;
-        let limits = Limits::default();
-        Seats::new(Limits { connections, connections_for_root, connections_per_user, ..limits })
+    fn seats(all: usize, for_root: usize) -> Arc<Seats> {
+        Seats::new("connections", Bounds { all, for_root, per_user: 2 })
     }
 
     fn caller(zone: Option<ZoneId>, uid: u32) -> Caller {
@@ -154,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_is_given_back_when_its_connection_ends() {
+    fn a_seat_that_is_dropped_is_given_back() {
         let (seats, user) = (seats(1, 0), caller(GLOBAL, 1000));
         drop(seats.take(&user).unwrap());
         assert!(seats.take(&user).is_ok());
