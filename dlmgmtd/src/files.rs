@@ -7,9 +7,17 @@ use std::os::unix::fs::FileExt;
 
 use dlmgmt_proto::{Error, ErrorCode, Result};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::auth::{Action, authorise};
+use crate::engine::{Caller, going_down};
+use crate::seats::is_host_root;
 
 /// Longest file that `import` takes, in bytes.
 const IMPORT_MAX: u64 = 64 * 1024 * 1024;
+
+/// Files that are read at one time for `import`, those of root in zone `global` not counted.
+const READS_MAX: usize = 4;
 
 /// A file of this text that nobody can change any more, opened at its beginning.
 pub fn sealed(text: &[u8]) -> Result<OwnedFd> {
@@ -34,8 +42,38 @@ fn write_sealed(text: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Reads what is to be imported.
+pub struct Imports {
+    room: Semaphore,
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self { room: Semaphore::new(READS_MAX) }
+    }
+}
+
+impl Imports {
+    /// The text of a file, for a caller who may import it: nobody else makes the daemon read.
+    pub async fn read(&self, caller: &Caller, fd: OwnedFd) -> Result<Vec<u8>> {
+        authorise(caller, Action::Import)?;
+        let _permit = self.permit(caller)?;
+        let reading = tokio::task::spawn_blocking(move || read(fd));
+        reading.await.unwrap_or_else(|_| Err(going_down()))
+    }
+
+    /// Reading may hang, on a file system that its caller serves: few callers may try it at once.
+    fn permit(&self, caller: &Caller) -> Result<Option<SemaphorePermit<'_>>> {
+        if is_host_root(caller) {
+            return Ok(None);
+        }
+        let permit = self.room.try_acquire().map(Some);
+        permit.map_err(|_| Error::new(ErrorCode::Again, "other imports are under way"))
+    }
+}
+
 /// All of a regular file, from its beginning wherever it is opened.
-pub fn read(fd: OwnedFd) -> Result<Vec<u8>> {
+fn read(fd: OwnedFd) -> Result<Vec<u8>> {
     let file = File::from(fd);
     let unreadable = |why: io::Error| invalid(format!("the file cannot be read: {why}"));
     let meta = file.metadata().map_err(unreadable)?;

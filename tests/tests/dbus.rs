@@ -229,6 +229,14 @@ fn everybody_reads_and_only_root_changes_where_there_is_no_polkit() {
 }
 
 #[test]
+fn the_file_of_a_user_who_may_not_import_is_not_even_looked_at() {
+    let (host, bus) = host_on_a_bus();
+    host.sh(&format!("chmod 755 {}", host.dir().display()));
+    let client = host.python(&bus, "pretender.py", "");
+    assert_eq!((client.status, client.stdout.as_str()), (0, "done\n"), "{client:?}");
+}
+
+#[test]
 fn nobody_but_root_can_own_the_name() {
     let host = Host::new();
     let bus = host.start_bus("");

@@ -363,7 +363,7 @@ impl Face {
 
     async fn import(&self, call: &Call<'_>) -> Answer {
         let fd: zbus::OwnedFd = call.arguments()?;
-        let text = blocking(move || files::read(fd.into())).await?;
+        let text = self.imports.read(&call.caller, fd.into()).await?;
         seq(call, self.parts.service.import(&call.caller, text).await?.seq)
     }
 }

@@ -41,6 +41,7 @@ use self::object::Object;
 use self::table::{BUS_NAME, Interface, Method};
 use self::tokens::Participants;
 use crate::engine::{Caller, Service};
+use crate::files::Imports;
 use crate::model::NsCookie;
 use crate::seats::{Bounds, Seats};
 
@@ -249,6 +250,7 @@ struct Face {
     authority: polkit::Authority,
     arriving: Arc<Semaphore>,
     seats: Arc<Seats>,
+    imports: Imports,
 }
 
 impl Face {
@@ -261,6 +263,7 @@ impl Face {
             participants: Participants::default(),
             arriving: Arc::new(Semaphore::new(ARRIVING_MAX)),
             seats: Seats::new("calls under way", CALLS),
+            imports: Imports::default(),
         })
     }
 

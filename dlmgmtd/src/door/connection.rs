@@ -14,7 +14,6 @@ use dlmgmt_proto::door::{
 use dlmgmt_proto::property::PropertyInfo;
 use dlmgmt_proto::{Error, ErrorCode, Event, Result, SequencedEvent, Whereabouts};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -27,7 +26,6 @@ use super::{pages, transfer};
 use crate::begun::{Begun, begin};
 use crate::engine::{Caller, HoldGuard, Service, Snapshot};
 use crate::files;
-use crate::seats::is_host_root;
 
 /// Longest message of an error and longest name of a client, in characters.
 const MESSAGE_MAX: usize = 4096;
@@ -487,21 +485,16 @@ impl Connection {
     }
 
     fn import(&mut self, to: Address, fds: Vec<OwnedFd>) -> std::result::Result<(), End> {
-        match transfer::only(Import::NAME, fds).and_then(|fd| Ok((fd, self.reading_permit()?))) {
-            Ok((fd, permit)) => {
-                self.begin(to, |service, caller| import(service, caller, fd, permit))
+        match transfer::only(Import::NAME, fds) {
+            Ok(fd) => {
+                let desk = Arc::clone(&self.desk);
+                self.begin(to, |service, caller| async move {
+                    let text = desk.imports.read(&caller, fd).await?;
+                    service.import(&caller, text).await.map(Outcome::from)
+                })
             }
             Err(error) => self.refuse(to, error),
         }
-    }
-
-    /// Reading may hang, on a file system that its caller serves: few callers may try it at once.
-    fn reading_permit(&self) -> Result<Option<OwnedSemaphorePermit>> {
-        if is_host_root(&self.caller) {
-            return Ok(None);
-        }
-        let permit = Arc::clone(&self.desk.imports).try_acquire_owned();
-        permit.map(Some).map_err(|_| Error::new(ErrorCode::Again, "other imports are under way"))
     }
 
     /// Begins a change, which is answered when it has ended.
@@ -602,22 +595,6 @@ async fn export(service: Arc<dyn Service>, caller: Arc<Caller>) -> Result<Outcom
     let text = service.export(&caller).await?;
     let file = files::sealed(&text)?;
     Ok(Outcome::Exported(file, Exported { len: text.len() as u64 }))
-}
-
-async fn import(
-    service: Arc<dyn Service>,
-    caller: Arc<Caller>,
-    fd: OwnedFd,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Result<Outcome> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        files::read(fd)
-    });
-    let text = reading
-        .await
-        .map_err(|why| Error::new(ErrorCode::Again, format!("`{}`: {why}", Import::NAME)))??;
-    service.import(&caller, text).await.map(Outcome::from)
 }
 
 /// Sends the packet that waits longest; with none, never ends.

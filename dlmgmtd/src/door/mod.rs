@@ -21,11 +21,12 @@ use dlmgmt_proto::{Error, ErrorCode, ZoneId};
 use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::auth::Process;
 use crate::engine::{Caller, Service};
+use crate::files::Imports;
 use crate::model::NsCookie;
 use crate::seats::{Bounds, Seat, Seats};
 use crate::sys;
@@ -67,8 +68,6 @@ pub struct Limits {
     pub queued_packets: usize,
     /// Bytes of such replies; more and the client is disconnected.
     pub queued_bytes: usize,
-    /// Files that are read at one time for `import`, those of root in zone `global` not counted.
-    pub imports: usize,
     /// How long a client may take to say hello.
     pub hello_within: Duration,
     /// How long a client whose zone has ended may take to read what it is told of that.
@@ -98,7 +97,6 @@ impl Default for Limits {
             holds: 1024,
             queued_packets: 256,
             queued_bytes: 512 * 1024,
-            imports: 4,
             hello_within: Duration::from_secs(10),
             farewell_within: Duration::from_secs(2),
             drain_within: Duration::from_secs(3),
@@ -152,7 +150,7 @@ struct Guest {
 struct Desk {
     service: Arc<dyn Service>,
     limits: Limits,
-    imports: Arc<Semaphore>,
+    imports: Imports,
 }
 
 /// Where and how long connections are served.
@@ -239,8 +237,7 @@ impl Reception {
     fn new(service: Arc<dyn Service>, options: DoorOptions) -> Self {
         let DoorOptions { zone_of, limits } = options;
         let seats = Seats::new("connections", limits.seats());
-        let imports = Arc::new(Semaphore::new(limits.imports));
-        let desk = Arc::new(Desk { service, limits, imports });
+        let desk = Arc::new(Desk { service, limits, imports: Imports::default() });
         Self { desk, seats, presence: Arc::default(), zone_of }
     }
 

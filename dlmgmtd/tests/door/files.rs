@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
-use dlmgmt_proto::ErrorCode;
 use dlmgmt_proto::door::{Command, Import, Kind, encode};
+use dlmgmt_proto::{ErrorCode, ZoneId};
+use dlmgmtd::door::{DoorOptions, Limits};
 use libdlmgmt::{Client, ClientError};
 
 use crate::fake::{Fake, Served};
@@ -51,6 +53,17 @@ fn import_takes_a_regular_file_of_bounded_size_that_can_be_read() {
     let unreadable = File::create(served.dir().join("unreadable")).unwrap();
     assert_eq!(refusal(client.import(&unreadable)), ErrorCode::Invalid);
     assert!(fake.imported.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_file_of_who_may_not_import_is_not_even_looked_at() {
+    let fake = Fake::new(1);
+    let zone_of = Arc::new(|_| Some(ZoneId(5)));
+    let options = DoorOptions { zone_of, limits: Limits::default() };
+    let served = Served::with_options(&fake, options);
+    let client = Client::connect(served.path()).unwrap();
+    let not_regular = File::open(served.dir()).unwrap();
+    assert_eq!(refusal(client.import(&not_regular)), ErrorCode::Denied);
 }
 
 #[test]
