@@ -466,7 +466,7 @@ impl Connection {
     fn subscribe(&mut self, to: Address, call: &Subscribe) -> Result<Subscribed> {
         self.subscriptions.check_room(to.serial, self.desk.limits.subscriptions)?;
         let (seq, stream) = self.desk.service.subscribe(&self.caller, call)?;
-        self.subscriptions.add(to, stream);
+        self.subscriptions.add(to, seq, stream);
         Ok(Subscribed { seq })
     }
 
@@ -558,12 +558,13 @@ impl Connection {
         self.post(Kind::Error, to, &error, None)
     }
 
-    /// Tells an event. The end of the client's own zone is the last one of a subscription.
+    /// Tells an event. The end of the client's own zone is the last one of a subscription; in what
+    /// is told of the past it is that of an earlier zone of that name.
     fn tell(&mut self, to: Address, event: &SequencedEvent) -> std::result::Result<(), End> {
         if let Event::ZoneGone { id, .. } = &event.event
             && self.caller.zone == Some(*id)
         {
-            self.subscriptions.end(to);
+            self.subscriptions.end(to, event.seq);
         }
         self.post(Kind::Event, to, event, None)
     }

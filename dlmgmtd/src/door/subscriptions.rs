@@ -4,7 +4,7 @@ use std::future::{pending, poll_fn};
 use std::task::Poll;
 
 use dlmgmt_proto::door::{Acknowledge, Acknowledged, Unsubscribe, Unsubscribed};
-use dlmgmt_proto::{Error, ErrorCode, Result, SequencedEvent};
+use dlmgmt_proto::{Error, ErrorCode, Result, Seq, SequencedEvent};
 
 use super::socket::{Address, invalid};
 use crate::engine::EventStream;
@@ -12,6 +12,8 @@ use crate::engine::EventStream;
 struct Subscription {
     /// Where its events go: the `subscribe` call.
     to: Address,
+    /// What was told of the past, when it began, ends here.
+    began: Seq,
     stream: Box<dyn EventStream>,
 }
 
@@ -40,8 +42,8 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn add(&mut self, to: Address, stream: Box<dyn EventStream>) {
-        self.all.push(Subscription { to, stream });
+    pub(super) fn add(&mut self, to: Address, began: Seq, stream: Box<dyn EventStream>) {
+        self.all.push(Subscription { to, began, stream });
     }
 
     pub(super) fn remove(&mut self, call: &Unsubscribe) -> Result<Unsubscribed> {
@@ -50,9 +52,9 @@ impl Subscriptions {
         Ok(Unsubscribed {})
     }
 
-    /// Ends the subscription whose events go there.
-    pub(super) fn end(&mut self, to: Address) {
-        self.all.retain(|subscription| subscription.to != to);
+    /// Ends the subscription whose events go there, if it had begun before `seq`.
+    pub(super) fn end(&mut self, to: Address, seq: Seq) {
+        self.all.retain(|subscription| subscription.to != to || subscription.began >= seq);
     }
 
     pub(super) fn acknowledge(&self, call: &Acknowledge) -> Result<Acknowledged> {

@@ -1,5 +1,6 @@
 //! An engine of plain values behind a real door.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,9 @@ pub fn link(number: u32) -> LinkInfo {
         generation: Generation(0),
     }
 }
+
+/// The commit at which every subscription begins.
+const BEGAN: Seq = Seq(0);
 
 /// A zone `zone<number>`, whose namespace has a path as long as a path may be.
 pub fn zone(number: u32) -> ZoneInfo {
@@ -101,6 +105,8 @@ pub struct Fake {
     /// What came with each `attach-zone`.
     pub attached: Mutex<Vec<Option<OwnedFd>>>,
     pub acknowledged: Arc<Mutex<Vec<ZoneId>>>,
+    /// What subscribers are told before all else, as what happened before they came.
+    pub past: Mutex<Vec<Event>>,
     /// Permits to tell subscribers, after all else, that their zone is gone.
     pub zone_ends: Arc<Semaphore>,
 }
@@ -120,6 +126,7 @@ impl Fake {
             asked: Mutex::default(),
             attached: Mutex::default(),
             acknowledged: Arc::default(),
+            past: Mutex::default(),
             zone_ends: Arc::new(Semaphore::new(0)),
         })
     }
@@ -162,8 +169,10 @@ impl Drop for Guard {
     }
 }
 
-/// `count` events without a pause, then silence until the zone is gone; for ever without a count.
+/// The past, and `count` events without a pause, then silence until the zone is gone; for ever
+/// without a count.
 struct Events {
+    past: VecDeque<Event>,
     told: u64,
     count: Option<u64>,
     zone: ZoneId,
@@ -175,6 +184,9 @@ struct Events {
 #[async_trait]
 impl EventStream for Events {
     async fn next(&mut self) -> Option<SequencedEvent> {
+        if let Some(event) = self.past.pop_front() {
+            return Some(SequencedEvent { seq: BEGAN, event });
+        }
         if self.count.is_some_and(|count| self.told > count) {
             pending::<()>().await;
         }
@@ -336,8 +348,9 @@ impl Service for Fake {
         let acknowledged = call.participant.then(|| Arc::clone(&self.acknowledged));
         let (zone, zone_ends) = (caller.zone.unwrap(), Arc::clone(&self.zone_ends));
         let count = call.since.map(|seq| seq.0);
-        let events = Events { told: 0, count, zone, zone_ends, acknowledged };
-        Ok((self.state().seq, Box::new(events)))
+        let past = self.past.lock().unwrap().iter().cloned().collect();
+        let events = Events { past, told: 0, count, zone, zone_ends, acknowledged };
+        Ok((BEGAN, Box::new(events)))
     }
 
     async fn export(&self, _: &Caller) -> Result<Vec<u8>> {

@@ -11,7 +11,8 @@ use dlmgmt_proto::door::{
     ListZones, Reclaim, Rename, ResetZone, SetZone, Subscribe, Where, encode,
 };
 use dlmgmt_proto::{
-    Error, ErrorCode, Generation, LinkClass, LinkSpec, MacvlanMode, Seq, ZoneId, ZoneName,
+    Error, ErrorCode, Event, Generation, LinkClass, LinkSpec, MacvlanMode, Seq, SequencedEvent,
+    ZoneId, ZoneName,
 };
 use dlmgmtd::door::{DoorOptions, Limits};
 use dlmgmtd::model::NsCookie;
@@ -288,6 +289,22 @@ fn a_subscriber_inside_a_zone_that_ends_is_told_all_of_it_before_its_connection_
     assert_eq!(raw.error(), (0, ErrorCode::ShuttingDown));
     assert!(raw.is_closed());
     assert!(fake.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_subscription_outlasts_the_end_of_an_earlier_zone_of_that_name() {
+    let fake = Fake::new(1);
+    let earlier = Event::ZoneGone { id: ZoneId(5), name: ZoneName::numbered(ZoneId(5)) };
+    fake.past.lock().unwrap().push(earlier.clone());
+    let (served, ns) = served_in_zone_5(&fake);
+    let raw = Raw::greeted(&served.path());
+    raw.call(20, &events(Some(Seq(1))));
+    let began = raw.reply::<Subscribe>(20).seq;
+    served.handle.close_namespace(ns);
+    fake.zone_ends.add_permits(1);
+    assert_eq!(raw.event(20), SequencedEvent { seq: began, event: earlier });
+    assert_eq!([raw.event(20).seq, raw.event(20).seq], [Seq(1), Seq(2)]);
+    assert_eq!(raw.error(), (0, ErrorCode::ShuttingDown));
 }
 
 #[test]
