@@ -204,11 +204,15 @@ fn holds_namespaces_files_and_participation_are_descriptors() {
 
 /// A command that runs as a user without any privilege.
 fn as_nobody(command: &Command) -> Command {
+    as_user("65534", command)
+}
+
+fn as_user(user: &str, command: &Command) -> Command {
     let mut unprivileged = Command::new(command.get_program());
     let args: Vec<_> = command.get_args().collect();
     let split = args.iter().position(|arg| *arg == "--").expect("setpriv ends its options") + 1;
     unprivileged.args(&args[..split]);
-    unprivileged.args(["setpriv", "--reuid", "65534", "--clear-groups", "--"]);
+    unprivileged.args(["setpriv", "--reuid", user, "--clear-groups", "--"]);
     unprivileged.args(&args[split..]).stdin(Stdio::null());
     unprivileged
 }
@@ -375,6 +379,59 @@ fn polkit_lets_users_do_what_its_rules_say() {
     assert!(host.kernel().contains_key("mine"));
     let denied = error(nobody(&["Reclaim", "s", "mine"]));
     assert!(denied.contains("may not reclaim links"), "{denied}");
+}
+
+/// Lets one user set properties and make links, and another one lend links.
+const RULES: &str = r#"
+polkit.addRule(function(action, subject) {
+    var setter = ["org.dlmgmt1.set-properties", "org.dlmgmt1.make"];
+    if (subject.user == "nobody" && setter.indexOf(action.id) >= 0) {
+        return polkit.Result.YES;
+    }
+    if (subject.user == "daemon" && action.id == "org.dlmgmt1.lend") {
+        return polkit.Result.YES;
+    }
+});"#;
+
+#[test]
+fn polkit_grants_no_more_than_the_action_that_it_was_asked_for() {
+    let mut host = Host::new();
+    host.ip("link add name a type veth peer name b");
+    host.sh(&format!("chmod 755 {}", host.dir().display()));
+    let bus = host
+        .start_bus("<include>/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>");
+    let _polkit = host.start_polkit(&bus, RULES);
+    host.start_daemon_on(&bus);
+    host.add_zone("red");
+    let (link, made) = (link_path(&host, "a"), ["CreateLink", "ssa{sv}", "bridge", "br0", "0"]);
+    let call = |user: &str, path: &str, interface: &str, words: &[&str]| -> Output {
+        let mut command = host.busctl_command(&bus);
+        command.args(["call", "org.dlmgmt1", path, interface]).args(words);
+        as_user(user, &command).output().unwrap().into()
+    };
+    let [setter, lender] = ["65534", "1"].map(|user| {
+        let call = &call;
+        let link = &link;
+        move |words: &[&str]| call(user, link, "org.dlmgmt1.Link", words)
+    });
+    let zone = ["SetProperties", "a{ss}a{sv}", "1", "zone", "red", "0"];
+    let mtu = ["SetProperties", "a{ss}a{sv}", "1", "mtu", "1400", "0"];
+    setter(&mtu).ok();
+    let denied = error(setter(&zone));
+    assert!(denied.contains("may not lend links"), "{denied}");
+    lender(&zone).ok();
+    assert_eq!(host.kernel_in("red"), ["a"]);
+    let denied = error(lender(&mtu));
+    assert!(denied.contains("may not set properties"), "{denied}");
+    let reset = ["ResetProperties", "asa{sv}", "1", "zone", "0"];
+    let denied = error(setter(&reset));
+    assert!(denied.contains("may not lend links"), "{denied}");
+    lender(&reset).ok();
+
+    call("65534", "/org/dlmgmt1", "org.dlmgmt1.Manager", &made).ok();
+    let bridge = link_path(&host, "br0");
+    call("65534", &bridge, "org.dlmgmt1.Link", &["Delete"]).ok();
+    assert!(!host.kernel().contains_key("br0"));
 }
 
 /// A bus with room for more calls than the daemon takes, on which root may be polkit.

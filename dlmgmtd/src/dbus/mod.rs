@@ -12,6 +12,7 @@ mod introspection;
 mod log_control;
 #[cfg(test)]
 mod manual;
+mod needs;
 mod object;
 mod polkit;
 mod settings;
@@ -297,12 +298,13 @@ impl Face {
         let object = Object::at(path).ok_or_else(unknown)?;
         let (interface, method) = find_method(object, &header)?;
         let sender = header.sender().ok_or_else(|| fdo::Error::Failed("no sender".into()))?;
-        let mut caller = callers::identify(&self.bus, sender, &self.parts.zone_of).await?;
+        let caller = callers::identify(&self.bus, sender, &self.parts.zone_of).await?;
         let _seat = self.seats.take(&caller).map_err(|why| too_many(why.message))?;
         drop(arrival);
-        self.authority.ask(&header, method, &mut caller).await;
         let sender = sender.to_owned().into();
-        let call = Call { message, header, sender, caller };
+        let mut call = Call { message, header, sender, caller };
+        let needs = self.needs(object, method, &call)?;
+        self.authority.ask(&call.header, needs, &mut call.caller).await;
         self.dispatch(object, interface, method, &call).await
     }
 }

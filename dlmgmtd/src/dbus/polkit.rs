@@ -7,7 +7,7 @@ use dlmgmt_proto::ZoneId;
 use zbus::message::{Flags, Header};
 use zbus::{Connection, Variant};
 
-use super::table::Method;
+use crate::auth::Action;
 use crate::engine::Caller;
 
 const NAME: &str = "org.freedesktop.PolicyKit1";
@@ -28,17 +28,17 @@ impl Authority {
         Self { connection }
     }
 
-    /// Grants the caller what the method needs, if polkit says so. It is asked only for who could
-    /// do it as root: a user of the daemon's own zone.
-    pub async fn ask(&self, header: &Header<'_>, method: &'static Method, caller: &mut Caller) {
-        let Some(action) = method.needs.first().and_then(|action| action.polkit_id()) else {
+    /// Grants the caller what a call needs, which is of one action of polkit, if that says so. It is
+    /// asked only for who could do it as root: a user of the daemon's own zone.
+    pub async fn ask(&self, header: &Header<'_>, needs: &'static [Action], caller: &mut Caller) {
+        let Some(action) = needs.first().and_then(|action| action.polkit_id()) else {
             return;
         };
         if caller.uid == 0 || caller.zone != Some(ZoneId::GLOBAL) {
             return;
         }
         match self.check(header, action).await {
-            Ok(true) => caller.granted = method.needs,
+            Ok(true) => caller.granted = needs,
             Ok(false) => {}
             Err(why) => tracing::debug!("polkit does not decide {action}: {why}"),
         }

@@ -24,7 +24,7 @@ pub struct Method {
     pub takes: &'static [Arg],
     /// What it gives.
     pub gives: &'static [Arg],
-    /// What it needs permission for. Users other than root are asked for by the first (polkit).
+    /// What it may need permission for; `needs` tells which of several actions of polkit a call does.
     pub needs: &'static [Action],
     /// What it does.
     pub doc: &'static str,

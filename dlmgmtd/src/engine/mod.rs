@@ -36,7 +36,7 @@ use pipeline::Pipeline;
 use zones::ZoneKeeper;
 
 pub use custody::{Custody, NoCustody};
-pub(crate) use requests::going_down;
+pub(crate) use requests::{going_down, is_zone};
 pub use service::{Caller, EventStream, HoldGuard, Service, Snapshot};
 pub use zones::Arrival;
 

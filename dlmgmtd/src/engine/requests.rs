@@ -714,7 +714,7 @@ fn checked(item: &RenameItem) -> Result<(LinkRef, LinkName)> {
 }
 
 /// To set that property is to lend the link.
-fn is_zone(property: &str) -> bool {
+pub(crate) fn is_zone(property: &str) -> bool {
     Property::named(property) == Some(Property::Zone)
 }
 
