@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::kind::LinkKind;
 use dlmgmt_proto::{Error, ErrorCode, Generation, LinkId, LinkName, Result, ZoneId};
 
-use super::lookup::{known, title};
+use super::lookup::{Scope, known, title};
 use super::plan::{Plan, PlannedStep, Stored};
 use super::properties::{changes_to, steps};
 use super::registry::Registry;
@@ -298,7 +298,7 @@ fn refuse_pinned(registry: &Registry, link: &Link) -> Result<()> {
 }
 
 fn refuse_used(registry: &Registry, link: &Link, addresses: &[String]) -> Result<()> {
-    let mut users = uses(registry, link);
+    let mut users = uses(registry, Scope { zone: ZoneId::GLOBAL }, link);
     users.extend(addresses.iter().map(|address| format!("address {address}")));
     if users.is_empty() {
         return Ok(());

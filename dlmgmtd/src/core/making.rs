@@ -7,7 +7,7 @@ use dlmgmt_proto::{
     Error, ErrorCode, Generation, HwAddr, LinkClass, LinkId, LinkName, Result, ZoneId,
 };
 
-use super::lookup::{known_of, present, title};
+use super::lookup::{Scope, known_of, present, title};
 use super::plan::{Creation, LinkChange, LinkIds, Plan, PlannedStep, Stored};
 use super::registry::Registry;
 use super::rename::refuse_held;
@@ -252,13 +252,31 @@ fn home_mac(link: &Link) -> Option<HwAddr> {
 
 /// Ends a virtual link and its record, and the other end of a pair with it, unless others lie over
 /// them.
-pub fn plan_delete(registry: &Registry, id: LinkId, class: LinkClass) -> Result<Plan> {
+pub fn plan_delete(
+    registry: &Registry,
+    scope: Scope,
+    id: LinkId,
+    class: LinkClass,
+) -> Result<Plan> {
     let link = known_of(registry, id, class)?;
     for end in ends_of(registry, link) {
-        refuse_held(registry, end)?;
-        stacking::refuse_under_others(registry, end)?;
+        refuse_in_use(registry, scope, link, end)?;
     }
     Ok(plan_end(registry, link))
+}
+
+/// Refuses to end a link one end of which others use. A caller in a zone is told neither who holds
+/// it, since links are held from `global`, nor of links that it does not see.
+fn refuse_in_use(registry: &Registry, scope: Scope, link: &Link, end: &Link) -> Result<()> {
+    let untold = |how: &str| {
+        let what = if end.record.id == link.record.id { "it" } else { "its other end" };
+        let text = format!("{} cannot be deleted: {what} is {how}", title(registry, link));
+        Error::new(ErrorCode::Busy, text)
+    };
+    let is_told_all = scope.sees_zone(ZoneId::GLOBAL);
+    refuse_held(registry, end).map_err(|why| if is_told_all { why } else { untold("held") })?;
+    stacking::refuse_under_others(registry, scope, end)
+        .map_err(|why| if scope.sees(end) { why } else { untold("in use") })
 }
 
 fn ends_of<'a>(registry: &'a Registry, link: &'a Link) -> impl Iterator<Item = &'a Link> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dlmgmt_proto::kind::{LinkKind, Lower, Place};
 use dlmgmt_proto::{Error, ErrorCode, LinkId, Media, Result, ZoneId};
 
-use super::lookup::{known, present, title};
+use super::lookup::{Scope, known, present, title};
 use super::making::Make;
 use super::plan::{Plan, PlannedStep};
 use super::registry::Registry;
@@ -253,10 +253,10 @@ pub fn is_incomplete(registry: &Registry, link: &Link) -> bool {
     link.record.recipe.as_ref().is_some_and(|recipe| !recipe.ports.iter().all(is_port))
 }
 
-/// What depends on a link that the kernel has.
-pub(super) fn uses(registry: &Registry, link: &Link) -> Vec<String> {
+/// What depends on a link that the kernel has, as a caller is told of it.
+pub(super) fn uses(registry: &Registry, scope: Scope, link: &Link) -> Vec<String> {
     let Some(bound) = &link.kernel else { return Vec::new() };
-    let named = |other: &Link| name_beside(registry, link, other);
+    let named = |other: &Link| name_beside(registry, scope, link, other);
     let master = bound.master_at().and_then(|at| registry.link(registry.by_binding(at)?));
     let master = master.map(|master| format!("port of {}", named(master)));
     // The kernel does not tell of every kind what it lies over, and not always where that is.
@@ -276,11 +276,11 @@ pub(super) fn uses(registry: &Registry, link: &Link) -> Vec<String> {
 }
 
 /// Refuses to end a link that others lie over, also such as wait for it.
-pub(super) fn refuse_under_others(registry: &Registry, link: &Link) -> Result<()> {
+pub(super) fn refuse_under_others(registry: &Registry, scope: Scope, link: &Link) -> Result<()> {
     let waiting = registry.made_over(link.record.id).filter(|other| other.kernel.is_none());
     let waiting =
-        waiting.map(|other| format!("lower link of {}", name_beside(registry, link, other)));
-    let users: Vec<String> = uses(registry, link).into_iter().chain(waiting).collect();
+        waiting.map(|other| format!("lower link of {}", name_beside(registry, scope, link, other)));
+    let users: Vec<String> = uses(registry, scope, link).into_iter().chain(waiting).collect();
     if users.is_empty() {
         return Ok(());
     }
@@ -289,8 +289,9 @@ pub(super) fn refuse_under_others(registry: &Registry, link: &Link) -> Result<()
 }
 
 /// What to call another link in a message about one.
-fn name_beside(registry: &Registry, link: &Link, other: &Link) -> String {
+fn name_beside(registry: &Registry, scope: Scope, link: &Link, other: &Link) -> String {
     match other.zone() {
+        _ if !scope.sees(other) => "another link".to_owned(),
         zone if zone == link.zone() => registry.shown_name(other).to_string(),
         zone => format!("{}/{}", registry.zone_label(zone), registry.shown_name(other)),
     }

@@ -228,7 +228,7 @@ impl Service for Engine {
             authorise(caller, Action::Make)?;
         }
         let (id, class) = (link.record.id, call.class);
-        self.change(move |registry, _| plan_delete(registry, id, class)).await
+        self.change(move |registry, _| plan_delete(registry, scope, id, class)).await
     }
 
     async fn change_ports(&self, caller: &Caller, call: ChangePorts) -> Result<Changed> {

@@ -3,7 +3,7 @@
 use dlmgmt_proto::door::{ChangePorts, DeleteLink, LinkOption, MakeLink, Peer};
 use dlmgmt_proto::kind::{KINDS, LinkKind};
 use dlmgmt_proto::{ErrorCode, Flags, LinkClass, Result, ZoneId};
-use dlmgmtd::engine::Service;
+use dlmgmtd::engine::{Caller, Service};
 use dlmgmtd::kernel::sim::VirtualLink;
 use dlmgmtd::model::{NewKind, NewLink};
 
@@ -294,6 +294,33 @@ async fn a_pair_with_an_end_in_a_zone_is_not_persistent() {
         assert_eq!(machine.names_in(web), Vec::<String>::new());
         assert_eq!((daemon.all_links(), machine.kernel_names()), (vec![], vec![]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_in_a_zone_is_not_told_who_elsewhere_uses_the_other_end_of_its_pair() {
+    let machine = Machine::new(1);
+    let daemon = machine.start().await;
+    machine.zone_up(&daemon, "web").await;
+    let peer = Some(Peer { name: "outside".to_owned(), zone: Some(zone("global")) });
+    let pair = MakeLink { zone: Some(zone("web")), temporary: true, ..made("eth0", "veth", &[]) };
+    daemon.make(MakeLink { peer, ..pair }).await.unwrap();
+    let inside = Caller { zone: Some(ZoneId(1)), ..root() };
+    let refused = async || {
+        let call = DeleteLink { link: "eth0".parse().unwrap(), class: LinkClass::Veth };
+        let refused = daemon.engine.delete_link(&inside, call).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Busy);
+        refused.message
+    };
+    let because = |why: &str| format!("eth0 in zone web cannot be deleted: {why}");
+
+    daemon.make(with_ports(&["outside"], made("br0", "bridge", &[]))).await.unwrap();
+    assert_eq!(refused().await, because("its other end is in use"));
+    for (held, why) in [("outside", "its other end is held"), ("web/eth0", "it is held")] {
+        let _hold = daemon.engine.hold(&root(), held.parse().unwrap()).await.unwrap();
+        assert_eq!(refused().await, because(why));
+    }
+    let told = daemon.delete("web/eth0").await.unwrap_err();
+    assert!(told.message.contains("outside in zone global is in use: port of br0"), "{told}");
 }
 
 #[tokio::test(start_paused = true)]
