@@ -298,7 +298,7 @@ fn refuse_pinned(registry: &Registry, link: &Link) -> Result<()> {
 }
 
 fn refuse_used(registry: &Registry, link: &Link, addresses: &[String]) -> Result<()> {
-    let mut users = uses(registry, Scope { zone: ZoneId::GLOBAL }, link);
+    let mut users = uses(registry, Scope::GLOBAL, link);
     users.extend(addresses.iter().map(|address| format!("address {address}")));
     if users.is_empty() {
         return Ok(());

@@ -19,6 +19,9 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Of who sees all.
+    pub const GLOBAL: Self = Self { zone: ZoneId::GLOBAL };
+
     /// Whether a link is owned by or assigned to the caller's zone; `global` sees all.
     pub fn sees(self, link: &Link) -> bool {
         self.sees_zone(link.record.owner) || self.sees_zone(link.zone())

@@ -2,7 +2,7 @@
 
 use dlmgmt_proto::{Error, ErrorCode, LinkClass, LinkId, Result};
 
-use super::lookup::{known, title};
+use super::lookup::{Scope, known, title};
 use super::plan::{LinkChange, Plan};
 use super::registry::Registry;
 use super::rename::refuse_held;
@@ -21,6 +21,6 @@ pub fn plan_delete_phys(registry: &Registry, id: LinkId) -> Result<Plan> {
         return Err(Error::new(ErrorCode::Busy, text));
     }
     refuse_held(registry, link)?;
-    refuse_under_others(registry, link)?;
+    refuse_under_others(registry, Scope::GLOBAL, link)?;
     Ok(Plan { changes: vec![LinkChange::end(id)], ..Plan::default() })
 }
