@@ -340,6 +340,7 @@ impl Pipeline {
                 Err(why) if plan.can_spare(n) => {
                     let link = before.label(step.id);
                     tracing::warn!(LINKID = step.id.get(), LINK = link, "left as it is: {why}");
+                    done.spare(step);
                 }
                 Err(why) => return Err(why),
             }
@@ -1113,7 +1114,8 @@ enum KeptOptions {
 struct Done {
     /// Steps that were applied.
     steps: usize,
-    /// Where links are that were made or moved.
+    /// Where links are that are to be read back: they were made or moved, or became something else
+    /// than was planned.
     moved: BTreeMap<LinkId, Binding>,
     /// Links that were made, as they were found there.
     seen: BTreeMap<LinkId, Arc<KernelLink>>,
@@ -1124,6 +1126,11 @@ impl Done {
     fn now(&self, step: &PlannedStep) -> Step {
         let at = self.moved.get(&step.id).copied().unwrap_or(step.forward.at);
         Step { at, action: step.forward.action.clone() }
+    }
+
+    /// The kernel's refusal of the step was taken as it was.
+    fn spare(&mut self, step: &PlannedStep) {
+        self.moved.entry(step.id).or_insert(step.forward.at);
     }
 
     fn note(&mut self, step: &PlannedStep, at: Binding) {

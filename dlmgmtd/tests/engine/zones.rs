@@ -8,8 +8,8 @@ use dlmgmt_proto::door::{
     AttachZone, CreateLink, DeleteLink, ResetZone, SetZone, Subscribe, Where,
 };
 use dlmgmt_proto::{
-    ErrorCode, Event, Flags, Generation, LinkClass, LinkSpec, LinkState, MacvlanMode, Result,
-    ZoneId, ZoneName, ZoneState,
+    ErrorCode, Event, Flags, Generation, LinkClass, LinkId, LinkSpec, LinkState, MacvlanMode,
+    Result, ZoneId, ZoneName, ZoneState,
 };
 use dlmgmtd::crash;
 use dlmgmtd::engine::{EventStream, Service};
@@ -803,29 +803,31 @@ async fn a_loan_comes_home_without_the_alternative_name_that_is_taken_there_by_n
     assert_eq!(eth0.altnames, [AltName(b"up1".to_vec())]);
 }
 
+/// `v0`, which is lent to `web`, had a greater MTU at home than `eth0` takes by now.
+async fn lent_with_an_mtu_of_the_past(machine: &Machine, daemon: &Daemon) -> LinkId {
+    let set = |called: &str, action| {
+        machine.world.by_others(&Step { at: machine.at(called), action }).unwrap();
+    };
+    set("eth0", Action::SetMtu(9000));
+    let (over, mac, mode) = ("eth0".parse().unwrap(), None, MacvlanMode::Bridge);
+    let spec = LinkSpec::Vnic { over, mac, mode };
+    let call = CreateLink { name: "v0".to_owned(), zone: None, temporary: false, spec };
+    let id = daemon.engine.create_link(&root(), call).await.unwrap().id;
+    set("v0", Action::SetMtu(9000));
+    set("v0", Action::SetUp(true));
+    settle().await;
+    daemon.lend(lend("v0", "web")).await.unwrap();
+    set("eth0", Action::SetMtu(1500));
+    settle().await;
+    id
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_loan_comes_home_at_the_end_of_a_zone_also_where_the_kernel_refuses_it_what_it_had() {
     let machine = Machine::with_cards([card("eth0", 1, 1)]);
     let daemon = machine.start().await;
     let web = machine.zone_up(&daemon, "web").await;
-    machine
-        .world
-        .by_others(&Step { at: machine.at("eth0"), action: Action::SetMtu(9000) })
-        .unwrap();
-    let spec =
-        LinkSpec::Vnic { over: "eth0".parse().unwrap(), mac: None, mode: MacvlanMode::Bridge };
-    let call = CreateLink { name: "v0".to_owned(), zone: None, temporary: false, spec };
-    let id = daemon.engine.create_link(&root(), call).await.unwrap().id;
-    for action in [Action::SetMtu(9000), Action::SetUp(true)] {
-        machine.world.by_others(&Step { at: machine.at("v0"), action }).unwrap();
-    }
-    settle().await;
-    daemon.lend(lend("v0", "web")).await.unwrap();
-    machine
-        .world
-        .by_others(&Step { at: machine.at("eth0"), action: Action::SetMtu(1500) })
-        .unwrap();
-    settle().await;
+    let id = lent_with_an_mtu_of_the_past(&machine, &daemon).await;
     let refused = daemon.recall(recall("web/v0")).await.unwrap_err();
     assert_eq!((refused.code, machine.names_in(web)), (ErrorCode::Kernel, vec!["v0".to_owned()]));
     daemon.engine.end_zone(ZoneId(1)).await;
@@ -833,6 +835,18 @@ async fn a_loan_comes_home_at_the_end_of_a_zone_also_where_the_kernel_refuses_it
     let v0 = daemon.link("v0").unwrap();
     assert_eq!((v0.id, v0.mtu, v0.state), (id, Some(1500), LinkState::Up));
     machine.assert_agrees(&daemon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_refuses_a_link_that_is_home_already_is_not_taken_for_done() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    lent_with_an_mtu_of_the_past(&machine, &daemon).await;
+    machine.world.by_others(&machine.moving("v0", web, machine.world.home())).unwrap();
+    settle().await;
+    daemon.engine.end_zone(ZoneId(1)).await;
+    assert_eq!(daemon.link("v0").unwrap().mtu, Some(1500));
 }
 
 #[tokio::test(start_paused = true)]
