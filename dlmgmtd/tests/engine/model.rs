@@ -20,7 +20,7 @@ use dlmgmt_proto::{
 };
 use dlmgmtd::engine::{HoldGuard, Service};
 use dlmgmtd::kernel::sim::{HintFaults, VirtualLink};
-use dlmgmtd::model::{Action, AltName, Binding, Location, NsCookie, Step};
+use dlmgmtd::model::{Action, AltName, Binding, KernelLink, Location, NsCookie, Step};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -960,35 +960,34 @@ impl Life {
 
     /// SPEC.md section 6: whenever the zone is up, the link is there, if it can be.
     fn check_loans(&self) {
-        let spaces = self.spaces();
+        let (spaces, home) = (self.spaces(), self.machine.world.home());
         for record in self.machine.records() {
             let Location::OnLoan(loan) = &record.location else { continue };
             let found = self.whereabouts(record.id);
-            let Some(ns) = found.assigned.as_ref().and_then(|zone| spaces.get(zone)) else {
-                continue;
-            };
-            let is_at_home = found.zone.as_ref() == Some(&ZoneName::global());
-            let is_free =
-                found.link.flags.contains(Flags::ACTIVE) && !found.link.flags.contains(Flags::HELD);
-            let Some(at) = self.binding(&found.link).filter(|_| is_at_home && is_free) else {
-                continue;
-            };
-            if self.moved_by_others.contains(&record.id) {
-                continue;
+            let is_left_alone =
+                self.moved_by_others.contains(&record.id) || found.link.flags.contains(Flags::HELD);
+            let at = self.binding(&found.link).filter(|at| at.ns == home && !is_left_alone);
+            let zone = found.assigned.filter(|zone| spaces.contains_key(zone));
+            if let (Some(at), Some(zone)) = (at, zone) {
+                let altnames = self.machine.world.link(at).unwrap().altnames;
+                let mut names = altnames.into_iter().map(|altname| altname.0);
+                let is_taken = self.is_taken(&zone, loan.name_inside.as_bytes())
+                    || names.any(|name| self.is_taken(&zone, &name));
+                assert!(is_taken, "@{} waits at home for {zone}", record.id);
             }
-            let there = self.machine.world.links(*ns);
-            let has_name = |name: &[u8]| {
-                there.iter().any(|other| {
-                    other.name.as_bytes() == name
-                        || other.altnames.iter().any(|altname| altname.0 == name)
-                })
-            };
-            let altnames =
-                self.machine.world.link(at).map(|link| link.altnames).unwrap_or_default();
-            let is_taken = has_name(loan.name_inside.as_bytes())
-                || altnames.iter().any(|altname| has_name(&altname.0));
-            assert!(is_taken, "@{} waits at home for {:?}", record.id, found.assigned);
         }
+    }
+
+    /// Whether a link has that name in a zone, or is to have it there.
+    fn is_taken(&self, zone: &ZoneName, name: &[u8]) -> bool {
+        let has_it = |link: &KernelLink| {
+            link.name.as_bytes() == name || link.altnames.iter().any(|altname| altname.0 == name)
+        };
+        let is_to_have_it = |link: &LinkInfo| {
+            link.owner == *zone && self.whereabouts(link.id).own_name.as_bytes() == name
+        };
+        let there = self.machine.world.links(self.spaces()[zone]);
+        there.iter().any(has_it) || self.daemon().all_links().iter().any(is_to_have_it)
     }
 
     /// Rules 3.1, 3.5 and 3.7.
