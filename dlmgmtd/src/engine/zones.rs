@@ -582,13 +582,18 @@ impl ZoneKeeper {
     }
 
     /// What the daemon's absence left behind: links of namespaces that are no zones any more,
-    /// deletions that were begun, links that a reboot or a dead namespace took, and loans of zones
-    /// that ended meanwhile.
+    /// deletions that were begun, links that a reboot or a dead namespace took, loans of zones
+    /// that ended meanwhile, and links that were on their way from one zone to another.
     pub async fn finish_start(self: &Arc<Self>) {
         self.follow_planned(plan_forget_lost).await;
         self.delete_the_ending().await;
         self.remake_lost_links().await;
         self.bring_all_home(is_overdue).await;
+        let registry = self.pipeline.registry();
+        let zones = registry.zones().map(|zone| zone.record.id);
+        for zone in zones.filter(|zone| !waiting_for(&registry, *zone).is_empty()) {
+            self.send_loans(zone).await;
+        }
     }
 
     /// Deletions that were begun are done.

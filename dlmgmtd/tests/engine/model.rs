@@ -960,20 +960,22 @@ impl Life {
 
     /// SPEC.md section 6: whenever the zone is up, the link is there, if it can be.
     fn check_loans(&self) {
-        let (spaces, home) = (self.spaces(), self.machine.world.home());
+        let spaces = self.spaces();
         for record in self.machine.records() {
             let Location::OnLoan(loan) = &record.location else { continue };
             let found = self.whereabouts(record.id);
             let is_left_alone =
                 self.moved_by_others.contains(&record.id) || found.link.flags.contains(Flags::HELD);
-            let at = self.binding(&found.link).filter(|at| at.ns == home && !is_left_alone);
-            let zone = found.assigned.filter(|zone| spaces.contains_key(zone));
+            let at = self.binding(&found.link).filter(|_| !is_left_alone);
+            let is_elsewhere = |zone: &ZoneName| found.zone.as_ref() != Some(zone);
+            let up = found.assigned.filter(|zone| spaces.contains_key(zone));
+            let zone = up.filter(is_elsewhere);
             if let (Some(at), Some(zone)) = (at, zone) {
                 let altnames = self.machine.world.link(at).unwrap().altnames;
                 let mut names = altnames.into_iter().map(|altname| altname.0);
                 let is_taken = self.is_taken(&zone, loan.name_inside.as_bytes())
                     || names.any(|name| self.is_taken(&zone, &name));
-                assert!(is_taken, "@{} waits at home for {zone}", record.id);
+                assert!(is_taken, "@{} waits for {zone}", record.id);
             }
         }
     }

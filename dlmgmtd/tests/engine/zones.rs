@@ -912,3 +912,16 @@ async fn a_card_that_takes_over_a_lent_link_goes_where_that_is_lent_to() {
     settle().await;
     assert_eq!(machine.names_in(web), ["eth0"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_was_lent_on_when_the_daemon_died_goes_on_to_where_it_is_lent() {
+    let machine = Machine::with_cards([card("eth0", 1, 1)]);
+    let daemon = machine.start().await;
+    let web = machine.zone_up(&daemon, "web").await;
+    let db = machine.zone_up(&daemon, "db").await;
+    daemon.lend(lend("eth0", "web")).await.unwrap();
+    daemon.kernel.crash_after_steps(0);
+    assert!(outcome(daemon.lend(lend("web/eth0", "db"))).await.is_none());
+    let _daemon = machine.start_with_zones(vec![("db", db), ("web", web)]).await;
+    assert_eq!(machine.names_in(db), ["eth0"]);
+}
