@@ -397,9 +397,9 @@ struct Life {
     /// What was brought in since the last rest.
     imported: Vec<SavedLink>,
     holds: Vec<Box<dyn HoldGuard>>,
-    /// Links that others moved, and cards that were pulled: one that is back at home at once looks
-    /// moved, and so it stays there.
-    moved_by_others: BTreeSet<LinkId>,
+    /// Whether others have moved a link, or pulled a card, which looks moved where it is back at once:
+    /// where those are is not the daemon's doing, whatever links they become.
+    others_have_moved: bool,
     model: Model,
     requests: usize,
     macs: u8,
@@ -430,7 +430,7 @@ impl Life {
             saved: None,
             imported: Vec::new(),
             holds: Vec::new(),
-            moved_by_others: BTreeSet::new(),
+            others_have_moved: false,
             model: Model::default(),
             requests: 0,
             macs: 0,
@@ -736,7 +736,7 @@ impl Life {
                     && link.class == LinkClass::Phys
                 {
                     let _ = self.machine.world.unplug(at);
-                    self.moved_by_others.insert(link.id);
+                    self.others_have_moved = true;
                 }
             }
             Happening::OfBridge(happening) => self.happen_to_bridge(happening),
@@ -781,7 +781,7 @@ impl Life {
         if self.machine.world.by_others(&step).is_err() {
             return;
         }
-        self.moved_by_others.insert(link);
+        self.others_have_moved = true;
         if !had_name {
             self.model.by_others(link, Wish::Name(name));
         }
@@ -960,13 +960,15 @@ impl Life {
 
     /// SPEC.md section 6: whenever the zone is up, the link is there, if it can be.
     fn check_loans(&self) {
+        if self.others_have_moved {
+            return;
+        }
         let spaces = self.spaces();
         for record in self.machine.records() {
             let Location::OnLoan(loan) = &record.location else { continue };
             let found = self.whereabouts(record.id);
-            let is_left_alone =
-                self.moved_by_others.contains(&record.id) || found.link.flags.contains(Flags::HELD);
-            let at = self.binding(&found.link).filter(|_| !is_left_alone);
+            let is_held = found.link.flags.contains(Flags::HELD);
+            let at = self.binding(&found.link).filter(|_| !is_held);
             let is_elsewhere = |zone: &ZoneName| found.zone.as_ref() != Some(zone);
             let up = found.assigned.filter(|zone| spaces.contains_key(zone));
             let zone = up.filter(is_elsewhere);
